@@ -1,0 +1,59 @@
+"""The `rvm` command: parses, calls, prints; nothing else."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+from rvm_jax.errors import InputError
+
+app = tyro.extras.SubcommandApp()
+CONFIG = (tyro.conf.FlagCreatePairsOff,)
+
+
+@app.command
+def convert(
+    source: Annotated[Positional[Path], arg(metavar="IN")],
+    target: Annotated[Positional[Path], arg(metavar="OUT")],
+    *,
+    force: bool = False,
+) -> None:
+    """Convert weights between PyTorch and JAX.
+
+    IN is a .pth or .safetensors file in the released format, a JAX folder, or torchvision's ImageNet
+    mobilenet_v3_large or resnet50, which becomes an encoder to start training from. OUT is written as its ending says:
+    .pth, .safetensors, or a JAX folder if it has none.
+
+    Example: rvm convert rvm_mobilenetv3.pth weights/mobilenetv3
+
+    Args:
+        source: The weights to read.
+        target: The file or folder to write.
+        force: Overwrite OUT if it exists.
+    """
+    from rvm_jax import weights
+
+    loaded = weights.read(source)
+    weights.write(loaded, target, overwrite=force)
+    print(f"{target}: {loaded.describe()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 2 for what the user has to mend, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"rvm-jax {version('rvm-jax')}")
+        return 0
+    try:
+        app.cli(prog="rvm", description="Robust video matting in JAX.", args=arguments, config=CONFIG)
+    except InputError as error:
+        print(f"rvm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rvm: interrupted", file=sys.stderr)
+        return 130
+    return 0

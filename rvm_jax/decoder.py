@@ -1,0 +1,127 @@
+"""LR-ASPP, the recurrent decoder and its ConvGRU.
+
+Arrays here are time-major: `[T, B, h, w, C]` where time matters, `[T·B, h, w, C]` where it does not. Everything without
+memory runs on all frames at once; the only thing that is scanned over time is `conv_gru`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rvm_jax.layers import conv2d, kernel_init, per_channel
+from rvm_jax.resize import halve, upscale_twice
+
+
+class State(NamedTuple):
+    """What the network remembers: one array `[B, h, w, C]` at each of 1/2, 1/4, 1/8 and 1/16 of the frame."""
+
+    r1: Array
+    r2: Array
+    r3: Array
+    r4: Array
+
+
+class LRASPP(nn.Module):
+    """A 1×1 projection of the deepest feature, gated by that feature's mean over each frame."""
+
+    features: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        value = nn.relu(self.norm(name="value_norm")(self.conv(self.features, name="value_conv")(x)))
+        gate = self.conv(self.features, name="gate_conv")(x.mean((1, 2), keepdims=True))
+        return value * nn.sigmoid(gate)
+
+
+class Decoder(nn.Module):
+    """From the LR-ASPP output and the encoder's features up to the hidden features at full size."""
+
+    features: tuple[int, int, int, int]
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(
+        self, frames: Array, f1: Array, f2: Array, f3: Array, bottom: Array, state: State
+    ) -> tuple[Array, State]:
+        """`frames` `[N, H, W, 3]`, N = T·B, features at 1/2, 1/4, 1/8, 1/16 → hidden `[N, H, W, d0]`, new state."""
+        s1 = halve(frames)
+        s2 = halve(s1)
+        s3 = halve(s2)
+        d3, d2, d1, d0 = self.features
+        x, r4 = RecurrentHalf(name="gru4")(bottom, state.r4)
+        x = self._merge("3", d3, x, f3, s3)
+        x, r3 = RecurrentHalf(name="gru3")(x, state.r3)
+        x = self._merge("2", d2, x, f2, s2)
+        x, r2 = RecurrentHalf(name="gru2")(x, state.r2)
+        x = self._merge("1", d1, x, f1, s1)
+        x, r1 = RecurrentHalf(name="gru1")(x, state.r1)
+        x = self._merge("0", d0, x, frames)
+        x = nn.relu(self.norm(name="norm0b")(self.conv(d0, 3, name="conv0b")(x)))
+        return x, State(r1, r2, r3, r4)
+
+    def _merge(self, scale: str, features: int, x: Array, *others: Array) -> Array:
+        """Up-sample x to the size of the others, concatenate all, convolve."""
+        x = upscale_twice(x, others[-1].shape[1:3])
+        x = jnp.concatenate([x, *(other.astype(x.dtype) for other in others)], -1)
+        return nn.relu(self.norm(name=f"norm{scale}")(self.conv(features, 3, name=f"conv{scale}")(x)))
+
+
+class RecurrentHalf(nn.Module):
+    """A ConvGRU on the second half of the channels; the first half passes by."""
+
+    @nn.compact
+    def __call__(self, x: Array, hidden: Array) -> tuple[Array, Array]:
+        """`[T·B, h, w, 2C]` and state `[B, h, w, C]` → the same shapes."""
+        stateless, recurrent = jnp.split(x, 2, -1)
+        channels = recurrent.shape[-1]
+        weights = GRUWeights(
+            self.param("gates_kernel", kernel_init, (3, 3, 2 * channels, 2 * channels)),
+            self.param("gates_bias", nn.initializers.zeros, (2 * channels,)),
+            self.param("candidate_kernel", kernel_init, (3, 3, 2 * channels, channels)),
+            self.param("candidate_bias", nn.initializers.zeros, (channels,)),
+        )
+        recurrent, hidden = conv_gru(recurrent.reshape(-1, *hidden.shape), hidden, weights)  # [T, B, h, w, C]
+        recurrent = recurrent.reshape(stateless.shape).astype(x.dtype)  # [T·B, h, w, C]
+        return jnp.concatenate([stateless, recurrent], -1), hidden
+
+
+class GRUWeights(NamedTuple):
+    """Kernels `[3, 3, 2C, 2C]` (reset, then update gate) and `[3, 3, 2C, C]`; their inputs are x, then the memory."""
+
+    gates_kernel: Array
+    gates_bias: Array
+    candidate_kernel: Array
+    candidate_bias: Array
+
+
+def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array]:
+    """Run a ConvGRU over `x` `[T, B, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last of them.
+
+    A convolution over `[x, h]` is the sum of one over x and one over h, so the half that does not depend on the memory
+    is computed for all frames before the scan. Convolutions run in the dtype of `x`; the memory keeps its own.
+    """
+    steps, batch, height, width, channels = x.shape
+    gates_kernel, gates_bias, candidate_kernel, candidate_bias = (w.astype(x.dtype) for w in weights)
+    input_kernel = jnp.concatenate([gates_kernel[:, :, :channels], candidate_kernel[:, :, :channels]], -1)
+    input_bias = jnp.concatenate([gates_bias, candidate_bias])
+    gates_kernel, candidate_kernel = gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:]
+
+    inputs = conv2d(x.reshape(-1, height, width, channels), input_kernel) + per_channel(input_bias)
+    inputs = inputs.reshape(steps, batch, height, width, 3 * channels)
+
+    def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
+        gates_input, candidate_input = inputs[..., : 2 * channels], inputs[..., 2 * channels :]
+        gates = nn.sigmoid(gates_input + conv2d(hidden.astype(x.dtype), gates_kernel)).astype(hidden.dtype)
+        reset, update = jnp.split(gates, 2, -1)
+        candidate = nn.tanh(candidate_input + conv2d((reset * hidden).astype(x.dtype), candidate_kernel))
+        hidden = (1 - update) * hidden + update * candidate.astype(hidden.dtype)
+        return hidden, hidden
+
+    hidden, outputs = lax.scan(step, hidden, inputs)
+    return outputs, hidden

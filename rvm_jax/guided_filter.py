@@ -1,0 +1,74 @@
+"""The guided filters that lift a low-resolution result to the full size of the frames.
+
+A guided filter fits, around every low-resolution pixel, a line `target = a · guide + b`, and applies that line to the
+full-resolution guide. All of it is pure functions of arrays; the deep filter replaces the division that gives `a` by
+three 1×1 convolutions, which is all that its module adds.
+
+The guide `[N, H, W, 4]` is a frame with its channel mean, the target `[N, h, w, 4]` the foreground residual and alpha.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from rvm_jax.layers import depthwise_conv2d
+from rvm_jax.resize import resize
+
+
+def as_guide(frames: Array) -> Array:
+    """`[N, H, W, 3]` → `[N, H, W, 4]`: the frame and the mean of its channels."""
+    return jnp.concatenate([frames, frames.mean(-1, keepdims=True)], -1)
+
+
+def box_mean(x: Array) -> Array:
+    """Mean over 3×3 windows with zeros beyond the edges, always divided by 9: `[N, H, W, C]` → the same."""
+    for axis in (1, 2):
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (1, 1)
+        padded, size = jnp.pad(x, padding), x.shape[axis]
+        before, here, after = (jnp.take(padded, jnp.arange(i, i + size), axis) for i in range(3))
+        x = (before + here + after) / 3
+    return x
+
+
+def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tuple[Array, Array, Array, Array]:
+    """Local mean of guide and target, their covariance and the guide's variance, each `[N, h, w, 4]`."""
+    guide_mean, target_mean = mean(guide), mean(target)
+    covariance = mean(guide * target) - guide_mean * target_mean
+    variance = mean(guide * guide) - guide_mean * guide_mean
+    return guide_mean, target_mean, covariance, variance
+
+
+def apply_lines(slope: Array, offset: Array, frames: Array) -> Array:
+    """Bring the lines `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`."""
+    size = frames.shape[1:3]
+    return resize(slope, size) * as_guide(frames) + resize(offset, size)
+
+
+def fast_guided_filter(frames: Array, low_frames: Array, low_target: Array, epsilon: float = 1e-5) -> Array:
+    """`[N, H, W, 3]`, `[N, h, w, 3]`, `[N, h, w, 4]` → the target at full size, `[N, H, W, 4]`."""
+    guide_mean, target_mean, covariance, variance = moments(as_guide(low_frames), low_target, box_mean)
+    slope = covariance / (variance + epsilon)
+    return apply_lines(slope, target_mean - slope * guide_mean, frames)
+
+
+class DeepGuidedFilter(nn.Module):
+    """A guided filter with a trained window and a trained fit, which also sees the decoder's hidden features."""
+
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, frames: Array, low_frames: Array, low_target: Array, hidden: Array) -> Array:
+        """As `fast_guided_filter`, with `hidden` `[N, h, w, C]` from the decoder."""
+        box = self.param("box_kernel", nn.initializers.constant(1 / 9), (3, 3, 1, 4))
+        guide_mean, target_mean, covariance, variance = moments(
+            as_guide(low_frames), low_target, lambda x: depthwise_conv2d(x, box.astype(x.dtype))
+        )
+        x = jnp.concatenate([covariance, variance, hidden.astype(covariance.dtype)], -1)
+        x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
+        x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
+        slope = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
+        return apply_lines(slope, target_mean - slope * guide_mean, frames)

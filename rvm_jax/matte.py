@@ -1,0 +1,99 @@
+"""A network with its weights, ready to be called."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from rvm_jax import weights
+from rvm_jax.decoder import State
+from rvm_jax.errors import InputError
+from rvm_jax.network import Matting, MattingNetwork, Segmentation, as_state, check_frames
+from rvm_jax.torch_weights import Variables
+
+LONGEST_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Matte:
+    """A network and its variables. Compiles once for each shape of frames and each `downsample_ratio`."""
+
+    network: MattingNetwork
+    variables: Variables
+
+    def __call__(self, frames: ArrayLike, state: State | None = None, downsample_ratio: float | None = None) -> Matting:
+        """Matte clips `[B, T, H, W, 3]` or single frames `[B, H, W, 3]`, floats in 0..1.
+
+        Returns foreground `[B, T, H, W, 3]`, alpha `[B, T, H, W, 1]` (without T for single frames) and the state that
+        continues these clips. The network looks at the frames at `downsample_ratio` times their size; by default that
+        makes their longest side 512 pixels, or leaves smaller frames as they are.
+        """
+        frames = self._checked(frames)
+        ratio = automatic_ratio(frames.shape[-3:-1]) if downsample_ratio is None else float(downsample_ratio)
+        return _apply(self.network, self.variables, frames, self._state(frames, state, ratio), ratio, False)
+
+    def segment(self, frames: ArrayLike, state: State | None = None) -> Segmentation:
+        """Logits `[B, T, H, W, 1]` of "this is a person" for the same frames, at their full size, and the state."""
+        frames = self._checked(frames)
+        return _apply(self.network, self.variables, frames, self._state(frames, state, 1.0), 1.0, True)
+
+    def _checked(self, frames: Any) -> Array:
+        dtype = jax.tree.leaves(self.variables["params"])[0].dtype
+        if not isinstance(frames, (np.ndarray, Array)):
+            raise InputError(f"frames are a {type(frames).__name__}: expected a NumPy or JAX array of floats in 0..1")
+        check_frames(frames)
+        low, high = frames.min(), frames.max()
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            raise InputError(f"frames range from {low:g} to {high:g}: expected 0..1, so divide 8-bit frames by 255")
+        return jnp.asarray(frames, dtype)
+
+    def _state(self, frames: Array, state: State | None, ratio: float) -> State:
+        # An empty state instead of None, so that the first frames and those that follow share one compiled program.
+        if state is None:
+            check_frames(frames, ratio)
+            return self.network.initial_state(frames.shape[0], frames.shape[-3:-1], ratio, frames.dtype)
+        return as_state(state)
+
+
+def automatic_ratio(size: tuple[int, ...]) -> float:
+    """The `downsample_ratio` that makes the longest side of (height, width) 512, and never enlarges."""
+    return min(1.0, LONGEST_SIDE / max(size))
+
+
+def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
+    """Load a `.pth` or `.safetensors` file or a saved folder; variant and refiner are read from the weights.
+
+    `dtype` is what the network computes in: float32, float64 (in JAX's x64 mode), or bfloat16 or float16, with which
+    parameters, the state and the frames stay float32.
+    """
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"dtype is {dtype}: expected float32, float64, bfloat16 or float16")
+    if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
+        raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
+    loaded = weights.read(path)
+    if loaded.refiner is None:
+        raise InputError(
+            f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
+            "so give the weights of a whole network"
+        )
+    parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32
+
+    def to_device(x: np.ndarray) -> Array:
+        return jnp.asarray(x, parameter_dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
+
+    network = MattingNetwork(loaded.variant, loaded.refiner, None if dtype == parameter_dtype else dtype)
+    return Matte(network, jax.tree.map(to_device, loaded.variables))
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def _apply(
+    network: MattingNetwork, variables: Variables, frames: Array, state: State, ratio: float, segmentation: bool
+) -> Any:
+    return network.apply(variables, frames, state, ratio, segmentation=segmentation)

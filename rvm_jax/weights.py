@@ -1,0 +1,228 @@
+"""Weight files: PyTorch checkpoints (`.pth`), `.safetensors`, and folders saved by orbax.
+
+All three hold the same network, under PyTorch's names or under Flax's. Which variant and refiner it is follows from
+those names, so nothing has to be told; what does not fit is named, entry by entry. A file may also hold an encoder
+alone, as torchvision's ImageNet networks do: a start for training.
+"""
+
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.files import replacing
+from rvm_jax.network import MattingNetwork
+from rvm_jax.torch_weights import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
+from rvm_jax.variants import VARIANTS, Refiner
+
+TORCH_SUFFIXES = (".pth", ".pt")
+COUNT = ".num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone."""
+
+    variant: str
+    refiner: Refiner | None
+    variables: Variables
+
+    @property
+    def table(self) -> list[Entry]:
+        if self.refiner is None:
+            return [entry for entry in entries(VARIANTS[self.variant]) if is_encoder(entry)]
+        return entries(VARIANTS[self.variant], self.refiner)
+
+    def describe(self) -> str:
+        """What this is, in a few words for a person."""
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
+        part = f"{self.refiner.replace('_', ' ')}" if self.refiner else "encoder alone"
+        return f"{self.variant}, {part}, {count:,} parameters"
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a .pth or .safetensors file, or a saved folder")
+    if path.is_dir():
+        return _read_folder(path)
+    arrays = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _from_state_dict(arrays, path)
+
+
+def write(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
+    path = Path(path)
+    if path.suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
+        raise InputError(
+            f"{path} ends in {path.suffix!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
+        )
+    with replacing(path, overwrite=overwrite) as partial:
+        if path.suffix in TORCH_SUFFIXES:
+            _write_torch(to_state_dict(weights.variables, weights.table), partial)
+        elif path.suffix == ".safetensors":
+            import safetensors.numpy
+
+            arrays = to_state_dict(weights.variables, weights.table)
+            partial.write_bytes(safetensors.numpy.save(arrays, metadata={"format": "pt"}))
+        else:
+            import orbax.checkpoint as ocp
+
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(partial.absolute(), weights.variables)
+
+
+def _read_folder(path: Path) -> Weights:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            variables = checkpointer.restore(path.absolute())
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{path} is not a folder of saved weights, or it is damaged: {_first_line(error)}") from error
+    if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
+        raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path)
+    expected = {"/".join(e.path): s.shape for e, s in zip(table, _shapes(variant, table), strict=True)}
+    _match({name: np.shape(array) for name, array in flat.items()}, expected, variant, path)
+    return Weights(variant, refiner, jax.tree.map(_widen, variables))
+
+
+def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
+    if arrays.keys() & {"features.0.0.weight", "conv1.weight"}:
+        # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
+        arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
+    variant, refiner, table = _identify(arrays, lambda entry: entry.name, path)
+    expected = {}
+    for entry, struct in zip(table, _shapes(variant, table), strict=True):
+        expected[entry.name] = torch_shape(entry, struct.shape)
+    if not any(name.endswith(COUNT) for name in arrays):
+        # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
+        arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNT)}}
+    _match({name: array.shape for name, array in arrays.items()}, expected, variant, path)
+    return Weights(variant, refiner, to_variables({n: _widen(a) for n, a in arrays.items()}, table))
+
+
+def _identify(
+    given: Mapping[str, Any], name_of: Callable[[Entry], str], path: Path
+) -> tuple[str, Refiner | None, list[Entry]]:
+    """The variant whose entry names are most like the given ones, its refiner, and its table."""
+
+    def likeness(variant: str) -> float:
+        names = {name_of(entry) for entry in entries(VARIANTS[variant])}
+        return len(names & given.keys()) / len(names | given.keys())
+
+    variant = max(VARIANTS, key=likeness)
+    table = entries(VARIANTS[variant])
+    known = [entry for entry in table if name_of(entry) in given]
+    if len(known) < len(given) / 2 or not known:
+        first = f" (the first is {next(iter(given))!r})" if given else ""
+        raise InputError(
+            f"{path} is not a checkpoint of this network: of its {len(given)} entries{first} {len(known)} belong to "
+            "it, so give a released .pth or a folder made by `rvm convert`"
+        )
+    if all(is_encoder(entry) for entry in known):
+        return variant, None, [entry for entry in table if is_encoder(entry)]
+    has_refiner = any(entry.path[1] == "refiner" for entry in known)
+    refiner: Refiner = "deep_guided_filter" if has_refiner else "fast_guided_filter"
+    return variant, refiner, entries(VARIANTS[variant], refiner)
+
+
+def _shapes(variant: str, table: list[Entry]) -> list[jax.ShapeDtypeStruct]:
+    """The shape of each Flax variable of the table, by tracing the network without computing anything."""
+    network = MattingNetwork(variant)
+    frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), frames)
+    flat = flax.traverse_util.flatten_dict(variables)
+    return [flat[entry.path] for entry in table]
+
+
+def _match(
+    given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], variant: str, path: Path
+) -> None:
+    """Raise an error that names every entry that is missing (-), unknown (+) or of another shape (both)."""
+    lines = [f"- {n} {list(s)}" for n, s in expected.items() if given.get(n) != s]
+    lines += [f"+ {n} {list(s)}" for n, s in given.items() if expected.get(n) != s]
+    if lines:
+        lines.sort(key=lambda line: line[2:])
+        raise InputError(
+            f"{path} does not fit the network {variant!r}: these entries are expected (-) or were found instead (+)\n"
+            + "\n".join(lines)
+        )
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = _import_torch(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted:
+            raise InputError(
+                f"{path} wants to run code when opened ({wanted[1]}), which is refused: "
+                "ask for a file that holds a plain state_dict of tensors"
+            ) from error
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged") from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged: {_first_line(error)}") from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}: expected a state_dict, names with tensors")
+    for name, value in checkpoint.items():
+        if not isinstance(value, torch.Tensor):
+            raise InputError(
+                f"{path} holds a {type(value).__name__} under {name!r}: expected a flat state_dict of tensors, "
+                "so save that of the network alone"
+            )
+    return {
+        name: (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
+        for name, tensor in checkpoint.items()
+    }
+
+
+def _write_torch(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    torch = _import_torch(path)
+    with path.open("wb") as file:
+        torch.save(OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items()), file)
+
+
+def _import_torch(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path.name} needs PyTorch: pip install 'rvm-jax[torch]', or use .safetensors, which needs nothing more"
+        ) from error
+    return torch
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a safetensors file, or it is damaged: {_first_line(error)}") from error
+
+
+def _widen(array: np.ndarray) -> np.ndarray:
+    """Half-precision weights as float32; others as they are."""
+    array = np.asarray(array)
+    half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
+    return array.astype(np.float32) if half else array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

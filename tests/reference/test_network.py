@@ -1,0 +1,102 @@
+"""The network against numbers of the released PyTorch network.
+
+`RVM_REFERENCE=DIR pytest tests/reference` runs the files of another folder of the same format; `data/` here is the
+default. Weights and inputs are rebuilt from seeds by `recipe.py`.
+"""
+
+import json
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvm_jax.network import MattingNetwork
+from rvm_jax.torch_weights import entries, to_state_dict, to_variables
+from rvm_jax.variants import VARIANTS
+from tests.reference import FOLDER
+from tests.reference.recipe import state_dict, video
+
+FORWARD_CASES = json.loads((FOLDER / "forward_cases.json").read_text())
+TRAIN_MODE = sorted(FOLDER.glob("trainmode_*.npz"))
+VARIANT_KEYS = sorted(FOLDER.glob("*.keys.json"))
+
+
+@cache
+def reference_weights(variant: str) -> dict[str, np.ndarray]:
+    return state_dict(json.loads((FOLDER / f"{variant}.keys.json").read_text()))
+
+
+def cast(tree: Any, dtype: jnp.dtype) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype), tree)
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def apply(network, variables, frames, state, ratio, segmentation):
+    return network.apply(variables, frames, state, ratio, segmentation=segmentation)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("case", FORWARD_CASES, ids=lambda case: case["name"])
+def test_forward(case, dtype):
+    table = entries(VARIANTS[case["variant"]], case["refiner"])
+    variables = cast(to_variables(reference_weights(case["variant"]), table), dtype)
+    network = MattingNetwork(case["variant"], case["refiner"])
+    frames = cast(video(case["seed"], *case["shape"]), dtype)
+    expected = np.load(FOLDER / f"forward_{case['name']}.npz")
+
+    state, start, outputs = None, 0, []
+    for length in case["chunks"]:
+        chunk = frames[:, start : start + length]
+        result = apply(network, variables, chunk, state, case["downsample_ratio"], case["segmentation_pass"])
+        start, state = start + length, result.state
+        outputs.append(result)
+
+    given = {f"r{number}": r for number, r in enumerate(state, 1)}
+    if case["segmentation_pass"]:
+        given["seg"] = np.concatenate([part.logits for part in outputs], 1)
+    else:
+        given["fgr"] = np.concatenate([part.foreground for part in outputs], 1)
+        given["pha"] = np.concatenate([part.alpha for part in outputs], 1)
+    assert given.keys() == set(expected.files)
+    tolerance = 1e-6 if dtype == "float64" else 3 * case["float32_noise"]
+    for name, array in given.items():
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("path", TRAIN_MODE, ids=lambda path: path.stem)
+def test_train_mode(path: Path):
+    variant = path.stem.removeprefix("trainmode_")
+    table = entries(VARIANTS[variant])
+    weights = reference_weights(variant)
+    variables = cast(to_variables(weights, table), "float64")
+    network = MattingNetwork(variant)
+    frames = cast(video(11, 2, 2, 64, 64, 3), "float64")
+
+    @jax.jit
+    def train_pass(variables, frames):
+        return network.apply(variables, frames, None, 0.5, train=True, mutable=["batch_stats"])
+
+    result, updated = train_pass(variables, frames)
+    expected = np.load(path)
+    given = {"fgr": result.foreground, "pha": result.alpha, **to_state_dict({**variables, **updated}, table)}
+    for name in expected.files:
+        np.testing.assert_allclose(given[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
+    counts = [name for name in weights if name.endswith("num_batches_tracked")]
+    assert all(given[name] == weights[name] + 1 for name in counts)
+
+
+@pytest.mark.parametrize("path", VARIANT_KEYS, ids=lambda path: path.name.split(".")[0])
+def test_entry_names_order_and_shapes(path: Path):
+    variant = path.name.split(".")[0]
+    listed = [(name, tuple(shape)) for name, shape in json.loads(path.read_text())]
+    network = MattingNetwork(variant)
+    frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), frames)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
+    made = to_state_dict(zeros, entries(VARIANTS[variant]))
+    assert [(name, array.shape) for name, array in made.items()] == listed

@@ -1,0 +1,46 @@
+"""What several tests of the network share: small networks and random weights and frames for them."""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvm_jax.network import MattingNetwork, variant_table
+from rvm_jax.variants import REFINERS, ResNet, Variant
+
+TINY_RESNET = Variant("tiny_resnet", ResNet(4, (8, 12, 16, 24), (1, 2, 1, 2)), aspp=16, decoder=(12, 8, 8, 8))
+
+
+def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
+    """Weights that make every path of the network matter: no zero bias, no unit variance, counts that differ."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
+
+    def fill(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        if name.endswith("count"):
+            return jnp.asarray(rng.integers(1000), jnp.int32)
+        if name.endswith(("var", "scale")):
+            return jnp.asarray(rng.uniform(0.7, 1.3, leaf.shape), dtype)
+        if len(leaf.shape) == 4:
+            return jnp.asarray(rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:3])), dtype)
+        return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def random_frames(*shape: int, seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).random(shape), dtype)
+
+
+@pytest.fixture(scope="session", params=["tiny", "tiny_resnet"])
+def variant(request: pytest.FixtureRequest) -> Variant:
+    return TINY_RESNET if request.param == "tiny_resnet" else variant_table(request.param)
+
+
+@pytest.fixture(scope="session", params=REFINERS)
+def network(request: pytest.FixtureRequest, variant: Variant) -> MattingNetwork:
+    return MattingNetwork(variant, request.param)

@@ -1,0 +1,242 @@
+"""Weight files: round trips that lose no bit, and what is said of files that do not fit."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from rvm_jax import torch_network, weights
+from rvm_jax.errors import InputError
+from rvm_jax.network import MattingNetwork
+from rvm_jax.torch_weights import entries, to_state_dict
+from rvm_jax.variants import REFINERS, VARIANTS
+from tests.reference import recipe
+
+KEYS = Path(__file__).parent.parent / "reference" / "data"
+
+
+def released_state_dict(variant: str, refiner: str = "deep_guided_filter") -> dict[str, torch.Tensor]:
+    """A state_dict in the released format, filled from a seed; every count is different."""
+    listed = json.loads((KEYS / f"{variant}.keys.json").read_text())
+    listed = [(name, shape) for name, shape in listed if refiner == "deep_guided_filter" or "refiner" not in name]
+    arrays = recipe.state_dict(listed)
+    for number, name in enumerate(arrays):
+        if name.endswith("num_batches_tracked"):
+            arrays[name] = np.array(number)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_state_dict() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch_network.MattingNetwork("tiny").state_dict()
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny_state_dict, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(tiny_state_dict, path)
+    return path
+
+
+def save(state_dict: object, path: Path) -> Path:
+    torch.save(state_dict, path)
+    return path
+
+
+def assert_same(given: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(given) == list(expected)
+    for name, tensor in expected.items():
+        assert given[name].dtype == tensor.dtype
+        assert torch.equal(given[name], tensor), name
+
+
+@pytest.mark.parametrize("refiner", REFINERS)
+@pytest.mark.parametrize("variant", ["mobilenetv3", "resnet50"])
+def test_round_trip_through_every_format_is_bitwise(variant, refiner, tmp_path):
+    original = released_state_dict(variant, refiner)
+    source = save(original, tmp_path / "in.pth")
+    names = ["a", "b.safetensors", "c", "d.pth"]
+    for name in names:
+        loaded = weights.read(source)
+        assert (loaded.variant, loaded.refiner) == (variant, refiner)
+        source = tmp_path / name
+        weights.write(loaded, source)
+    written = torch.load(source, weights_only=True)
+    assert_same(written, original)
+    torch_network.MattingNetwork(variant, refiner).load_state_dict(written, strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "in.pth"]
+
+
+@pytest.mark.parametrize("refiner", REFINERS)
+def test_the_table_is_total(variant, refiner):
+    """Every variable of the Flax network and every entry of the PyTorch one stands in the table exactly once."""
+    table = entries(variant, refiner)
+    network = MattingNetwork(variant, refiner)
+    made = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
+    paths = [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(made)]
+    assert sorted(entry.path for entry in table) == sorted(paths)
+    twin = torch_network.MattingNetwork(variant, refiner).state_dict()
+    assert [entry.name for entry in table] == list(twin)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), made)
+    assert {n: a.shape for n, a in to_state_dict(zeros, table).items()} == {n: t.shape for n, t in twin.items()}
+
+
+def test_half_precision_is_widened(tiny_state_dict, tmp_path):
+    halved = {n: t.half() if t.is_floating_point() else t for n, t in tiny_state_dict.items()}
+    loaded = weights.read(save(halved, tmp_path / "half.pth"))
+    kernel = loaded.variables["params"]["project_mat"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel[0, 0, :, 1], halved["project_mat.conv.weight"][1, :, 0, 0].float())
+
+
+def imagenet_state_dict(variant: str) -> dict[str, torch.Tensor]:
+    """What torchvision's network of that kind holds: the encoder without its prefix, and a classifier."""
+    encoder = {n.removeprefix("backbone."): t for n, t in released_state_dict(variant).items() if "backbone" in n}
+    extra = ["fc.weight", "fc.bias"] if variant == "resnet50" else ["classifier.0.weight", "classifier.3.bias"]
+    return {**encoder, **{name: torch.ones(3) for name in extra}}
+
+
+@pytest.mark.parametrize("counts", ["with counts", "without counts"])
+@pytest.mark.parametrize("variant", ["mobilenetv3", "resnet50"])
+def test_imagenet_networks_become_an_encoder_start(variant, counts, tmp_path):
+    given = imagenet_state_dict(variant)
+    if counts == "without counts":
+        given = {name: tensor for name, tensor in given.items() if "num_batches" not in name}
+    start = weights.read(save(given, tmp_path / "imagenet.pth"))
+    assert (start.variant, start.refiner) == (variant, None)
+    assert start.variables["params"].keys() == {"encoder"}
+    for name in ("start", "start.pth"):
+        weights.write(start, tmp_path / name)
+        again = weights.read(tmp_path / name)
+        assert again.refiner is None
+        jax.tree.map(np.testing.assert_array_equal, again.variables, start.variables)
+    written = torch.load(tmp_path / "start.pth", weights_only=True)
+    for name, tensor in given.items():
+        if not name.startswith(("fc", "classifier")):
+            assert torch.equal(written[f"backbone.{name}"], tensor)
+
+
+def test_every_wrong_entry_is_named(tiny_state_dict, tmp_path):
+    changed = dict(tiny_state_dict)
+    del changed["aspp.aspp1.0.weight"]
+    changed["aspp.extra"] = torch.zeros(2, 3)
+    changed["project_mat.conv.weight"] = torch.zeros(4, 9, 1, 1)
+    with pytest.raises(InputError) as caught:
+        weights.read(save(changed, tmp_path / "changed.pth"))
+    first, *lines = str(caught.value).splitlines()
+    assert "changed.pth does not fit the network 'tiny'" in first
+    assert lines == [
+        "- aspp.aspp1.0.weight [16, 24, 1, 1]",
+        "+ aspp.extra [2, 3]",
+        "- project_mat.conv.weight [4, 8, 1, 1]",
+        "+ project_mat.conv.weight [4, 9, 1, 1]",
+    ]
+
+
+def test_a_wrong_entry_of_a_folder_is_named_in_flax_terms(tiny_file, tmp_path):
+    loaded = weights.read(tiny_file)
+    variables = jax.tree.map(np.copy, loaded.variables)
+    variables["params"]["project_seg"]["bias"] = np.zeros(2, np.float32)
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "folder", variables)
+    with pytest.raises(InputError, match=r"\n- params/project_seg/bias \[1\]\n\+ params/project_seg/bias \[2\]$"):
+        weights.read(tmp_path / "folder")
+
+
+class RunsCode:
+    def __reduce__(self):
+        return (print, ("code was run",))
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"wants to run code when opened \(.*print.*\), which is refused"):
+        weights.read(save({"weight": RunsCode()}, tmp_path / "evil.pth"))
+    assert capsys.readouterr().out == ""
+
+
+def truncated(source: Path, path: Path, share: float) -> Path:
+    content = source.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+BAD_FILES = {
+    "missing": (lambda tiny, at: at / "none.pth", "none.pth does not exist: give a .pth or .safetensors file"),
+    "half": (lambda tiny, at: truncated(tiny, at / "half.pth", 0.5), "half.pth is not a PyTorch checkpoint, or it is"),
+    "almost": (lambda tiny, at: truncated(tiny, at / "most.pth", 0.99), "most.pth is not a PyTorch checkpoint, or it"),
+    "empty": (lambda tiny, at: truncated(tiny, at / "empty.pth", 0), "empty.pth is not a PyTorch checkpoint, or it is"),
+    "text": (lambda tiny, at: Path(__file__), "test_weights.py is not a PyTorch checkpoint"),
+    "list": (lambda tiny, at: save([torch.zeros(1)], at / "list.pth"), "list.pth holds a list: expected a state_dict"),
+    "nested": (
+        lambda tiny, at: save({"model": {"a": torch.zeros(1)}, "step": 3}, at / "run.pth"),
+        "holds a dict under 'model': expected a flat state_dict",
+    ),
+    "other": (
+        lambda tiny, at: save({f"layer.{i}": torch.zeros(1) for i in range(9)}, at / "other.pth"),
+        r"not a checkpoint of this network: of its 9 entries \(the first is 'layer.0'\) 0 belong to it",
+    ),
+    "nothing": (lambda tiny, at: save({}, at / "nothing.pth"), "of its 0 entries 0 belong to it"),
+    "text.safetensors": (
+        lambda tiny, at: truncated(Path(__file__), at / "text.safetensors", 1),
+        "is not a safetensors file, or it is damaged",
+    ),
+    "folder": (lambda tiny, at: at, "is not a folder of saved weights, or it is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_get_one_clear_line(name, tiny_file, tmp_path):
+    make, message = BAD_FILES[name]
+    with pytest.raises(InputError, match=message) as caught:
+        weights.read(make(tiny_file, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(tiny_file, tmp_path):
+    loaded = weights.read(tiny_file)
+    target = tmp_path / "out.pth"
+    target.write_text("precious")
+    with pytest.raises(InputError, match="exists already"):
+        weights.write(loaded, target)
+    assert target.read_text() == "precious"
+    weights.write(loaded, target, overwrite=True)
+    assert weights.read(target).variant == "tiny"
+    for name in ("folder", "folder"):
+        weights.write(loaded, tmp_path / name, overwrite=True)
+    assert weights.read(tmp_path / "folder").variant == "tiny"
+
+
+def test_a_failed_write_leaves_nothing(tiny_file, tmp_path, monkeypatch):
+    loaded = weights.read(tiny_file)
+    target = tmp_path / "out.pth"
+    target.write_text("precious")
+
+    def full_disk(state_dict, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(InputError, match=r"cannot write .*out.pth: No space left on device"):
+        weights.write(loaded, target, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.pth"]
+    assert target.read_text() == "precious"
+
+
+def test_unknown_endings_are_refused(tiny_file, tmp_path):
+    with pytest.raises(InputError, match=r"ends in '\.onnx': expected \.pth or .safetensors"):
+        weights.write(weights.read(tiny_file), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variants_are_told_apart():
+    for variant in VARIANTS:
+        names = {entry.name for entry in entries(VARIANTS[variant])}
+        others = [{entry.name for entry in entries(table)} for key, table in VARIANTS.items() if key != variant]
+        assert all(names != other for other in others)
