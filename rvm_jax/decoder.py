@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rvm_jax.layers import conv2d, kernel_init, per_channel
+from rvm_jax.convolution import conv2d, input_gradient, kernel_gradient
+from rvm_jax.layers import kernel_init, per_channel
 from rvm_jax.resize import halve, upscale_twice
 
 
@@ -110,18 +112,78 @@ def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array
     gates_kernel, gates_bias, candidate_kernel, candidate_bias = (w.astype(x.dtype) for w in weights)
     input_kernel = jnp.concatenate([gates_kernel[:, :, :channels], candidate_kernel[:, :, :channels]], -1)
     input_bias = jnp.concatenate([gates_bias, candidate_bias])
-    gates_kernel, candidate_kernel = gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:]
-
     inputs = conv2d(x.reshape(-1, height, width, channels), input_kernel) + per_channel(input_bias)
     inputs = inputs.reshape(steps, batch, height, width, 3 * channels)
+    outputs = _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:])
+    return outputs, outputs[-1]
+
+
+@jax.custom_vjp
+def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array) -> Array:
+    """The part of a ConvGRU that needs its memory, over `inputs` `[T, B, h, w, 3C]`: outputs `[T, B, h, w, C]`."""
 
     def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
-        gates_input, candidate_input = inputs[..., : 2 * channels], inputs[..., 2 * channels :]
-        gates = nn.sigmoid(gates_input + conv2d(hidden.astype(x.dtype), gates_kernel)).astype(hidden.dtype)
-        reset, update = jnp.split(gates, 2, -1)
-        candidate = nn.tanh(candidate_input + conv2d((reset * hidden).astype(x.dtype), candidate_kernel))
-        hidden = (1 - update) * hidden + update * candidate.astype(hidden.dtype)
+        hidden, _ = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
         return hidden, hidden
 
-    hidden, outputs = lax.scan(step, hidden, inputs)
-    return outputs, hidden
+    return lax.scan(step, hidden, inputs)[1]
+
+
+def _gru_step(
+    hidden: Array, inputs: Array, gates_kernel: Array, candidate_kernel: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """The next memory `[B, h, w, C]`, and reset gate, update gate and candidate, all in the memory's dtype."""
+    gates_input, candidate_input = jnp.split(inputs, [gates_kernel.shape[-1]], -1)
+    gates = nn.sigmoid(gates_input + conv2d(hidden.astype(inputs.dtype), gates_kernel)).astype(hidden.dtype)
+    reset, update = jnp.split(gates, 2, -1)
+    candidate = nn.tanh(candidate_input + conv2d((reset * hidden).astype(inputs.dtype), candidate_kernel))
+    candidate = candidate.astype(hidden.dtype)
+    return (1 - update) * hidden + update * candidate, (reset, update, candidate)
+
+
+# Differentiating the scan itself would add up the kernels' gradients frame by frame, with a small convolution in each
+# step of the loop. Here the loop finds only the gradients of what enters the gates, and the kernels' follow from all
+# frames at once.
+
+
+def _recurrence_forward(
+    inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, ...]]:
+        new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
+        return new, (new, *parts)
+
+    _, (outputs, *parts) = lax.scan(step, hidden, inputs)
+    before = jnp.concatenate([hidden[None], outputs[:-1]])
+    return outputs, (before, *parts, gates_kernel, candidate_kernel)
+
+
+def _recurrence_backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array, Array, Array]:
+    before, reset, update, candidate, gates_kernel, candidate_kernel = residuals
+    dtype = gates_kernel.dtype
+
+    def step(carried: Array, frame: tuple[Array, ...]) -> tuple[Array, Array]:
+        cotangent, hidden, reset, update, candidate = frame
+        total = carried + cotangent
+        to_candidate = total * update * (1 - candidate * candidate)
+        to_gated = input_gradient(to_candidate.astype(dtype), candidate_kernel).astype(total.dtype)
+        to_reset = to_gated * hidden * reset * (1 - reset)
+        to_update = total * (candidate - hidden) * update * (1 - update)
+        to_gates = jnp.concatenate([to_reset, to_update], -1)
+        through_gates = input_gradient(to_gates.astype(dtype), gates_kernel).astype(total.dtype)
+        to_hidden = total * (1 - update) + to_gated * reset + through_gates
+        return to_hidden, jnp.concatenate([to_gates, to_candidate], -1).astype(dtype)
+
+    frames = (cotangent, before, reset, update, candidate)
+    to_hidden, to_inputs = lax.scan(step, jnp.zeros_like(before[0]), frames, reverse=True)
+
+    def all_frames(x: Array) -> Array:
+        return x.reshape(-1, *x.shape[2:]).astype(dtype)
+
+    to_gates, to_candidate = jnp.split(all_frames(to_inputs), [gates_kernel.shape[-1]], -1)
+    to_gates_kernel = kernel_gradient(all_frames(before), to_gates, gates_kernel)
+    to_candidate_kernel = kernel_gradient(all_frames(reset * before), to_candidate, candidate_kernel)
+    return to_inputs, to_hidden, to_gates_kernel, to_candidate_kernel
+
+
+_recurrence.defvjp(_recurrence_forward, _recurrence_backward)

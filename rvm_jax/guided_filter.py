@@ -13,13 +13,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rvm_jax.layers import depthwise_conv2d
-from rvm_jax.resize import resize
+from rvm_jax.convolution import depthwise_conv2d
+from rvm_jax.resize import interpolate
 
 
 def as_guide(frames: Array) -> Array:
     """`[N, H, W, 3]` → `[N, H, W, 4]`: the frame and the mean of its channels."""
-    return jnp.concatenate([frames, frames.mean(-1, keepdims=True)], -1)
+    return jnp.concatenate([frames, channel_mean(frames)], -1)
+
+
+def channel_mean(frames: Array) -> Array:
+    """`[N, H, W, 3]` → `[N, H, W, 1]`. Three terms of a sum fuse with what follows, where a reduction would not."""
+    return (frames[..., :1] + frames[..., 1:2] + frames[..., 2:]) / 3
 
 
 def box_mean(x: Array) -> Array:
@@ -42,9 +47,20 @@ def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tupl
 
 
 def apply_lines(slope: Array, offset: Array, frames: Array) -> Array:
-    """Bring the lines `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`."""
-    size = frames.shape[1:3]
-    return resize(slope, size) * as_guide(frames) + resize(offset, size)
+    """Bring the lines `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`.
+
+    At full size every pass over the pixels counts, so columns are interpolated at low height, and colour and alpha part
+    ways, each with its channels and columns in one row: then rows are interpolated and the lines applied in one pass.
+    """
+    count, height, width, _ = frames.shape
+
+    def full(lines: Array) -> Array:
+        lines = interpolate(lines, 2, width, lines.shape[2] / width)  # [N, h, W, C]
+        return interpolate(lines.reshape(*lines.shape[:2], -1), 1, height, lines.shape[1] / height)  # [N, H, W·C]
+
+    color = full(slope[..., :3]) * frames.reshape(count, height, -1) + full(offset[..., :3])
+    alpha = full(slope[..., 3:]) * channel_mean(frames)[..., 0] + full(offset[..., 3:])
+    return jnp.concatenate([color.reshape(frames.shape), alpha[..., None]], -1)
 
 
 def fast_guided_filter(frames: Array, low_frames: Array, low_target: Array, epsilon: float = 1e-5) -> Array:

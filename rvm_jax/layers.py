@@ -6,6 +6,7 @@ The functions are pure and work in whatever floating-point dtype they are given.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from rvm_jax.convolution import conv2d, depthwise_conv2d
 from rvm_jax.errors import InputError
 
 # PyTorch's default: uniform within ±1/√fan_in.
@@ -22,61 +24,6 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def per_channel(vector: Array) -> Array:
     """`[C]` → `[1, 1, 1, C]`, so that it broadcasts over frames, rows and columns by intent and not by accident."""
     return vector.reshape(1, 1, 1, -1)
-
-
-def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
-    """Convolution without bias. `[N, H, W, I]`, `[h, w, I, O]` → `[N, ceil(H/stride), ceil(W/stride), O]`."""
-    height, width = kernel.shape[:2]
-    if (height, width) == (1, 1):
-        x = x[:, ::stride, ::stride]
-        return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=[_padding(height, dilation), _padding(width, dilation)],
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
-    """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
-    height, width, _, channels = kernel.shape
-    padding = [_padding(height, dilation), _padding(width, dilation)]
-
-    def convolution(x: Array, kernel: Array) -> Array:
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(stride, stride),
-            padding=padding,
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=channels,
-        )
-
-    def shifted_products(x: Array, kernel: Array) -> Array:
-        rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-        padded = jnp.pad(x, [(0, 0), *padding, (0, 0)])
-        total = jnp.zeros((), x.dtype)
-        for i in range(height):
-            for j in range(width):
-                window = padded[
-                    :,
-                    i * dilation : i * dilation + (rows - 1) * stride + 1 : stride,
-                    j * dilation : j * dilation + (columns - 1) * stride + 1 : stride,
-                ]
-                total = total + window * per_channel(kernel[i, j, 0])
-        return total
-
-    # XLA's grouped convolution is some fifty times slower than this on CPU.
-    return lax.platform_dependent(x, kernel, cpu=shifted_products, default=convolution)
-
-
-def _padding(size: int, dilation: int) -> tuple[int, int]:
-    one_side = dilation * (size - 1) // 2
-    return one_side, one_side
 
 
 class Conv(nn.Module):
@@ -139,34 +86,66 @@ class BatchNorm(nn.Module):
 
         if self.use_running_average:
             mean, var = running_mean.value, running_var.value
-        else:
-            mean, var, size = batch_statistics(
-                x.astype(scale.dtype), None if self.is_initializing() else self.axis_name
-            )
-            if size < 2:
-                raise InputError("training needs more than one value per channel: give larger frames or more of them")
-            if not self.is_initializing():
-                m = self.momentum
-                running_mean.value = (1 - m) * running_mean.value + m * lax.stop_gradient(mean)
-                running_var.value = (1 - m) * running_var.value + m * lax.stop_gradient(var) * (size / (size - 1))
-                count.value = count.value + 1
+            return _affine(x.astype(scale.dtype), mean, var, scale, bias, self.epsilon).astype(x.dtype)
 
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        normalised = (x.astype(scale.dtype) - per_channel(mean)) * per_channel(factor) + per_channel(bias)
-        return normalised.astype(x.dtype)
+        axis_name = None if self.is_initializing() else self.axis_name
+        size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
+        if size < 2:
+            raise InputError("training needs more than one value per channel: give larger frames or more of them")
+        y, mean, var = normalize(x, scale, bias, self.epsilon, axis_name)
+        if not self.is_initializing():
+            m = self.momentum
+            running_mean.value = (1 - m) * running_mean.value + m * mean
+            running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
+            count.value = count.value + 1
+        return y
 
 
-def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array, int]:
-    """Mean `[C]`, biased variance `[C]` and number of values per channel of `[N, H, W, C]`, over all devices."""
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None) -> tuple[Array, Array, Array]:
+    """Normalise `[N, H, W, C]` with its own statistics; also mean and biased variance, for the record.
+
+    With `axis_name` the statistics are those of all devices. The backward pass is written out because the one that
+    differentiation finds reads x several times more often.
+    """
+    dtype = scale.dtype
+    wide = x.astype(dtype)
+    mean = _average(wide.mean((0, 1, 2)), axis_name)
+    # Two passes: the mean of squares minus the square of the mean would lose its digits in float32.
+    var = _average(jnp.square(wide - per_channel(mean)).mean((0, 1, 2)), axis_name)
+    return _affine(wide, mean, var, scale, bias, epsilon).astype(x.dtype), mean, var
+
+
+def _normalize_forward(x, scale, bias, epsilon, axis_name):
+    y, mean, var = normalize(x, scale, bias, epsilon, axis_name)
+    return (y, mean, var), (x, scale, mean, var)
+
+
+def _normalize_backward(epsilon, axis_name, residuals, cotangents):
+    """No gradient flows through the returned statistics. Those of scale and bias are this device's share."""
+    x, scale, mean, var = residuals
+    cotangent = cotangents[0].astype(scale.dtype)
+    centred = x.astype(scale.dtype) - per_channel(mean)
+    inverse = lax.rsqrt(var + epsilon)
     size = x.size // x.shape[-1]
-    mean = x.mean((0, 1, 2))
-    if axis_name is not None:
-        size *= lax.axis_size(axis_name)
-        mean = lax.pmean(mean, axis_name)
-    var = jnp.square(x - per_channel(mean)).mean((0, 1, 2))
-    if axis_name is not None:
-        var = lax.pmean(var, axis_name)
-    return mean, var, size
+    bias_gradient = cotangent.sum((0, 1, 2))
+    scale_gradient = (cotangent * centred).sum((0, 1, 2)) * inverse
+    offset = _average(bias_gradient / size, axis_name)
+    slope = inverse * _average(scale_gradient / size, axis_name)
+    x_gradient = per_channel(scale * inverse) * (cotangent - per_channel(offset) - centred * per_channel(slope))
+    return x_gradient.astype(x.dtype), scale_gradient, bias_gradient
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _average(x: Array, axis_name: str | None) -> Array:
+    return x if axis_name is None else lax.pmean(x, axis_name)
+
+
+def _affine(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+    factor = scale * lax.rsqrt(var + epsilon)
+    return x * per_channel(factor) + per_channel(bias - mean * factor)
 
 
 def hard_sigmoid(x: Array) -> Array:

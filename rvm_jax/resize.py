@@ -1,37 +1,36 @@
 """Resizing with PyTorch's arithmetic: bilinear, half-pixel centres, edges clamped, no antialiasing.
 
-`jax.image.resize` is not used: it antialiases, and it always takes size ratios as its step. Positions and weights are
-worked out once, in float64 and outside the compiled program.
+`jax.image.resize` is not used: it antialiases, and it always takes size ratios as its step.
+
+Along one axis, an interpolation is a sparse matrix: every output pixel is the weighted sum of two input pixels. Where
+they lie and what they weigh is worked out once, in float64 and outside the compiled program; so is the transpose of
+that matrix, which gradients need and which differentiation would turn into a slow (on GPUs, irreproducible) scatter.
 """
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 
 class Taps(NamedTuple):
-    """Linear interpolation along one axis: `out[i] = (1 - weight[i]) · x[low[i]] + weight[i] · x[high[i]]`."""
+    """`out[i] = Σ_k weights[k][i] · x[indices[k][i]]` along one axis."""
 
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
-
-
-def linear_taps(size: int, out_size: int, step: float) -> Taps:
-    """The two neighbours of each of `out_size` positions that lie `step` pixels apart on an axis of `size` pixels."""
-    position = np.maximum((np.arange(out_size) + 0.5) * step - 0.5, 0)
-    low = np.minimum(position.astype(np.int64), size - 1)
-    return Taps(low, np.minimum(low + 1, size - 1), np.minimum(position - low, 1))
+    indices: np.ndarray
+    weights: np.ndarray
 
 
 def resize(x: Array, size: Sequence[int]) -> Array:
     """`[N, H, W, C]` → `[N, *size, C]`; the step is the ratio of the sizes."""
-    for axis, out_size in zip((1, 2), size, strict=True):
-        x = _interpolate(x, axis, linear_taps(x.shape[axis], out_size, x.shape[axis] / out_size))
+    # The axis that shrinks most goes first, or the one that grows least.
+    axes = sorted((1, 2), key=lambda axis: size[axis - 1] / x.shape[axis])
+    for axis in axes:
+        x = interpolate(x, axis, size[axis - 1], x.shape[axis] / size[axis - 1])
     return x
 
 
@@ -44,23 +43,69 @@ def scaled_size(size: Sequence[int], ratio: float) -> tuple[int, int]:
 def downscale(x: Array, ratio: float) -> Array:
     """`[N, H, W, C]` → `[N, ⌊H·ratio⌋, ⌊W·ratio⌋, C]`; the step is `1 / ratio`, not quite the ratio of the sizes."""
     for axis, out_size in zip((1, 2), scaled_size(x.shape[1:3], ratio), strict=True):
-        x = _interpolate(x, axis, linear_taps(x.shape[axis], out_size, 1 / ratio))
+        x = interpolate(x, axis, out_size, 1 / ratio)
     return x
 
 
 def upscale_twice(x: Array, size: Sequence[int]) -> Array:
     """`[N, h, w, C]` → `[N, *size, C]`: twice the size, then cropped at the bottom and on the right."""
-    for axis in (1, 2):
-        x = _interpolate(x, axis, linear_taps(x.shape[axis], 2 * x.shape[axis], 0.5))
-    return x[:, : size[0], : size[1]]
+    # What is cropped need not be computed: the step is given, not derived from the size.
+    for axis in (2, 1):
+        x = interpolate(x, axis, size[axis - 1], 0.5)
+    return x
 
 
-def _interpolate(x: Array, axis: int, taps: Taps) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def interpolate(x: Array, axis: int, out_size: int, step: float) -> Array:
+    """Linear interpolation along `axis`, at `out_size` positions that lie `step` pixels apart."""
+    # Without the barrier, XLA would compute whatever made x, or the interpolation before, anew for every tap.
+    return _weighted_sum(lax.optimization_barrier(x), axis, linear_taps(x.shape[axis], out_size, step))
+
+
+def _interpolate_forward(x: Array, axis: int, out_size: int, step: float) -> tuple[Array, Array]:
+    return interpolate(x, axis, out_size, step), jnp.zeros((x.shape[axis], 0))
+
+
+def _interpolate_backward(axis: int, out_size: int, step: float, residual: Array, cotangent: Array) -> tuple[Array]:
+    size = residual.shape[0]
+    taps = _transposed_linear_taps(size, out_size, step)
+    return (_weighted_sum(lax.optimization_barrier(cotangent), axis, taps),)
+
+
+interpolate.defvjp(_interpolate_forward, _interpolate_backward)
+
+
+@lru_cache
+def linear_taps(size: int, out_size: int, step: float) -> Taps:
+    """The two neighbours of each of `out_size` positions that lie `step` pixels apart on an axis of `size` pixels."""
+    position = np.maximum((np.arange(out_size) + 0.5) * step - 0.5, 0)
+    low = np.minimum(position.astype(np.int64), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    weight = np.where(high > low, position - low, 0)
+    return Taps(np.stack([low, high]), np.stack([1 - weight, weight]))
+
+
+@lru_cache
+def _transposed_linear_taps(size: int, out_size: int, step: float) -> Taps:
+    """The same matrix, transposed: for each of `size` pixels, the positions that look at it."""
+    taps = linear_taps(size, out_size, step)
+    matrix = np.zeros((out_size, size))
+    for indices, weights in zip(*taps, strict=True):
+        np.add.at(matrix, (np.arange(out_size), indices), weights)
+    count = max(1, (matrix != 0).sum(0).max())
+    # The positions that look at a pixel, heaviest first; where fewer than `count` do, the rest weigh nothing.
+    indices = np.argsort(-matrix, axis=0, kind="stable")[:count]
+    return Taps(indices, np.take_along_axis(matrix, indices, 0))
+
+
+def _weighted_sum(x: Array, axis: int, taps: Taps) -> Array:
     shape = [1] * x.ndim
     shape[axis] = -1
-    weight = jnp.asarray(taps.weight.reshape(shape), x.dtype)
-    low, high = (jnp.take(x, indices, axis, mode="clip") for indices in (taps.low, taps.high))
-    return low + weight * (high - low)
+    total = jnp.zeros((), x.dtype)
+    for indices, weights in zip(*taps, strict=True):
+        picked = jnp.take(x, indices, axis, mode="clip")
+        total = total + picked * jnp.asarray(weights.reshape(shape), x.dtype)
+    return total
 
 
 def halve(x: Array) -> Array:

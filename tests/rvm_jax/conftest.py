@@ -15,7 +15,7 @@ TINY_RESNET = Variant("tiny_resnet", ResNet(4, (8, 12, 16, 24), (1, 2, 1, 2)), a
 
 
 def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
-    """Weights that make every path of the network matter: no zero bias, no unit variance, counts that differ."""
+    """Weights that make every path matter (no zero bias, no unit variance) and leave most alphas between 0 and 1."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
 
     def fill(path: Any, leaf: Any) -> Any:
@@ -25,8 +25,13 @@ def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
             return jnp.asarray(rng.integers(1000), jnp.int32)
         if name.endswith(("var", "scale")):
             return jnp.asarray(rng.uniform(0.7, 1.3, leaf.shape), dtype)
+        if name.endswith("box_kernel"):
+            return jnp.asarray(1 / 9 + 0.01 * rng.standard_normal(leaf.shape), dtype)
         if len(leaf.shape) == 4:
-            return jnp.asarray(rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:3])), dtype)
+            gain = 0.2 if "project_mat" in name or "refiner/conv3" in name else 1
+            return jnp.asarray(gain * rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:3])), dtype)
+        if name.endswith("project_mat/bias"):
+            return jnp.asarray([0, 0, 0, 0.5], dtype)
         return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), dtype)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)

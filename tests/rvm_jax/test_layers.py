@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from rvm_jax import layers
+from rvm_jax.convolution import conv2d, depthwise_conv2d
 from rvm_jax.errors import InputError
 
 
@@ -43,7 +44,7 @@ def test_conv2d_and_its_gradients(size, stride, dilation, inputs, outputs, heigh
     x, kernel = normal(0, 2, height, width, inputs), normal(1, size, size, inputs, outputs)
     x_torch, kernel_torch = to_torch(x), torch.tensor(kernel.transpose(3, 2, 0, 1).copy()).requires_grad_()
     expected = F.conv2d(x_torch, kernel_torch, stride=stride, dilation=dilation, padding=dilation * (size - 1) // 2)
-    given, pullback = jax.vjp(lambda x, k: layers.conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
+    given, pullback = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
     np.testing.assert_allclose(given, from_torch(expected), atol=1e-11)
 
     cotangent = normal(2, *given.shape)
@@ -71,7 +72,7 @@ def test_depthwise_conv2d_and_its_gradients(size, stride, dilation, channels, he
     x_torch, kernel_torch = to_torch(x), torch.tensor(kernel.transpose(3, 2, 0, 1).copy()).requires_grad_()
     padding = dilation * (size - 1) // 2
     expected = F.conv2d(x_torch, kernel_torch, stride=stride, dilation=dilation, padding=padding, groups=channels)
-    given, pullback = jax.vjp(lambda x, k: layers.depthwise_conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
+    given, pullback = jax.vjp(lambda x, k: depthwise_conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
     np.testing.assert_allclose(given, from_torch(expected), atol=1e-12)
 
     cotangent = normal(2, *given.shape)

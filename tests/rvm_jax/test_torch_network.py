@@ -177,6 +177,19 @@ def test_sizes(variant, ratio, low):
     assert seg.min() < 0
 
 
+@torch.no_grad()
+def test_downsampling_steps_by_the_ratio():
+    """Not by the quotient of the sizes, which is another number where the low size was rounded down."""
+    seen = []
+    net = network()
+    hook = net.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    ramp = torch.arange(83, dtype=torch.float64).expand(1, 3, 61, 83)
+    net(ramp, downsample_ratio=0.3)
+    hook.remove()
+    expected = (torch.arange(24, dtype=torch.float64) + 0.5) / 0.3 - 0.5
+    assert_same(seen, [expected.expand(1, 3, 18, 24)])
+
+
 @both_variants
 @torch.no_grad()
 def test_no_state_is_a_state_of_zeros(variant):

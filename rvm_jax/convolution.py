@@ -1,0 +1,249 @@
+"""Convolutions with PyTorch's padding, each in the form that its platform runs fastest.
+
+Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `dilation · (k - 1) / 2` on both sides,
+as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
+
+A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
+of either. GPUs and TPUs take all three as XLA has them. XLA's CPU back end does well with most, but not with depthwise
+convolutions (up to fifty times slower than sums of shifted products) nor with few output channels (half its vector
+lanes idle), and those are written out below. The forms were chosen by measurement: see `benchmarks/RESULTS.md`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Convolve = Callable[[Array, Array, int, int], Array]
+
+# Below this many pixels of output, a whole frame of one channel block stays in the CPU's cache while it is reduced.
+CACHED_PIXELS = 4096
+
+
+def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """Convolution without bias. `[N, H, W, I]`, `[h, w, I, O]` → `[N, ⌈H/stride⌉, ⌈W/stride⌉, O]`."""
+    if kernel.shape[:2] == (1, 1):
+        x = x[:, ::stride, ::stride]
+        # A product of matrices, and so are its gradients: on CPU several times faster than a convolution's.
+        return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+    return _dense(x, kernel, stride, dilation)
+
+
+def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
+    return _depthwise(x, kernel, stride, dilation)
+
+
+def input_gradient(cotangent: Array, kernel: Array) -> Array:
+    """The transpose of `x ↦ conv2d(x, kernel)`, at stride 1 without dilation."""
+    return _dense(cotangent, _turned(kernel), 1, 1)
+
+
+def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """The transpose of `kernel ↦ conv2d(x, kernel)`; of `kernel` only shape and dtype matter."""
+
+    def transposed(convolve: Convolve) -> Callable[[Array, Array], Array]:
+        return lambda x, cotangent: jax.linear_transpose(lambda k: convolve(x, k, stride, dilation), kernel)(cotangent)[
+            0
+        ]
+
+    return lax.platform_dependent(
+        x, cotangent, cpu=transposed(partial(_on_cpu, strided_group=2)), default=transposed(_convolve)
+    )
+
+
+def _padding(size: int, dilation: int) -> tuple[int, int]:
+    one_side = dilation * (size - 1) // 2
+    return one_side, one_side
+
+
+def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: int = 1) -> Array:
+    """XLA's own convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=[_padding(size, dilation) for size in kernel.shape[:2]],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _turned(kernel: Array) -> Array:
+    """The kernel of the transposed convolution: turned by half a circle, inputs and outputs exchanged."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+# Dense convolutions
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _dense(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    on_cpu = partial(_on_cpu, stride=stride, dilation=dilation)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(_convolve, stride=stride, dilation=dilation))
+
+
+def _dense_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
+    return _dense(x, kernel, stride, dilation), (x, kernel)
+
+
+def _dense_backward(
+    stride: int, dilation: int, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    x, kernel = residuals
+    if stride == 1:
+        x_gradient = _dense(cotangent, _turned(kernel), 1, dilation)
+    else:
+        (x_gradient,) = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, dilation), x)(cotangent)
+    return x_gradient, kernel_gradient(x, cotangent, kernel, stride=stride, dilation=dilation)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+def _on_cpu(x: Array, kernel: Array, stride: int, dilation: int, *, strided_group: int = 4) -> Array:
+    if dilation == 1 and kernel.shape[-1] <= 16:
+        return _convolve_groups(x, kernel, stride, strided_group if stride > 1 else 2)
+    return _convolve(x, kernel, stride, dilation)
+
+
+def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
+    """Convolve for `group` neighbouring output pixels at once, as if they were one pixel of `group` times the channels.
+
+    The kernel is that of one pixel, shifted for each of the group and zero elsewhere: more arithmetic, but with few
+    output channels the CPU's vector lanes would otherwise idle.
+    """
+    height, width, inputs, outputs = kernel.shape
+    columns = x.shape[2]
+    wide = jnp.stack(
+        [jnp.pad(kernel, ((0, 0), (i * stride, (group - 1 - i) * stride), (0, 0), (0, 0))) for i in range(group)], 3
+    ).reshape(height, width + (group - 1) * stride, inputs, group * outputs)
+    out_columns = -(-columns // stride)
+    out_groups = -(-out_columns // group)
+    left = (width - 1) // 2
+    right = (out_groups - 1) * group * stride + wide.shape[1] - columns - left
+    y = lax.conv_general_dilated(
+        x,
+        wide,
+        window_strides=(stride, group * stride),
+        padding=[_padding(height, 1), (left, right)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # [N, ⌈H/s⌉, groups, group·O]
+    return y.reshape(*y.shape[:2], out_groups * group, outputs)[:, :, :out_columns]
+
+
+# Depthwise convolutions
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(_shifted_products, stride=stride, dilation=dilation),
+        default=partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1]),
+    )
+
+
+def _depthwise_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(x, kernel, stride, dilation), (x, kernel)
+
+
+def _depthwise_backward(
+    stride: int, dilation: int, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    def on_cpu(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+        return (
+            _shifted_products_input_gradient(x, kernel, cotangent, stride, dilation),
+            _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation),
+        )
+
+    def otherwise(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+        convolve = partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
+        return jax.vjp(convolve, x, kernel)[1](cotangent)
+
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=otherwise)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _windows(x: Array, kernel: Array, stride: int, dilation: int) -> list[Array]:
+    """For each tap of the kernel, row by row, the pixels of x that it meets: `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
+    count, rows, columns, channels = x.shape
+    padding = [(0, 0), *(_padding(size, dilation) for size in kernel.shape[:2]), (0, 0)]
+    # Without the barrier, XLA would compute whatever made x anew for every tap.
+    padded = lax.optimization_barrier(jnp.pad(x, padding))
+    last_row, last_column = (rows - 1) // stride * stride, (columns - 1) // stride * stride
+    return [
+        lax.slice(
+            padded,
+            (0, i * dilation, j * dilation, 0),
+            (count, i * dilation + last_row + 1, j * dilation + last_column + 1, channels),
+            (1, stride, stride, 1),
+        )
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    ]
+
+
+def _taps(kernel: Array) -> list[Array]:
+    """The kernel's values `[h, w, 1, C]`, row by row, each `[1, 1, 1, C]`."""
+    height, width = kernel.shape[:2]
+    return [kernel[i, j].reshape(1, 1, 1, -1) for i in range(height) for j in range(width)]
+
+
+def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    windows = _windows(x, kernel, stride, dilation)
+    return sum(window * tap for window, tap in zip(windows, _taps(kernel), strict=True))
+
+
+def _shifted_products_kernel_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:
+    """All taps in one reduction of several operands, so that x and the cotangent are read once."""
+    dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.float32
+    products = [window.astype(dtype) * cotangent.astype(dtype) for window in _windows(x, kernel, stride, dilation)]
+    pixels = cotangent.shape[1] * cotangent.shape[2]
+    sums = lax.reduce(
+        products,
+        [jnp.zeros((), dtype)] * len(products),
+        lambda a, b: [left + right for left, right in zip(a, b, strict=True)],
+        (1, 2) if pixels <= CACHED_PIXELS else (2,),
+    )
+    sums = [part.sum(range(part.ndim - 1)) for part in lax.optimization_barrier(list(sums))]
+    return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _shifted_products_input_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:
+    """At stride 1 a convolution; at stride s, one for each of the s² positions that a pixel can have in its cell."""
+    if stride == 1:
+        return _shifted_products(cotangent, kernel[::-1, ::-1], 1, dilation)
+    count, rows, columns, channels = x.shape
+    height, width = kernel.shape[:2]
+    (top, _), (left, _) = (_padding(size, dilation) for size in (height, width))
+    cells = -(-rows // stride), -(-columns // stride)
+    margin = (max(height, width) - 1) * dilation // stride + 1
+    padded = lax.optimization_barrier(
+        jnp.pad(
+            cotangent,
+            [(0, 0), *((margin, margin + n - g) for n, g in zip(cells, cotangent.shape[1:3], strict=True)), (0, 0)],
+        )
+    )
+
+    def position(row: int, column: int) -> Array:
+        total = jnp.zeros((count, *cells, channels), cotangent.dtype)
+        for i in range(height):
+            for j in range(width):
+                down, right = row + top - i * dilation, column + left - j * dilation
+                if down % stride == right % stride == 0:
+                    start_row, start_column = margin + down // stride, margin + right // stride
+                    window = padded[:, start_row : start_row + cells[0], start_column : start_column + cells[1]]
+                    total = total + window * kernel[i, j].reshape(1, 1, 1, -1)
+        return lax.optimization_barrier(total)
+
+    grid = jnp.stack(
+        [jnp.stack([position(row, column) for column in range(stride)], 3) for row in range(stride)], 2
+    )  # [N, cells, s, cells, s, C]
+    return grid.reshape(count, cells[0] * stride, cells[1] * stride, channels)[:, :rows, :columns]
