@@ -197,8 +197,10 @@ def _taps(kernel: Array) -> list[Array]:
 
 
 def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    windows = _windows(x, kernel, stride, dilation)
-    return sum(window * tap for window, tap in zip(windows, _taps(kernel), strict=True))
+    total = jnp.zeros((), x.dtype)
+    for window, tap in zip(_windows(x, kernel, stride, dilation), _taps(kernel), strict=True):
+        total = total + window * tap
+    return total
 
 
 def _shifted_products_kernel_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:

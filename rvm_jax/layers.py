@@ -1,8 +1,7 @@
 """Layers with PyTorch's arithmetic, on channels-last arrays.
 
 The functions are pure and work in whatever floating-point dtype they are given. The two modules, `Conv` and
-`BatchNorm`, only add parameters and statistics to them. Kernels are `[h, w, in, out]`; every convolution pads by
-`dilation · (k - 1) / 2` on both sides, as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
+`BatchNorm`, only add parameters and statistics to them.
 """
 
 from collections.abc import Callable
@@ -35,16 +34,15 @@ class Conv(nn.Module):
     dilation: int = 1
     depthwise: bool = False
     use_bias: bool = False
-    dtype: jnp.dtype | None = None
-    kernel_init: nn.initializers.Initializer = kernel_init
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[N, H, W, C]` → `[N, ⌈H/stride⌉, ⌈W/stride⌉, features]`."""
         inputs = 1 if self.depthwise else x.shape[-1]
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
-        dtype = self.dtype or x.dtype
-        kernel = self.param("kernel", self.kernel_init, shape)
+        dtype = x.dtype if self.dtype is None else self.dtype
+        kernel = self.param("kernel", kernel_init, shape)
         convolve = depthwise_conv2d if self.depthwise else conv2d
         x = convolve(x.astype(dtype), kernel.astype(dtype), stride=self.stride, dilation=self.dilation)
         if self.use_bias:
@@ -116,12 +114,19 @@ def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: st
     return _affine(wide, mean, var, scale, bias, epsilon).astype(x.dtype), mean, var
 
 
-def _normalize_forward(x, scale, bias, epsilon, axis_name):
+def _normalize_forward(
+    x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
     y, mean, var = normalize(x, scale, bias, epsilon, axis_name)
     return (y, mean, var), (x, scale, mean, var)
 
 
-def _normalize_backward(epsilon, axis_name, residuals, cotangents):
+def _normalize_backward(
+    epsilon: float,
+    axis_name: str | None,
+    residuals: tuple[Array, Array, Array, Array],
+    cotangents: tuple[Array, Array, Array],
+) -> tuple[Array, Array, Array]:
     """No gradient flows through the returned statistics. Those of scale and bias are this device's share."""
     x, scale, mean, var = residuals
     cotangent = cotangents[0].astype(scale.dtype)

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from rvm_jax.decoder import LRASPP, Decoder, State
 from rvm_jax.encoders.mobilenetv3 import MobileNetV3Encoder
@@ -58,7 +59,7 @@ class MattingNetwork(nn.Module):
 
     variant: str | Variant = "mobilenetv3"
     refiner: Refiner = "deep_guided_filter"
-    dtype: jnp.dtype | None = None
+    dtype: DTypeLike | None = None
     axis_name: str | None = None
 
     @nn.compact
@@ -110,8 +111,8 @@ class MattingNetwork(nn.Module):
         every_pass = self.is_initializing()
         if segmentation or every_pass:
             logits = conv(1, use_bias=True, name="project_seg")(hidden).astype(frames.dtype)
-        if segmentation:
-            return Segmentation(to_clips(logits), state)
+            if not every_pass:
+                return Segmentation(to_clips(logits), state)
         target = low_target = conv(4, use_bias=True, name="project_mat")(hidden).astype(frames.dtype)
         if downsample_ratio != 1 or every_pass:
             if self.refiner == "deep_guided_filter":
@@ -124,7 +125,7 @@ class MattingNetwork(nn.Module):
         return Matting(to_clips(foreground), to_clips(jnp.clip(alpha, 0, 1)), state)
 
     def initial_state(
-        self, batch: int, size: Sequence[int], downsample_ratio: float = 1.0, dtype: jnp.dtype | None = None
+        self, batch: int, size: Sequence[int], downsample_ratio: float = 1.0, dtype: DTypeLike | None = None
     ) -> State:
         """The empty memory of `batch` clips whose frames have `size` (height, width)."""
         channels = variant_table(self.variant).state_features

@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _read_folder(path: Path) -> Weights:
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path)
-    expected = {"/".join(e.path): s.shape for e, s in zip(table, _shapes(variant, table), strict=True)}
+    expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
     _match({name: np.shape(array) for name, array in flat.items()}, expected, variant, path)
     return Weights(variant, refiner, jax.tree.map(_widen, variables))
 
@@ -105,9 +106,8 @@ def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
         # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
         arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
     variant, refiner, table = _identify(arrays, lambda entry: entry.name, path)
-    expected = {}
-    for entry, struct in zip(table, _shapes(variant, table), strict=True):
-        expected[entry.name] = torch_shape(entry, struct.shape)
+    shapes = _shapes(variant, table)
+    expected = {entry.name: torch_shape(entry, shape) for entry, shape in zip(table, shapes, strict=True)}
     if not any(name.endswith(COUNT) for name in arrays):
         # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
         arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNT)}}
@@ -140,13 +140,17 @@ def _identify(
     return variant, refiner, entries(VARIANTS[variant], refiner)
 
 
-def _shapes(variant: str, table: list[Entry]) -> list[jax.ShapeDtypeStruct]:
-    """The shape of each Flax variable of the table, by tracing the network without computing anything."""
-    network = MattingNetwork(variant)
+def _shapes(variant: str, table: list[Entry]) -> list[tuple[int, ...]]:
+    """The shape of each Flax variable of the table."""
+    return [_variable_shapes(variant)[entry.path] for entry in table]
+
+
+@cache
+def _variable_shapes(variant: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """The shapes of all variables of a network, by tracing it without computing anything."""
     frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), frames)
-    flat = flax.traverse_util.flatten_dict(variables)
-    return [flat[entry.path] for entry in table]
+    variables = jax.eval_shape(MattingNetwork(variant).init, jax.random.key(0), frames)
+    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
 
 
 def _match(

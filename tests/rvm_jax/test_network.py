@@ -108,8 +108,23 @@ def test_bfloat16_runs_its_convolutions_in_bfloat16():
     assert all("bf16" in line for line in convolutions)
 
 
-def test_one_init_makes_the_weights_of_every_pass(network):
-    made = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
+def test_each_platform_gets_its_own_form_of_depthwise_convolution(tiny):
+    network, variables = tiny
+    frames = jax.ShapeDtypeStruct((1, 2, 32, 32, 3), jnp.float64)
+
+    def loss(variables, frames):
+        return network.apply(variables, frames).alpha.sum()
+
+    for platform, grouped in (("cpu", False), ("cuda", True), ("tpu", True)):
+        for function in (loss, jax.grad(loss, allow_int=True)):
+            program = jax.export.export(jax.jit(function), platforms=[platform])(variables, frames).mlir_module()
+            assert ("feature_group_count = 4" in program) is grouped
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_one_init_makes_the_weights_of_every_pass(network, segmentation):
+    init = partial(network.init, segmentation=segmentation)
+    made = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
     groups = {"encoder", "aspp", "decoder", "project_mat", "project_seg"}
     groups |= {"refiner"} if network.refiner == "deep_guided_filter" else set()
     assert made["params"].keys() == groups

@@ -1,0 +1,44 @@
+"""Real weights on real frames, for those who have them: `RVM_REAL=DIR pytest tests/reference`.
+
+The weights are GPL-3.0, so the project holds none. DIR holds `rvm_mobilenetv3_recovered.pth`, `onebyone/*.png`, and
+`onebyone_expected.npz`: the alpha that the released PyTorch network gives for those frames one after another.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rvm_jax
+
+FOLDER = os.environ.get("RVM_REAL")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="set RVM_REAL to a folder with real weights and frames")
+
+
+@pytest.fixture(scope="module")
+def real():
+    folder = Path(FOLDER or "")
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("onebyone/*.png"))]
+    matte = rvm_jax.load(folder / "rvm_mobilenetv3_recovered.pth")
+    return matte, np.stack(images)[None].astype(np.float32) / 255, np.load(folder / "onebyone_expected.npz")
+
+
+@pytest.mark.parametrize("length", [1, 5, 16])
+def test_real_video(real, length):
+    matte, frames, expected = real
+    state, alphas = None, []
+    for start in range(0, frames.shape[1], length):
+        chunk = frames[:, start : start + length]
+        foreground, alpha, state = matte(chunk, state, float(expected["downsample_ratio"]))
+        alphas.append(alpha)
+    alpha = np.concatenate(alphas, 1)[0, ..., 0]
+    assert np.abs(alpha - expected["pha"] / 65535).mean(axis=(1, 2)).max() < 1e-4
+    assert np.abs(foreground[0, -1] * 255 - expected["last_fgr"].astype(np.float32)).max() < 1
+
+
+def test_single_frames_and_the_automatic_ratio(real):
+    matte, frames, expected = real
+    alpha = matte(frames[:, 0]).alpha  # 768 pixels wide: the automatic ratio is the one of the expected alphas
+    assert np.abs(alpha[0, ..., 0] - expected["pha"][0] / 65535).mean() < 1e-4
