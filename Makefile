@@ -2,23 +2,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Options for pip, such as an index that holds PyTorch without CUDA: the tests need no GPU.
+PIP_FLAGS ?=
+# Test processes; each wants some 5 GB.
+WORKERS ?= 2
 
-.PHONY: install test test-all lint benchmark clean
+.PHONY: install test test-slow lint benchmark clean
 
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable '.[dev]'
 	touch $@
 
 # The default suite.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
-# The slow tests as well.
-test-all: install
-	$(BIN)/python -m pytest -m ''
+test-slow: install
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 lint: install
 	$(BIN)/ruff check .

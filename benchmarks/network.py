@@ -199,7 +199,7 @@ def measure(case: Case, variant: str, rounds: int) -> list[Result]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    parser.add_argument("--variant", default="mobilenetv3", help="mobilenetv3 (default) or resnet50")
+    parser.add_argument("--variant", default="mobilenetv3", choices=("mobilenetv3", "resnet50", "tiny"))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()

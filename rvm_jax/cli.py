@@ -49,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rvm-jax {version('rvm-jax')}")
         return 0
     try:
-        app.cli(prog="rvm", description="Robust video matting in JAX.", args=arguments, config=CONFIG)
+        app.cli(
+            prog="rvm",
+            description="Robust video matting in JAX. `rvm --version` tells which.",
+            args=arguments,
+            config=CONFIG,
+        )
     except InputError as error:
         print(f"rvm: {error}", file=sys.stderr)
         return 2

@@ -4,9 +4,11 @@ Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `
 as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
-of either. GPUs and TPUs take all three as XLA has them. XLA's CPU back end does well with most, but not with depthwise
-convolutions (up to fifty times slower than sums of shifted products) nor with few output channels (half its vector
-lanes idle), and those are written out below. The forms were chosen by measurement: see `benchmarks/RESULTS.md`.
+of either. GPUs and TPUs take XLA's own convolutions for all of them. XLA's CPU back end does well with most, but not
+with depthwise convolutions (up to fifty times slower than sums of shifted products) nor with few output channels (most
+vector lanes idle), and those are written out below. The forms were chosen by measurement: see `benchmarks/RESULTS.md`.
+
+Gradients are written out too, so they are reverse mode only: `jax.grad` and `jax.vjp`, not `jax.jvp`.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,11 @@ from jax import Array, lax
 
 Convolve = Callable[[Array, Array, int, int], Array]
 
-# Below this many pixels of output, a whole frame of one channel block stays in the CPU's cache while it is reduced.
+# On CPU: up to how many output channels several pixels are convolved as one, and how many of them, at stride 1, at
+# other strides, and for the kernel's gradient.
+FEW_OUTPUTS = 16
+GROUP, STRIDED_GROUP, GRADIENT_GROUP = 2, 4, 2
+# On CPU: up to how many pixels a frame stays in the cache while all of it is reduced at once.
 CACHED_PIXELS = 4096
 
 
@@ -44,14 +50,15 @@ def input_gradient(cotangent: Array, kernel: Array) -> Array:
 def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
     """The transpose of `kernel ↦ conv2d(x, kernel)`; of `kernel` only shape and dtype matter."""
 
-    def transposed(convolve: Convolve) -> Callable[[Array, Array], Array]:
-        return lambda x, cotangent: jax.linear_transpose(lambda k: convolve(x, k, stride, dilation), kernel)(cotangent)[
-            0
-        ]
+    def transpose_of(convolve: Convolve) -> Callable[[Array, Array], Array]:
+        def transpose(x: Array, cotangent: Array) -> Array:
+            (gradient,) = jax.linear_transpose(lambda k: convolve(x, k, stride, dilation), kernel)(cotangent)
+            return gradient
 
-    return lax.platform_dependent(
-        x, cotangent, cpu=transposed(partial(_on_cpu, strided_group=2)), default=transposed(_convolve)
-    )
+        return transpose
+
+    on_cpu = partial(_on_cpu, strided_group=GRADIENT_GROUP)
+    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(_convolve))
 
 
 def _padding(size: int, dilation: int) -> tuple[int, int]:
@@ -104,9 +111,9 @@ def _dense_backward(
 _dense.defvjp(_dense_forward, _dense_backward)
 
 
-def _on_cpu(x: Array, kernel: Array, stride: int, dilation: int, *, strided_group: int = 4) -> Array:
-    if dilation == 1 and kernel.shape[-1] <= 16:
-        return _convolve_groups(x, kernel, stride, strided_group if stride > 1 else 2)
+def _on_cpu(x: Array, kernel: Array, stride: int, dilation: int, *, strided_group: int = STRIDED_GROUP) -> Array:
+    if dilation == 1 and kernel.shape[-1] <= FEW_OUTPUTS:
+        return _convolve_groups(x, kernel, stride, GROUP if stride == 1 else strided_group)
     return _convolve(x, kernel, stride, dilation)
 
 

@@ -14,23 +14,41 @@ from rvm_jax.errors import InputError
 def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path` to write a file or a folder to; it takes that name once the block ends.
 
-    If the block raises, whatever was written is removed and `path` is as it was.
+    If the block raises, whatever was written is removed and all is as it was before: what `path` held is there, and
+    folders that were made for it are gone.
     """
-    path = Path(path)
+    target = Path(os.path.realpath(path))
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
+    made = [parent for parent in target.parents if not parent.exists()]
+    scratch: Path | None = None
+    finished = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        partial = scratch / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".rvm-", dir=target.parent))
+        partial = scratch / "new"
         yield partial
-        if path.is_dir() and not path.is_symlink():
-            path.rename(scratch / "replaced")
-        partial.replace(path)
+        _exchange(partial, target, scratch / "old")
+        finished = True
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if not finished:
+            with contextlib.suppress(OSError):
+                for parent in made:
+                    parent.rmdir()
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
+    """Give `new` the name `target`; what had that name goes to `old`, or stays where it is if anything fails."""
+    if not target.is_dir():
+        new.replace(target)
+        return
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from rvm_jax.convolution import depthwise_conv2d
 from rvm_jax.resize import interpolate
@@ -33,7 +33,7 @@ def box_mean(x: Array) -> Array:
         padding = [(0, 0)] * x.ndim
         padding[axis] = (1, 1)
         padded, size = jnp.pad(x, padding), x.shape[axis]
-        before, here, after = (jnp.take(padded, jnp.arange(i, i + size), axis) for i in range(3))
+        before, here, after = (lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3))
         x = (before + here + after) / 3
     return x
 

@@ -103,8 +103,8 @@ class BatchNorm(nn.Module):
 def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None) -> tuple[Array, Array, Array]:
     """Normalise `[N, H, W, C]` with its own statistics; also mean and biased variance, for the record.
 
-    With `axis_name` the statistics are those of all devices. The backward pass is written out because the one that
-    differentiation finds reads x several times more often.
+    No gradient flows through that record. With `axis_name` the statistics are those of all devices. The backward pass
+    is written out because the one that differentiation finds reads x several times more often.
     """
     dtype = scale.dtype
     wide = x.astype(dtype)
@@ -127,7 +127,7 @@ def _normalize_backward(
     residuals: tuple[Array, Array, Array, Array],
     cotangents: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array]:
-    """No gradient flows through the returned statistics. Those of scale and bias are this device's share."""
+    """The gradients of scale and bias are this device's share of them."""
     x, scale, mean, var = residuals
     cotangent = cotangents[0].astype(scale.dtype)
     centred = x.astype(scale.dtype) - per_channel(mean)

@@ -14,15 +14,20 @@ from jax.typing import ArrayLike, DTypeLike
 from rvm_jax import weights
 from rvm_jax.decoder import State
 from rvm_jax.errors import InputError
-from rvm_jax.network import Matting, MattingNetwork, Segmentation, as_state, check_frames
+from rvm_jax.network import SMALLEST_SIDE, Matting, MattingNetwork, Segmentation, as_state, check_frames
 from rvm_jax.torch_weights import Variables
 
 LONGEST_SIDE = 512
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matte:
-    """A network and its variables. Compiles once for each shape of frames and each `downsample_ratio`."""
+    """A network and its variables. Compiles once for each shape of frames and each `downsample_ratio`.
+
+    A call looks at the range of its frames, for which it waits if they are still being computed. Pipelines that must
+    not wait call `network.apply` with `variables`.
+    """
 
     network: MattingNetwork
     variables: Variables
@@ -32,7 +37,7 @@ class Matte:
 
         Returns foreground `[B, T, H, W, 3]`, alpha `[B, T, H, W, 1]` (without T for single frames) and the state that
         continues these clips. The network looks at the frames at `downsample_ratio` times their size; by default that
-        makes their longest side 512 pixels, or leaves smaller frames as they are.
+        makes their longest side about 512 pixels, or leaves smaller frames as they are.
         """
         frames = self._checked(frames)
         ratio = automatic_ratio(frames.shape[-3:-1]) if downsample_ratio is None else float(downsample_ratio)
@@ -48,9 +53,11 @@ class Matte:
         if not isinstance(frames, (np.ndarray, Array)):
             raise InputError(f"frames are a {type(frames).__name__}: expected a NumPy or JAX array of floats in 0..1")
         check_frames(frames)
-        low, high = frames.min(), frames.max()
-        if not (low >= 0 and high <= 1):  # also true of NaN
-            raise InputError(f"frames range from {low:g} to {high:g}: expected 0..1, so divide 8-bit frames by 255")
+        if not isinstance(frames, jax.core.Tracer):
+            low, high = float(frames.min()), float(frames.max())
+            if not (low >= 0 and high <= 1):  # also true of NaN
+                mend = "divide 8-bit frames by 255" if high > 2 else "clip them"
+                raise InputError(f"frames range from {low:g} to {high:g}: expected 0..1, so {mend}")
         return jnp.asarray(frames, dtype)
 
     def _state(self, frames: Array, state: State | None, ratio: float) -> State:
@@ -58,12 +65,15 @@ class Matte:
         if state is None:
             check_frames(frames, ratio)
             return self.network.initial_state(frames.shape[0], frames.shape[-3:-1], ratio, frames.dtype)
-        return as_state(state)
+        return as_state(state, frames.dtype)
 
 
 def automatic_ratio(size: tuple[int, ...]) -> float:
-    """The `downsample_ratio` that makes the longest side of (height, width) 512, and never enlarges."""
-    return min(1.0, LONGEST_SIDE / max(size))
+    """The `downsample_ratio` that makes the longest side of (height, width) about 512, and never enlarges.
+
+    Long and narrow frames keep as many pixels on their short side as the network needs.
+    """
+    return min(1.0, max(LONGEST_SIDE / max(size), (SMALLEST_SIDE + 0.5) / min(size)))
 
 
 def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
@@ -72,9 +82,12 @@ def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
     `dtype` is what the network computes in: float32, float64 (in JAX's x64 mode), or bfloat16 or float16, with which
     parameters, the state and the frames stay float32.
     """
-    dtype = jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"dtype is {dtype}: expected float32, float64, bfloat16 or float16")
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        raise InputError(f"dtype is {dtype!r}: expected one of {', '.join(DTYPES)}") from None
+    if dtype.name not in DTYPES:
+        raise InputError(f"dtype is {dtype}: expected one of {', '.join(DTYPES)}")
     if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
     loaded = weights.read(path)

@@ -28,7 +28,7 @@ from rvm_jax.layers import BatchNorm, Conv
 from rvm_jax.resize import downscale, scaled_size
 from rvm_jax.variants import REFINERS, VARIANTS, MobileNetV3, Refiner, Variant
 
-SMALLEST_SIDE = 16
+SMALLEST_SIDE = 16  # of what the network looks at: one pixel of its deepest feature
 
 
 class Matting(NamedTuple):
@@ -54,7 +54,10 @@ class MattingNetwork(nn.Module):
       refiner: what lifts the result to full size when `downsample_ratio` is not 1.
       dtype: what encoder, decoder and heads compute in; by default the dtype of the frames. Parameters, BatchNorm
         statistics, the state and the refiner's arithmetic keep the dtype of the variables and frames.
-      axis_name: the device axis over which training's BatchNorm statistics are averaged.
+      axis_name: the device axis over which training's BatchNorm statistics are averaged, as in `jax.pmap` or in
+        `jax.shard_map(..., check_vma=False)`.
+
+    Gradients are reverse mode only (`jax.grad`, `jax.vjp`): several layers write their backward pass out.
     """
 
     variant: str | Variant = "mobilenetv3"
@@ -86,7 +89,7 @@ class MattingNetwork(nn.Module):
         steps, batch, height, width, _ = frames.shape
         if state is None:
             state = self.initial_state(batch, (height, width), downsample_ratio, frames.dtype)
-        state = as_state(state)
+        state = as_state(state, frames.dtype)
         check_state(table, state, batch, (height, width), downsample_ratio)
 
         conv = partial(Conv, dtype=self.dtype)
@@ -172,32 +175,37 @@ def check_frames(frames: np.ndarray | Array, downsample_ratio: float = 1.0) -> N
         )
 
 
-def as_state(parts: Sequence[Array]) -> State:
-    """A `State` of whatever sequence holds r1 .. r4."""
+def as_state(parts: Sequence[Array], dtype: DTypeLike) -> State:
+    """A `State` of whatever sequence holds r1 .. r4, in `dtype`."""
     if len(parts) != 4:
         raise InputError(
             f"state has {len(parts)} parts: expected r1, r2, r3, r4 as a call of the network returned them"
         )
-    return State(*parts)
+    for r in parts:
+        if not (hasattr(r, "dtype") and jnp.issubdtype(r.dtype, jnp.floating)):
+            kind = getattr(r, "dtype", type(r).__name__)
+            raise InputError(f"state holds {kind}: expected four arrays of floats, or state=None to start a new video")
+    return State(*(jnp.asarray(r, dtype) for r in parts))
 
 
 def check_state(table: Variant, state: State, batch: int, size: Sequence[int], downsample_ratio: float) -> None:
     """Refuse a state that belongs to other frames."""
     given = [tuple(r.shape) for r in state]
-    expected = [
-        (batch, *hw, c) for hw, c in zip(state_sizes(size, downsample_ratio), table.state_features, strict=True)
-    ]
+    sizes = state_sizes(size, downsample_ratio)
+    expected = [(batch, *hw, c) for hw, c in zip(sizes, table.state_features, strict=True)]
     if given == expected:
         return
-    hint = ""
-    if given and len(given[0]) == 4:
+    origin = ""
+    if [shape[:3] for shape in given] == [shape[:3] for shape in expected]:
+        origin = f" It was made by another variant than {table.name!r}."
+    elif len(given[0]) == 4:
         count, rows, columns, _ = given[0]
         low = "×".join(map(str, scaled_size(size, downsample_ratio)))
-        hint = (
+        origin = (
             f" It belongs to {count} clip(s) whose frames are {2 * rows}×{2 * columns} after down-sampling "
-            f"(or one pixel less), these are {batch} clip(s) of {low}."
+            f"(each side, or one pixel less), these are {batch} clip(s) of {low}."
         )
     raise InputError(
-        f"state of shapes {given} does not fit the frames, which need {expected}.{hint} "
+        f"state of shapes {given} does not fit the frames, which need {expected}.{origin} "
         "Start a new video, size or ratio with state=None"
     )

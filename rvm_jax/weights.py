@@ -8,6 +8,7 @@ alone, as torchvision's ImageNet networks do: a start for training.
 import os
 import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from rvm_jax.torch_weights import Entry, Variables, entries, is_encoder, to_stat
 from rvm_jax.variants import VARIANTS, Refiner
 
 TORCH_SUFFIXES = (".pth", ".pt")
-COUNT = ".num_batches_tracked"
+COUNTS = (".num_batches_tracked", "/count")  # the only entries that are integers, as PyTorch and Flax name them
+ORBAX_MARKER = "_CHECKPOINT_METADATA"
 
 
 @dataclass(frozen=True)
@@ -58,60 +60,83 @@ def read(path: str | os.PathLike[str]) -> Weights:
         raise InputError(f"{path} does not exist: give a .pth or .safetensors file, or a saved folder")
     if path.is_dir():
         return _read_folder(path)
-    arrays = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     return _from_state_dict(arrays, path)
 
 
 def write(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
     path = Path(path)
-    if path.suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
+    suffix = path.suffix.lower()
+    if suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
         raise InputError(
             f"{path} ends in {path.suffix!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
         )
+    folder = suffix == ""
+    if path.exists() and path.is_dir() != folder:
+        kind, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise InputError(f"{path} is a {kind}, and a {wanted} would be written: choose another name")
+    if path.is_dir() and any(path.iterdir()) and not (path / ORBAX_MARKER).exists():
+        raise InputError(f"{path} is a folder that holds other things than weights: choose another name")
+    torch = _import_torch(path) if suffix in TORCH_SUFFIXES else None
     with replacing(path, overwrite=overwrite) as partial:
-        if path.suffix in TORCH_SUFFIXES:
-            _write_torch(to_state_dict(weights.variables, weights.table), partial)
-        elif path.suffix == ".safetensors":
+        if folder:
+            _write_folder(weights.variables, partial)
+            return
+        arrays = to_state_dict(weights.variables, weights.table)
+        if torch is None:
             import safetensors.numpy
 
-            arrays = to_state_dict(weights.variables, weights.table)
             partial.write_bytes(safetensors.numpy.save(arrays, metadata={"format": "pt"}))
         else:
-            import orbax.checkpoint as ocp
+            tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
+            with partial.open("wb") as file:
+                torch.save(tensors, file)
 
-            with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(partial.absolute(), weights.variables)
+
+def _write_folder(variables: Variables, path: Path) -> None:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, variables)
+    except ValueError as error:  # what TensorStore makes of a full disk
+        raise OSError(_first_line(error)) from error
 
 
 def _read_folder(path: Path) -> Weights:
     import orbax.checkpoint as ocp
 
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            variables = checkpointer.restore(path.absolute())
-    except (ValueError, OSError, KeyError) as error:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path.absolute()).item_metadata.tree
+            # As NumPy arrays, since they may have been saved on devices that this machine does not have.
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            variables = checkpointer.restore(path.absolute(), restore_args=as_numpy)
+    except Exception as error:  # a damaged folder may make orbax raise anything
         raise InputError(f"{path} is not a folder of saved weights, or it is damaged: {_first_line(error)}") from error
     if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path)
     expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
-    _match({name: np.shape(array) for name, array in flat.items()}, expected, variant, path)
+    _match(flat, expected, variant, path)
     return Weights(variant, refiner, jax.tree.map(_widen, variables))
 
 
 def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}  # PyTorch's DataParallel
     if arrays.keys() & {"features.0.0.weight", "conv1.weight"}:
         # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
         arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
     variant, refiner, table = _identify(arrays, lambda entry: entry.name, path)
     shapes = _shapes(variant, table)
     expected = {entry.name: torch_shape(entry, shape) for entry, shape in zip(table, shapes, strict=True)}
-    if not any(name.endswith(COUNT) for name in arrays):
+    if not any(name.endswith(COUNTS) for name in arrays):
         # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
-        arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNT)}}
-    _match({name: array.shape for name, array in arrays.items()}, expected, variant, path)
+        arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNTS)}}
+    _match(arrays, expected, variant, path)
     return Weights(variant, refiner, to_variables({n: _widen(a) for n, a in arrays.items()}, table))
 
 
@@ -153,52 +178,58 @@ def _variable_shapes(variant: str) -> dict[tuple[str, ...], tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
 
 
-def _match(
-    given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], variant: str, path: Path
-) -> None:
-    """Raise an error that names every entry that is missing (-), unknown (+) or of another shape (both)."""
-    lines = [f"- {n} {list(s)}" for n, s in expected.items() if given.get(n) != s]
-    lines += [f"+ {n} {list(s)}" for n, s in given.items() if expected.get(n) != s]
+def _match(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], variant: str, path: Path) -> None:
+    """Raise an error that names every entry that is missing (-), unknown (+), or of another shape or kind (both)."""
+
+    def kind(name: str) -> str:
+        return "integer" if name.endswith(COUNTS) else "float"
+
+    wanted = {name: f"{list(shape)} {kind(name)}" for name, shape in expected.items()}
+    found = {name: f"{list(np.shape(array))} {_kind(array)}" for name, array in given.items()}
+    lines = [f"- {name} {what}" for name, what in wanted.items() if found.get(name) != what]
+    lines += [f"+ {name} {what}" for name, what in found.items() if wanted.get(name) != what]
     if lines:
-        lines.sort(key=lambda line: line[2:])
+        lines.sort(key=lambda line: line[2:].split()[0])
         raise InputError(
             f"{path} does not fit the network {variant!r}: these entries are expected (-) or were found instead (+)\n"
             + "\n".join(lines)
         )
 
 
+def _kind(array: np.ndarray) -> str:
+    dtype = np.asarray(array).dtype
+    kinds = {"float": jnp.floating, "integer": jnp.integer}
+    return next((name for name, kind in kinds.items() if jnp.issubdtype(dtype, kind)), str(dtype))
+
+
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     torch = _import_torch(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats: the error, if there is one, says enough
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may make the unpickler raise anything
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted:
+        if wanted and isinstance(error, pickle.UnpicklingError):
             raise InputError(
                 f"{path} wants to run code when opened ({wanted[1]}), which is refused: "
                 "ask for a file that holds a plain state_dict of tensors"
             ) from error
         raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} holds a {type(checkpoint).__name__}: expected a state_dict, names with tensors")
-    for name, value in checkpoint.items():
-        if not isinstance(value, torch.Tensor):
+    arrays = {}
+    for name, tensor in checkpoint.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "tensor without values" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise InputError(
-                f"{path} holds a {type(value).__name__} under {name!r}: expected a flat state_dict of tensors, "
+                f"{path} holds a {kind} under {name!r}: expected a flat state_dict of tensors, "
                 "so save that of the network alone"
             )
-    return {
-        name: (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
-        for name, tensor in checkpoint.items()
-    }
-
-
-def _write_torch(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    torch = _import_torch(path)
-    with path.open("wb") as file:
-        torch.save(OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items()), file)
+        # NumPy has no bfloat16 or float8; float32 holds both exactly.
+        narrow = tensor.is_floating_point() and tensor.dtype.itemsize < 4
+        arrays[name] = (tensor.float() if narrow else tensor).detach().numpy()
+    return arrays
 
 
 def _import_torch(path: Path) -> Any:
@@ -212,12 +243,11 @@ def _import_torch(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    import safetensors
     import safetensors.numpy
 
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file, or a dtype that NumPy does not have
         raise InputError(f"{path} is not a safetensors file, or it is damaged: {_first_line(error)}") from error
 
 

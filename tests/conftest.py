@@ -3,7 +3,17 @@
 import os
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=8",
+        # Most of a test's time is compiling. `tests/reference` compiles as users do.
+        "--xla_backend_optimization_level=0",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
+# The size of XLA's thread pool. With fewer threads than devices, those that wait in a collective can hold all threads,
+# and the devices they wait for never come (seen on two cores, once in eight runs).
+os.environ.setdefault("NPROC", "16")
 
 import jax
 

@@ -21,6 +21,20 @@ def test_box_mean_divides_by_nine_everywhere():
     np.testing.assert_allclose(guided_filter.box_mean(x), np.moveaxis(expected.numpy(), 1, -1), atol=1e-14)
 
 
+def test_gradients_gather_and_never_scatter():
+    """A scatter adds in any order, so on GPUs the same step would give other bits each time."""
+    frames, low, target = (
+        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, 24, 32, 3), (1, 12, 16, 3), (1, 12, 16, 4))
+    )
+
+    def total(*arrays):
+        return guided_filter.fast_guided_filter(*arrays).sum()
+
+    program = jax.jit(jax.grad(total, (0, 1, 2))).lower(frames, low, target).as_text()
+    assert "gather" in program
+    assert "scatter" not in program
+
+
 def test_guide_is_the_frame_and_its_mean():
     frames = image(0, 2, 4, 5, 3)
     np.testing.assert_allclose(guided_filter.as_guide(frames), np.concatenate([frames, frames.mean(-1)[..., None]], -1))

@@ -9,6 +9,7 @@ import torch
 import rvm_jax
 from rvm_jax import torch_network
 from rvm_jax.matte import automatic_ratio
+from rvm_jax.resize import scaled_size
 from tests.rvm_jax.conftest import random_frames
 
 
@@ -52,9 +53,8 @@ def test_it_segments(matte, twin):
 def test_the_first_frame_and_the_next_share_a_program(matte):
     frames = random_frames(1, 1, 32, 48, 3, dtype=jnp.float32)
     state = matte(frames).state
-    with jax.log_compiles(), jax.check_tracer_leaks(False):
-        before = rvm_jax.matte._apply._cache_size()
-        matte(frames, state)
+    before = rvm_jax.matte._apply._cache_size()
+    matte(frames, state)
     assert rvm_jax.matte._apply._cache_size() == before
 
 
@@ -62,6 +62,10 @@ def test_the_automatic_ratio_brings_the_longest_side_to_512():
     assert automatic_ratio((1080, 2048)) == 0.25
     assert automatic_ratio((1024, 300)) == 0.5
     assert automatic_ratio((288, 512)) == automatic_ratio((100, 100)) == 1
+    # A long strip keeps what the network needs of its short side.
+    for short in range(16, 40):
+        height, _ = scaled_size((short, 2000), automatic_ratio((short, 2000)))
+        assert height >= 16
 
 
 def test_dtypes(path, matte):
@@ -72,8 +76,9 @@ def test_dtypes(path, matte):
     assert rough.alpha.dtype == jnp.float32
     np.testing.assert_allclose(matte(frames).alpha, exact.alpha, atol=1e-5)
     np.testing.assert_allclose(rough.alpha, exact.alpha, atol=0.05)
-    with pytest.raises(rvm_jax.InputError, match="dtype is int32: expected float32"):
-        rvm_jax.load(path, dtype=jnp.int32)
+    for dtype in (jnp.int32, "half-ish", "float8_e4m3fn"):
+        with pytest.raises(rvm_jax.InputError, match="expected one of float32, float64, bfloat16, float16"):
+            rvm_jax.load(path, dtype=dtype)
 
 
 def test_float64_needs_x64_mode(path):
@@ -85,7 +90,7 @@ def test_float64_needs_x64_mode(path):
     ("frames", "message"),
     [
         (np.full((1, 1, 32, 32, 3), 255.0), "frames range from 255 to 255: expected 0..1"),
-        (np.full((1, 1, 32, 32, 3), -0.5), "frames range from -0.5 to -0.5"),
+        (np.full((1, 1, 32, 32, 3), -0.5), "frames range from -0.5 to -0.5: expected 0..1, so clip them"),
         (np.full((1, 1, 32, 32, 3), np.nan), "frames range from nan to nan"),
         (np.zeros((1, 1, 32, 32, 3), np.uint8), "frames are uint8: expected floats in 0..1"),
         (np.zeros((32, 32, 3)), r"shape \(32, 32, 3\): expected \[B, T, H, W, 3\]"),
@@ -106,6 +111,21 @@ def test_a_state_of_another_size_is_refused(matte):
         matte(random_frames(1, 1, 64, 64, 3, dtype=jnp.float32), state)
     with pytest.raises(rvm_jax.InputError, match="state has 3 parts"):
         matte(random_frames(1, 1, 32, 48, 3, dtype=jnp.float32), state[:3])
+
+
+def test_what_is_no_state_is_refused(matte):
+    frames = random_frames(1, 1, 32, 48, 3, dtype=jnp.float32)
+    state = matte(frames).state
+    with pytest.raises(rvm_jax.InputError, match=r"state holds NoneType: .* or state=None to start a new video"):
+        matte(frames, [None] * 4)
+    with pytest.raises(rvm_jax.InputError, match="state holds int32"):
+        matte(frames, [r.astype(jnp.int32) for r in state])
+    assert matte(frames, [r.astype(jnp.float16) for r in state]).state.r1.dtype == jnp.float32
+
+
+def test_it_can_be_part_of_a_larger_program(matte):
+    frames = random_frames(1, 2, 32, 48, 3, dtype=jnp.float32)
+    np.testing.assert_allclose(jax.jit(matte)(frames).alpha, matte(frames).alpha, atol=1e-5)
 
 
 def test_an_encoder_alone_cannot_matte(path, tmp_path):

@@ -208,6 +208,9 @@ def test_a_state_of_other_frames_is_refused_with_its_size(tiny):
         network.apply(variables, random_frames(2, 1, 64, 96, 3), state)
     with pytest.raises(InputError, match="does not fit the frames"):
         network.apply(variables, random_frames(1, 1, 64, 96, 3), state._replace(r3=state.r2))
+    other = MattingNetwork("mobilenetv3").initial_state(1, (64, 96), dtype=jnp.float64)
+    with pytest.raises(InputError, match="made by another variant than 'tiny'"):
+        network.apply(variables, random_frames(1, 1, 64, 96, 3), other)
     with pytest.raises(InputError, match="does not fit the frames"):
         network.apply(variables, random_frames(1, 1, 64, 96, 3), State(*[jnp.zeros(3)] * 4))
 

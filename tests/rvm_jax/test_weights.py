@@ -1,6 +1,8 @@
 """Weight files: round trips that lose no bit, and what is said of files that do not fit."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -126,15 +128,21 @@ def test_every_wrong_entry_is_named(tiny_state_dict, tmp_path):
     del changed["aspp.aspp1.0.weight"]
     changed["aspp.extra"] = torch.zeros(2, 3)
     changed["project_mat.conv.weight"] = torch.zeros(4, 9, 1, 1)
+    changed["project_mat.conv.bias"] = torch.zeros(4, dtype=torch.int64)
+    changed["refiner.conv.1.num_batches_tracked"] = torch.tensor(0.5)
     with pytest.raises(InputError) as caught:
         weights.read(save(changed, tmp_path / "changed.pth"))
     first, *lines = str(caught.value).splitlines()
     assert "changed.pth does not fit the network 'tiny'" in first
     assert lines == [
-        "- aspp.aspp1.0.weight [16, 24, 1, 1]",
-        "+ aspp.extra [2, 3]",
-        "- project_mat.conv.weight [4, 8, 1, 1]",
-        "+ project_mat.conv.weight [4, 9, 1, 1]",
+        "- aspp.aspp1.0.weight [16, 24, 1, 1] float",
+        "+ aspp.extra [2, 3] float",
+        "- project_mat.conv.bias [4] float",
+        "+ project_mat.conv.bias [4] integer",
+        "- project_mat.conv.weight [4, 8, 1, 1] float",
+        "+ project_mat.conv.weight [4, 9, 1, 1] float",
+        "- refiner.conv.1.num_batches_tracked [] integer",
+        "+ refiner.conv.1.num_batches_tracked [] float",
     ]
 
 
@@ -146,8 +154,28 @@ def test_a_wrong_entry_of_a_folder_is_named_in_flax_terms(tiny_file, tmp_path):
 
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "folder", variables)
-    with pytest.raises(InputError, match=r"\n- params/project_seg/bias \[1\]\n\+ params/project_seg/bias \[2\]$"):
+    with pytest.raises(
+        InputError, match=r"\n- params/project_seg/bias \[1\] float\n\+ params/project_seg/bias \[2\] float$"
+    ):
         weights.read(tmp_path / "folder")
+
+
+def test_a_folder_saved_on_several_devices_is_read_on_one(tiny_file, tmp_path):
+    import orbax.checkpoint as ocp
+
+    loaded = weights.read(tiny_file)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), "devices")
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "folder", jax.device_put(loaded.variables, replicated))
+    again = weights.read(tmp_path / "folder")
+    jax.tree.map(np.testing.assert_array_equal, again.variables, loaded.variables)
+    assert {type(leaf) for leaf in jax.tree.leaves(again.variables)} == {np.ndarray}
+
+
+def test_parameters_and_parallel_prefixes_are_read(tiny_state_dict, tmp_path):
+    parallel = {f"module.{n}": torch.nn.Parameter(t, t.is_floating_point()) for n, t in tiny_state_dict.items()}
+    assert weights.read(save(parallel, tmp_path / "parallel.pth")).variant == "tiny"
 
 
 class RunsCode:
@@ -167,12 +195,29 @@ def truncated(source: Path, path: Path, share: float) -> Path:
     return path
 
 
+def legacy(source: Path, path: Path, share: float) -> Path:
+    """A file in the format of PyTorch before 1.6, cut off."""
+    torch.save(torch.load(source, weights_only=True), path, _use_new_zipfile_serialization=False)
+    return truncated(path, path, share)
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
 BAD_FILES = {
     "missing": (lambda tiny, at: at / "none.pth", "none.pth does not exist: give a .pth or .safetensors file"),
     "half": (lambda tiny, at: truncated(tiny, at / "half.pth", 0.5), "half.pth is not a PyTorch checkpoint, or it is"),
     "almost": (lambda tiny, at: truncated(tiny, at / "most.pth", 0.99), "most.pth is not a PyTorch checkpoint, or it"),
     "empty": (lambda tiny, at: truncated(tiny, at / "empty.pth", 0), "empty.pth is not a PyTorch checkpoint, or it is"),
     "text": (lambda tiny, at: Path(__file__), "test_weights.py is not a PyTorch checkpoint"),
+    "refusal": (
+        lambda tiny, at: written(at / "page.pth", "Repository not found"),
+        "page.pth is not a PyTorch checkpoint",
+    ),
+    "legacy": (lambda tiny, at: legacy(tiny, at / "legacy.pth", 0.3), "legacy.pth is not a PyTorch checkpoint"),
+    "meta": (lambda tiny, at: save({"a": torch.zeros(1, device="meta")}, at / "m.pth"), "tensor without values under"),
     "list": (lambda tiny, at: save([torch.zeros(1)], at / "list.pth"), "list.pth holds a list: expected a state_dict"),
     "nested": (
         lambda tiny, at: save({"model": {"a": torch.zeros(1)}, "step": 3}, at / "run.pth"),
@@ -201,22 +246,34 @@ def test_bad_files_get_one_clear_line(name, tiny_file, tmp_path):
 
 def test_an_existing_file_is_kept_unless_told_otherwise(tiny_file, tmp_path):
     loaded = weights.read(tiny_file)
-    target = tmp_path / "out.pth"
-    target.write_text("precious")
-    with pytest.raises(InputError, match="exists already"):
-        weights.write(loaded, target)
-    assert target.read_text() == "precious"
-    weights.write(loaded, target, overwrite=True)
-    assert weights.read(target).variant == "tiny"
-    for name in ("folder", "folder"):
+    for name in ("out.pth", "folder"):
+        weights.write(loaded, tmp_path / name)
+        with pytest.raises(InputError, match="exists already"):
+            weights.write(loaded, tmp_path / name)
         weights.write(loaded, tmp_path / name, overwrite=True)
-    assert weights.read(tmp_path / "folder").variant == "tiny"
+        assert weights.read(tmp_path / name).variant == "tiny"
+
+
+def test_what_is_not_weights_is_never_overwritten(tiny_file, tmp_path):
+    loaded = weights.read(tiny_file)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder.pth").mkdir()
+    for name, message in (
+        ("thesis", "thesis is a folder that holds other things than weights"),
+        ("file", "file is a file, and a folder would be written"),
+        ("folder.pth", "folder.pth is a folder, and a file would be written"),
+    ):
+        with pytest.raises(InputError, match=message):
+            weights.write(loaded, tmp_path / name, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter").read_text() == (tmp_path / "file").read_text() == "precious"
+    assert list((tmp_path / "folder.pth").iterdir()) == []
 
 
 def test_a_failed_write_leaves_nothing(tiny_file, tmp_path, monkeypatch):
     loaded = weights.read(tiny_file)
-    target = tmp_path / "out.pth"
-    target.write_text("precious")
+    (tmp_path / "out.pth").write_text("precious")
 
     def full_disk(state_dict, file):
         file.write(b"half")
@@ -224,9 +281,28 @@ def test_a_failed_write_leaves_nothing(tiny_file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(InputError, match=r"cannot write .*out.pth: No space left on device"):
-        weights.write(loaded, target, overwrite=True)
+        weights.write(loaded, tmp_path / "out.pth", overwrite=True)
+    with pytest.raises(InputError, match="No space left on device"):
+        weights.write(loaded, tmp_path / "new" / "deeper" / "out.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["out.pth"]
-    assert target.read_text() == "precious"
+    assert (tmp_path / "out.pth").read_text() == "precious"
+
+
+def test_a_full_disk_while_a_folder_is_written(tiny_file, tmp_path):
+    """Files of this process cannot grow beyond a few bytes, which TensorStore meets in its own threads."""
+    program = (
+        "import resource, signal, sys; from rvm_jax import weights, cli\n"
+        "loaded = weights.read(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "weights.read = lambda path: loaded\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "sys.exit(cli.main(['convert', sys.argv[1], sys.argv[2]]))"
+    )
+    command = [sys.executable, "-c", program, str(tiny_file), str(tmp_path / "folder")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert f"rvm: cannot write {tmp_path}/folder: " in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_endings_are_refused(tiny_file, tmp_path):

@@ -1,0 +1,32 @@
+"""The benchmarks run, and write what they print. What they measure is not for a test to judge."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.slow
+def test_network_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "network.py", "--variant", "tiny", "--rounds", "1"]
+    result = subprocess.run(
+        [*command, "--cases", "288p", "train", "--json", tmp_path / "out.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["case"], row["contender"]) for row in rows] == [
+        ("288p", "jax"),
+        ("288p", "torch eager"),
+        ("288p", "torch frozen"),
+        ("train", "jax"),
+        ("train", "torch eager"),
+    ]
+    assert all(row["milliseconds"] > 0 and row["peak_megabytes"] > 0 for row in rows)
+    assert [row["ratio"] for row in rows if row["contender"] in ("torch frozen", "torch eager")][-1] == 1
+    assert len(result.stdout.splitlines()) == 2 + len(rows)
