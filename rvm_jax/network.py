@@ -4,9 +4,9 @@ Frames are `[B, T, H, W, 3]` (clips) or `[B, H, W, 3]` (single frames) in 0..1. 
 variables, the frames and the state; the state that it returns continues the same clips:
 
     network = MattingNetwork("mobilenetv3")
-    variables = network.init(jax.random.key(0), frames)
-    foreground, alpha, state = network.apply(variables, frames)
-    foreground, alpha, state = network.apply(variables, more_frames, state)
+    variables = jax.jit(network.init)(jax.random.key(0), frames)
+    foreground, alpha, state = jax.jit(network.apply)(variables, frames)
+    foreground, alpha, state = jax.jit(network.apply)(variables, more_frames, state)
 """
 
 from collections.abc import Sequence
