@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rvm_jax.layers import ACTIVATIONS, Conv, hard_sigmoid, hard_swish, per_channel
+from rvm_jax.layers import ACTIVATIONS, hard_sigmoid, hard_swish, per_channel
 from rvm_jax.variants import InvertedResidual, MobileNetV3
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -18,8 +18,8 @@ class MobileNetV3Encoder(nn.Module):
     """`norm` makes a BatchNorm; `conv` a convolution."""
 
     table: MobileNetV3
-    conv: Callable[..., nn.Module] = Conv
-    norm: Callable[..., nn.Module] = nn.BatchNorm
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, frames: Array) -> tuple[Array, Array, Array, Array]:

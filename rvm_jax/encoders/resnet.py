@@ -5,7 +5,6 @@ from collections.abc import Callable
 import flax.linen as nn
 from jax import Array
 
-from rvm_jax.layers import Conv
 from rvm_jax.variants import ResNet
 
 
@@ -13,8 +12,8 @@ class ResNetEncoder(nn.Module):
     """`norm` makes a BatchNorm; `conv` a convolution."""
 
     table: ResNet
-    conv: Callable[..., nn.Module] = Conv
-    norm: Callable[..., nn.Module] = nn.BatchNorm
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, frames: Array) -> tuple[Array, Array, Array, Array]:

@@ -1,4 +1,4 @@
-"""Layers against PyTorch's."""
+"""Convolutions and layers against PyTorch's."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rvm_jax import layers
-from rvm_jax.convolution import conv2d, depthwise_conv2d
+from rvm_jax import convolution, layers
 from rvm_jax.errors import InputError
 
 
@@ -25,26 +24,21 @@ def from_torch(x: torch.Tensor) -> np.ndarray:
     return np.moveaxis(x.detach().numpy(), 1, -1)
 
 
-CONVOLUTIONS = [
-    # kernel size, stride, dilation, inputs, outputs, height, width
-    (1, 1, 1, 5, 7, 6, 9),
-    (1, 2, 1, 5, 7, 7, 10),
-    (3, 1, 1, 5, 7, 6, 9),
-    (3, 1, 1, 3, 2, 1, 1),
-    (3, 1, 1, 40, 33, 17, 12),
-    (3, 2, 1, 3, 8, 11, 14),
-    (3, 1, 2, 6, 5, 9, 7),
-    (3, 2, 2, 6, 5, 9, 8),
-    (7, 2, 1, 3, 4, 16, 19),
-]
+@pytest.fixture(params=["cpu", "default"])
+def platform(request, monkeypatch) -> str:
+    """Run the form that a platform would get, also those that this machine is not."""
+    monkeypatch.setattr(
+        convolution.lax, "platform_dependent", lambda *operands, **forms: forms[request.param](*operands)
+    )
+    return request.param
 
 
-@pytest.mark.parametrize(("size", "stride", "dilation", "inputs", "outputs", "height", "width"), CONVOLUTIONS)
-def test_conv2d_and_its_gradients(size, stride, dilation, inputs, outputs, height, width):
-    x, kernel = normal(0, 2, height, width, inputs), normal(1, size, size, inputs, outputs)
+def check_convolution(convolve, x: np.ndarray, kernel: np.ndarray, stride: int, dilation: int, groups: int) -> None:
+    """Values and both gradients against PyTorch's."""
     x_torch, kernel_torch = to_torch(x), torch.tensor(kernel.transpose(3, 2, 0, 1).copy()).requires_grad_()
-    expected = F.conv2d(x_torch, kernel_torch, stride=stride, dilation=dilation, padding=dilation * (size - 1) // 2)
-    given, pullback = jax.vjp(lambda x, k: conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
+    padding = dilation * (kernel.shape[0] - 1) // 2
+    expected = F.conv2d(x_torch, kernel_torch, None, stride, padding, dilation, groups)
+    given, pullback = jax.vjp(lambda x, k: convolve(x, k, stride=stride, dilation=dilation), x, kernel)
     np.testing.assert_allclose(given, from_torch(expected), atol=1e-11)
 
     cotangent = normal(2, *given.shape)
@@ -54,9 +48,32 @@ def test_conv2d_and_its_gradients(size, stride, dilation, inputs, outputs, heigh
     np.testing.assert_allclose(kernel_gradient, kernel_torch.grad.numpy().transpose(2, 3, 1, 0), atol=1e-11)
 
 
+CONVOLUTIONS = [
+    # kernel size, stride, dilation, inputs, outputs, height, width
+    (1, 1, 1, 5, 7, 6, 9),
+    (1, 2, 1, 5, 7, 7, 10),
+    (3, 1, 1, 5, 7, 6, 9),
+    (3, 1, 1, 3, 2, 1, 1),
+    (3, 1, 1, 40, 33, 17, 12),
+    (3, 2, 1, 3, 8, 11, 14),
+    (3, 2, 1, 3, 40, 11, 14),
+    (3, 1, 2, 6, 5, 9, 7),
+    (3, 2, 2, 6, 5, 9, 8),
+    (7, 2, 1, 3, 4, 16, 19),
+]
+
+
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize(("size", "stride", "dilation", "inputs", "outputs", "height", "width"), CONVOLUTIONS)
+def test_conv2d_and_its_gradients(size, stride, dilation, inputs, outputs, height, width):
+    x, kernel = normal(0, 2, height, width, inputs), normal(1, size, size, inputs, outputs)
+    check_convolution(convolution.conv2d, x, kernel, stride, dilation, groups=1)
+
+
 DEPTHWISE = [
     # kernel size, stride, dilation, channels, height, width
     (3, 1, 1, 5, 6, 9),
+    (3, 1, 1, 2, 70, 66),  # more pixels than are reduced at once
     (3, 2, 1, 5, 7, 10),
     (3, 2, 1, 5, 8, 9),
     (5, 1, 1, 3, 7, 4),
@@ -66,20 +83,22 @@ DEPTHWISE = [
 ]
 
 
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(("size", "stride", "dilation", "channels", "height", "width"), DEPTHWISE)
 def test_depthwise_conv2d_and_its_gradients(size, stride, dilation, channels, height, width):
     x, kernel = normal(0, 2, height, width, channels), normal(1, size, size, 1, channels)
-    x_torch, kernel_torch = to_torch(x), torch.tensor(kernel.transpose(3, 2, 0, 1).copy()).requires_grad_()
-    padding = dilation * (size - 1) // 2
-    expected = F.conv2d(x_torch, kernel_torch, stride=stride, dilation=dilation, padding=padding, groups=channels)
-    given, pullback = jax.vjp(lambda x, k: depthwise_conv2d(x, k, stride=stride, dilation=dilation), x, kernel)
-    np.testing.assert_allclose(given, from_torch(expected), atol=1e-12)
+    check_convolution(convolution.depthwise_conv2d, x, kernel, stride, dilation, groups=channels)
 
-    cotangent = normal(2, *given.shape)
-    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
-    x_gradient, kernel_gradient = pullback(jnp.asarray(cotangent))
-    np.testing.assert_allclose(x_gradient, from_torch(x_torch.grad), atol=1e-12)
-    np.testing.assert_allclose(kernel_gradient, kernel_torch.grad.numpy().transpose(2, 3, 1, 0), atol=1e-12)
+
+@pytest.mark.usefixtures("platform")
+def test_transposes_for_the_recurrence():
+    x, kernel = normal(0, 2, 5, 6, 4), normal(1, 3, 3, 4, 7)
+    cotangent = jnp.asarray(normal(2, 2, 5, 6, 7))
+    _, pullback = jax.vjp(convolution.conv2d, x, kernel)
+    x_gradient, kernel_gradient = pullback(cotangent)
+    np.testing.assert_allclose(convolution.input_gradient(cotangent, jnp.asarray(kernel)), x_gradient, atol=1e-12)
+    given = convolution.kernel_gradient(jnp.asarray(x), cotangent, jnp.asarray(kernel))
+    np.testing.assert_allclose(given, kernel_gradient, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_swish"])
