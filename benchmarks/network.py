@@ -11,6 +11,7 @@ most that its allocator held).
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -204,6 +205,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
 
+    # On a GPU, JAX would otherwise take most of the memory at once and leave PyTorch none.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import torch
 
