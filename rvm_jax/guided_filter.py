@@ -10,6 +10,7 @@ The guide `[N, H, W, 4]` is a frame with its channel mean, the target `[N, h, w,
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -80,11 +81,14 @@ class DeepGuidedFilter(nn.Module):
     def __call__(self, frames: Array, low_frames: Array, low_target: Array, hidden: Array) -> Array:
         """As `fast_guided_filter`, with `hidden` `[N, h, w, C]` from the decoder."""
         box = self.param("box_kernel", nn.initializers.constant(1 / 9), (3, 3, 1, 4))
-        guide_mean, target_mean, covariance, variance = moments(
-            as_guide(low_frames), low_target, lambda x: depthwise_conv2d(x, box.astype(x.dtype))
-        )
-        x = jnp.concatenate([covariance, variance, hidden.astype(covariance.dtype)], -1)
-        x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
-        x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
-        slope = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
+        # Covariance and variance are small differences of means, which the rounded products that GPUs and TPUs use by
+        # default would drown.
+        with jax.default_matmul_precision("highest"):
+            guide_mean, target_mean, covariance, variance = moments(
+                as_guide(low_frames), low_target, lambda x: depthwise_conv2d(x, box.astype(x.dtype))
+            )
+            x = jnp.concatenate([covariance, variance, hidden.astype(covariance.dtype)], -1)
+            x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
+            x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
+            slope = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
         return apply_lines(slope, target_mean - slope * guide_mean, frames)

@@ -1,8 +1,11 @@
 """The guided filters against their definition, window by window."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -62,10 +65,7 @@ def test_deep_filter_with_a_box_window_sees_the_same_moments():
     frames, low = jnp.asarray(image(0, 1, 16, 24, 3)), jnp.asarray(image(1, 1, 8, 12, 3))
     target, hidden = jnp.asarray(image(2, 1, 8, 12, 4)), jnp.asarray(image(3, 1, 8, 12, 5))
 
-    def norm(**kwargs):
-        return BatchNorm(use_running_average=True, **kwargs)
-
-    module = DeepGuidedFilter(Conv, norm)
+    module = DeepGuidedFilter(Conv, partial(BatchNorm, use_running_average=True))
     variables = module.init(jax.random.key(0), frames, low, target, hidden)
     np.testing.assert_allclose(variables["params"]["box_kernel"], np.full((3, 3, 1, 4), 1 / 9))
 
@@ -80,3 +80,19 @@ def test_deep_filter_with_a_box_window_sees_the_same_moments():
         return module.apply({**variables, "params": params}, frames, low, target, hidden).sum()
 
     assert float(jnp.abs(jax.grad(total)(variables["params"])["box_kernel"]).min()) > 0
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_deep_filter_asks_accelerators_for_full_precision(platform):
+    module = DeepGuidedFilter(Conv, partial(BatchNorm, use_running_average=True))
+    arrays = [
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+        for shape in ((1, 16, 24, 3), (1, 8, 12, 3), (1, 8, 12, 4), (1, 8, 12, 5))
+    ]
+    variables = jax.eval_shape(module.init, jax.random.key(0), *arrays)
+    program = jax.export.export(jax.jit(module.apply), platforms=[platform])(variables, *arrays).mlir_module()
+    products = [
+        line for line in program.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot_general" in line
+    ]
+    assert len(products) == 7  # four local means and three 1×1 convolutions
+    assert all("HIGHEST" in line for line in products)

@@ -103,7 +103,9 @@ def test_bfloat16_runs_its_convolutions_in_bfloat16():
     variables = random_variables(network, jnp.float32)
     frames = random_frames(1, 2, 32, 32, 3, dtype=jnp.float32)
     program = jax.jit(network.apply).lower(variables, frames).as_text()
-    convolutions = [line for line in program.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
+    convolutions = [
+        line for line in program.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot_general" in line
+    ]
     assert convolutions
     assert all("bf16" in line for line in convolutions)
 
