@@ -28,6 +28,11 @@ GROUP, STRIDED_GROUP, GRADIENT_GROUP = 2, 4, 2
 CACHED_PIXELS = 4096
 
 
+def per_channel(vector: Array) -> Array:
+    """`[C]` → `[1, 1, 1, C]`, so that it broadcasts over frames, rows and columns by intent and not by accident."""
+    return vector.reshape(1, 1, 1, -1)
+
+
 def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
     """Convolution without bias. `[N, H, W, I]`, `[h, w, I, O]` → `[N, ⌈H/stride⌉, ⌈W/stride⌉, O]`."""
     if kernel.shape[:2] == (1, 1):
@@ -42,9 +47,9 @@ def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int 
     return _depthwise(x, kernel, stride, dilation)
 
 
-def input_gradient(cotangent: Array, kernel: Array) -> Array:
-    """The transpose of `x ↦ conv2d(x, kernel)`, at stride 1 without dilation."""
-    return _dense(cotangent, _turned(kernel), 1, 1)
+def input_gradient(cotangent: Array, kernel: Array, *, dilation: int = 1) -> Array:
+    """The transpose of `x ↦ conv2d(x, kernel)` at stride 1: a convolution with the kernel turned by half a circle."""
+    return _dense(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
 
 
 def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
@@ -79,11 +84,6 @@ def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: in
     )
 
 
-def _turned(kernel: Array) -> Array:
-    """The kernel of the transposed convolution: turned by half a circle, inputs and outputs exchanged."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
-
-
 # Dense convolutions
 
 
@@ -102,7 +102,7 @@ def _dense_backward(
 ) -> tuple[Array, Array]:
     x, kernel = residuals
     if stride == 1:
-        x_gradient = _dense(cotangent, _turned(kernel), 1, dilation)
+        x_gradient = input_gradient(cotangent, kernel, dilation=dilation)
     else:
         (x_gradient,) = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, dilation), x)(cotangent)
     return x_gradient, kernel_gradient(x, cotangent, kernel, stride=stride, dilation=dilation)
@@ -197,16 +197,11 @@ def _windows(x: Array, kernel: Array, stride: int, dilation: int) -> list[Array]
     ]
 
 
-def _taps(kernel: Array) -> list[Array]:
-    """The kernel's values `[h, w, 1, C]`, row by row, each `[1, 1, 1, C]`."""
-    height, width = kernel.shape[:2]
-    return [kernel[i, j].reshape(1, 1, 1, -1) for i in range(height) for j in range(width)]
-
-
 def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     total = jnp.zeros((), x.dtype)
-    for window, tap in zip(_windows(x, kernel, stride, dilation), _taps(kernel), strict=True):
-        total = total + window * tap
+    taps = kernel.reshape(-1, kernel.shape[-1])  # [h·w, C]
+    for window, tap in zip(_windows(x, kernel, stride, dilation), taps, strict=True):
+        total = total + window * per_channel(tap)
     return total
 
 
@@ -249,7 +244,7 @@ def _shifted_products_input_gradient(x: Array, kernel: Array, cotangent: Array, 
                 if down % stride == right % stride == 0:
                     start_row, start_column = margin + down // stride, margin + right // stride
                     window = padded[:, start_row : start_row + cells[0], start_column : start_column + cells[1]]
-                    total = total + window * kernel[i, j].reshape(1, 1, 1, -1)
+                    total = total + window * per_channel(kernel[i, j])
         return lax.optimization_barrier(total)
 
     grid = jnp.stack(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rvm_jax.convolution import conv2d, input_gradient, kernel_gradient
-from rvm_jax.layers import kernel_init, per_channel
+from rvm_jax.convolution import conv2d, input_gradient, kernel_gradient, per_channel
+from rvm_jax.layers import kernel_init
 from rvm_jax.resize import halve, upscale_twice
 
 

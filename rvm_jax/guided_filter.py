@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rvm_jax.convolution import depthwise_conv2d
-from rvm_jax.resize import interpolate
+from rvm_jax.resize import resize_axis
 
 
 def as_guide(frames: Array) -> Array:
@@ -56,8 +56,8 @@ def apply_lines(slope: Array, offset: Array, frames: Array) -> Array:
     count, height, width, _ = frames.shape
 
     def full(lines: Array) -> Array:
-        lines = interpolate(lines, 2, width, lines.shape[2] / width)  # [N, h, W, C]
-        return interpolate(lines.reshape(*lines.shape[:2], -1), 1, height, lines.shape[1] / height)  # [N, H, W·C]
+        lines = resize_axis(lines, 2, width)  # [N, h, W, C]
+        return resize_axis(lines.reshape(*lines.shape[:2], -1), 1, height)  # [N, H, W·C]
 
     color = full(slope[..., :3]) * frames.reshape(count, height, -1) + full(offset[..., :3])
     alpha = full(slope[..., 3:]) * channel_mean(frames)[..., 0] + full(offset[..., 3:])

@@ -13,16 +13,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rvm_jax.convolution import conv2d, depthwise_conv2d
+from rvm_jax.convolution import conv2d, depthwise_conv2d, per_channel
 from rvm_jax.errors import InputError
 
 # PyTorch's default: uniform within ±1/√fan_in.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def per_channel(vector: Array) -> Array:
-    """`[C]` → `[1, 1, 1, C]`, so that it broadcasts over frames, rows and columns by intent and not by accident."""
-    return vector.reshape(1, 1, 1, -1)
 
 
 class Conv(nn.Module):

@@ -25,13 +25,9 @@ class Taps(NamedTuple):
     weights: np.ndarray
 
 
-def resize(x: Array, size: Sequence[int]) -> Array:
-    """`[N, H, W, C]` → `[N, *size, C]`; the step is the ratio of the sizes."""
-    # The axis that shrinks most goes first, or the one that grows least.
-    axes = sorted((1, 2), key=lambda axis: size[axis - 1] / x.shape[axis])
-    for axis in axes:
-        x = interpolate(x, axis, size[axis - 1], x.shape[axis] / size[axis - 1])
-    return x
+def resize_axis(x: Array, axis: int, size: int) -> Array:
+    """Bring one axis of x to `size`; the step is the ratio of the sizes."""
+    return interpolate(x, axis, size, x.shape[axis] / size)
 
 
 def scaled_size(size: Sequence[int], ratio: float) -> tuple[int, int]:

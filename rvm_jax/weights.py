@@ -49,7 +49,7 @@ class Weights:
     def describe(self) -> str:
         """What this is, in a few words for a person."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
-        part = f"{self.refiner.replace('_', ' ')}" if self.refiner else "encoder alone"
+        part = self.refiner.replace("_", " ") if self.refiner else "encoder alone"
         return f"{self.variant}, {part}, {count:,} parameters"
 
 

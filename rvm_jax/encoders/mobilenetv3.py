@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rvm_jax.layers import ACTIVATIONS, hard_sigmoid, hard_swish, per_channel
+from rvm_jax.convolution import per_channel
+from rvm_jax.layers import ACTIVATIONS, hard_sigmoid, hard_swish
 from rvm_jax.variants import InvertedResidual, MobileNetV3
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -14,6 +14,10 @@ def image(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape)
 
 
+def resize_both(x, size):
+    return resize.resize_axis(resize.resize_axis(x, 2, size[1]), 1, size[0])
+
+
 def check_with_gradient(function, twin, x: np.ndarray) -> None:
     x_torch = torch.tensor(np.moveaxis(x, -1, 1)).requires_grad_()
     expected = twin(x_torch)
@@ -40,7 +44,7 @@ def test_downscale_steps_by_the_ratio(ratio):
 )
 def test_resize_steps_by_the_sizes(size, out_size):
     check_with_gradient(
-        lambda x: resize.resize(x, out_size),
+        lambda x: resize_both(x, out_size),
         lambda x: F.interpolate(x, size=out_size, mode="bilinear"),
         image(2, *size, 4),
     )
@@ -74,7 +78,7 @@ def test_dtype_is_kept(dtype):
     x = jnp.ones((1, 4, 6, 2), dtype)
     for given in (
         resize.downscale(x, 0.6),
-        resize.resize(x, (9, 9)),
+        resize_both(x, (9, 9)),
         resize.upscale_twice(x, (8, 11)),
         resize.halve(x),
     ):
