@@ -1,0 +1,75 @@
+"""Endless batches from a function of a sample's number."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rvm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which samples of a stream a host makes.
+
+    Attributes:
+        batch: Samples in a batch, over all hosts.
+        start: The number of the first batch.
+        host: Which of `hosts` this is. Host `i` has the `i`th of equal slices of every batch.
+        hosts: How many there are.
+    """
+
+    batch: int
+    start: int = 0
+    host: int = 0
+    hosts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch % self.hosts:
+            raise InputError(f"a batch of {self.batch} cannot be divided among {self.hosts} hosts: choose a multiple")
+
+    @property
+    def share(self) -> int:
+        return self.batch // self.hosts
+
+
+def from_plan(
+    render: Callable[[Any], Sequence[np.ndarray]], plan: Mapping[str, Any], outputs: Mapping[str, tuple[int, int]]
+) -> dict[str, tf.Tensor]:
+    """Call `render` with a plan of tensors turned into NumPy arrays, as one TensorFlow operation.
+
+    `outputs` names what it returns, uint8 [T, h, w, C], and gives each (T, C).
+    """
+
+    def call(*values: np.ndarray) -> Sequence[np.ndarray]:
+        return render(tf.nest.pack_sequence_as(plan, values))
+
+    pictures = tf.numpy_function(call, tf.nest.flatten(plan), [tf.uint8] * len(outputs), stateful=False)
+    for picture, (frames, channels) in zip(pictures, outputs.values(), strict=True):
+        picture.set_shape([frames, None, None, channels])
+    return dict(zip(outputs, pictures, strict=True))
+
+
+def batched(
+    sample: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], part: Slice, threads: int | None = None
+) -> tf.data.Dataset:
+    """Batches of `sample(number)`, in order of number, made by `threads` threads (all cores by default)."""
+
+    @tf.autograph.experimental.do_not_convert  # our functions are plain calls of TensorFlow; nothing is to be rewritten
+    def make(place: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        """The sample at this place among those of this host."""
+        return sample(place // part.share * part.batch + part.host * part.share + place % part.share)
+
+    options = tf.data.Options()
+    options.deterministic = True
+    if threads:
+        options.threading.private_threadpool_size = threads
+    return (
+        tf.data.Dataset.range(part.start * part.share, tf.int64.max)
+        .map(make, num_parallel_calls=threads or tf.data.AUTOTUNE, deterministic=True)
+        .batch(part.share, drop_remainder=True)
+        .prefetch(2)
+        .with_options(options)
+    )

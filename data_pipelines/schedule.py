@@ -1,0 +1,129 @@
+"""Which passes run at an iteration, on which data and at what shape: a function of (stages, seed, iteration) alone.
+
+An iteration has two or three passes, each an optimizer step of its own: low-resolution matting, high-resolution matting
+where the stage has one, and segmentation, on clips at even iterations and on stills at odd ones. Every stream of a
+stage counts its own batches, so the iteration is the position in all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from data_pipelines import sampling
+
+Kind = Literal["matting_low", "matting_high", "segmentation_video", "segmentation_stills"]
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """T frames from a square of side S."""
+
+    frames: int
+    size: int
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What a stage asks of the data.
+
+    Attributes:
+        iterations: How many it has, see `iterations`.
+        batch: Clips in a batch, over all devices and hosts.
+        low: Shape of the low-resolution matting clips, and of the segmentation clips.
+        high: Shape of the high-resolution matting clips, if the stage has such a pass.
+        segmentation_size: Side of the square for segmentation.
+    """
+
+    iterations: int
+    batch: int
+    low: ClipShape
+    high: ClipShape | None = None
+    segmentation_size: int = 512
+
+    def shape(self, kind: Kind) -> ClipShape:
+        """Frames and square size of the samples of this kind of pass."""
+        match kind:
+            case "matting_low":
+                return self.low
+            case "matting_high":
+                if self.high is None:
+                    raise ValueError("this stage has no high-resolution pass")
+                return self.high
+            case "segmentation_video":
+                return ClipShape(self.low.frames, self.segmentation_size)
+            case "segmentation_stills":
+                return ClipShape(1, self.segmentation_size)
+
+    def samples(self, kind: Kind) -> int:
+        """Samples in a batch: as many stills as a batch of clips has frames."""
+        return self.batch * self.low.frames if kind == "segmentation_stills" else self.batch
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One optimizer step.
+
+    Attributes:
+        kind: What is trained on what.
+        stage: Counts from 0.
+        stream: The name under which its samples are drawn.
+        batch: Its batch's number in that stream.
+        frames: T.
+        height: Of the frames that the network sees.
+        width: Likewise.
+    """
+
+    kind: Kind
+    stage: int
+    stream: str
+    batch: int
+    frames: int
+    height: int
+    width: int
+
+
+def iterations(epochs: int, samples: int, batch: int) -> int:
+    """Iterations of a stage: every sample `epochs` times, the last batch filled up from the next epoch."""
+    return -(-epochs * samples // batch)
+
+
+def stage_of(stages: Sequence[StageData], iteration: int) -> tuple[int, int]:
+    """The stage that an iteration of the whole run belongs to, and its number there."""
+    for stage, data in enumerate(stages):
+        if iteration < data.iterations:
+            return stage, iteration
+        iteration -= data.iterations
+    raise ValueError(f"the schedule ends {iteration + 1} iterations earlier")
+
+
+def kinds(stage: StageData, iteration: int) -> list[Kind]:
+    """The passes of a stage's iteration, in order."""
+    segmentation: Kind = "segmentation_stills" if iteration % 2 else "segmentation_video"
+    return ["matting_low", "matting_high", segmentation] if stage.high else ["matting_low", segmentation]
+
+
+def batch_number(kind: Kind, iteration: int) -> int:
+    """How many batches of this kind came before this iteration of the stage."""
+    match kind:
+        case "segmentation_video":
+            return (iteration + 1) // 2
+        case "segmentation_stills":
+            return iteration // 2
+        case _:
+            return iteration
+
+
+def stream(stage: int, kind: Kind) -> str:
+    """The name under which samples of this kind are drawn in this stage."""
+    return f"stage {stage + 1} {kind}"
+
+
+def passes(stages: Sequence[StageData], seed: int, iteration: int) -> list[Pass]:
+    """The passes of an iteration of the whole run."""
+    stage, number = stage_of(stages, iteration)
+    made = []
+    for kind in kinds(stages[stage], number):
+        wanted, batch = stages[stage].shape(kind), batch_number(kind, number)
+        height, width = sampling.shape(seed, stream(stage, kind), batch, wanted.size)
+        made.append(Pass(kind, stage, stream(stage, kind), batch, wanted.frames, int(height), int(width)))
+    return made

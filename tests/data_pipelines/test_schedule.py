@@ -1,0 +1,73 @@
+import pytest
+
+from data_pipelines import sampling, schedule
+from data_pipelines.schedule import ClipShape, StageData
+
+# The published recipe on four clips a batch, with epochs of a hundred windows.
+STAGES = [
+    StageData(schedule.iterations(20, 100, 4), 4, ClipShape(15, 512)),
+    StageData(schedule.iterations(2, 30, 4), 4, ClipShape(50, 512)),
+    StageData(schedule.iterations(1, 37, 4), 4, ClipShape(40, 512), ClipShape(6, 2048)),
+    StageData(schedule.iterations(5, 50, 4), 4, ClipShape(40, 512), ClipShape(6, 2048)),
+]
+
+
+def test_a_stage_has_as_many_iterations_as_its_epochs_need():
+    assert [stage.iterations for stage in STAGES] == [500, 15, 10, 63]
+    assert schedule.iterations(1, 3, 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("iteration", "expected"),
+    [(0, (0, 0)), (499, (0, 499)), (500, (1, 0)), (514, (1, 14)), (515, (2, 0)), (525, (3, 0)), (587, (3, 62))],
+)
+def test_stages_follow_one_another(iteration, expected):
+    assert schedule.stage_of(STAGES, iteration) == expected
+
+
+def test_there_is_nothing_after_the_end():
+    with pytest.raises(ValueError, match="ends 1 iterations earlier"):
+        schedule.stage_of(STAGES, 588)
+
+
+def test_segmentation_takes_turns_and_high_resolution_comes_in_between():
+    def kinds(iteration):
+        return [made.kind for made in schedule.passes(STAGES, 1, iteration)]
+
+    assert kinds(0) == ["matting_low", "segmentation_video"]
+    assert kinds(1) == ["matting_low", "segmentation_stills"]
+    assert kinds(515) == ["matting_low", "matting_high", "segmentation_video"]
+    assert kinds(516) == ["matting_low", "matting_high", "segmentation_stills"]
+    assert kinds(525) == ["matting_low", "matting_high", "segmentation_video"]
+
+
+def test_every_stream_counts_its_batches_without_gaps():
+    seen = {}
+    for iteration in range(500, 588):
+        for made in schedule.passes(STAGES, 1, iteration):
+            seen.setdefault((made.stage, made.stream), []).append(made.batch)
+    assert len(seen) == 3 + 4 + 4
+    for batches in seen.values():
+        assert batches == list(range(len(batches)))
+
+
+def test_passes_have_the_shape_that_the_pipelines_give_their_batches():
+    for made in schedule.passes(STAGES, 9, 520):
+        size = 2048 if made.kind == "matting_high" else 512
+        assert (made.height, made.width) == sampling.shape(9, made.stream, made.batch, size)
+        assert made.frames == {"matting_low": 40, "matting_high": 6, "segmentation_stills": 1}[made.kind]
+    assert schedule.passes(STAGES, 9, 520) == schedule.passes(STAGES, 9, 520)
+
+
+def test_a_batch_of_stills_has_as_many_pictures_as_one_of_clips():
+    assert STAGES[0].samples("segmentation_video") == 4
+    assert STAGES[0].samples("segmentation_stills") == 4 * 15
+    assert STAGES[0].shape("segmentation_video") == ClipShape(15, 512)
+    with pytest.raises(ValueError, match="no high-resolution pass"):
+        STAGES[0].shape("matting_high")
+
+
+def test_shapes_come_from_a_bounded_grid():
+    shapes = {(made.height, made.width) for i in range(400) for made in schedule.passes(STAGES, 3, i)[:1]}
+    assert len(shapes) == 16
+    assert {side for shape in shapes for side in shape} == {288, 352, 416, 480}
