@@ -1,5 +1,6 @@
 """Endless batches from a function of a sample's number."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from rvm_jax.errors import InputError
+
+# The accelerator is JAX's: TensorFlow would take all of its memory.
+tf.config.set_visible_devices([], "GPU")
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,13 @@ def batched(
         """The sample at this place among those of this host."""
         return sample(place // part.share * part.batch + part.host * part.share + place % part.share)
 
+    threads = threads or len(os.sched_getaffinity(0))
     options = tf.data.Options()
     options.deterministic = True
-    if threads:
-        options.threading.private_threadpool_size = threads
+    options.threading.private_threadpool_size = threads
     return (
         tf.data.Dataset.range(part.start * part.share, tf.int64.max)
-        .map(make, num_parallel_calls=threads or tf.data.AUTOTUNE, deterministic=True)
+        .map(make, num_parallel_calls=threads, deterministic=True)
         .batch(part.share, drop_remainder=True)
         .prefetch(2)
         .with_options(options)

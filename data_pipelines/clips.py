@@ -44,9 +44,17 @@ class Clips:
 EMPTY = Clips((), np.zeros(0, np.int64), lambda number: {})
 
 
-def open_clips(datasets: Sequence[str], split: str, data_dir: Path) -> Clips:
-    """The clips of prepared datasets, such as `["video_matte_240k/hd", "footage/mine"]`, one after the other."""
-    return concatenate([_open(dataset, split, data_dir) for dataset in datasets])
+def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise: Sequence[str] = ()) -> Clips:
+    """The clips of prepared datasets, such as `["video_matte_240k/hd", "footage/mine"]`, one after the other.
+
+    A dataset without the split gives the first of the splits `otherwise` that it has.
+    """
+    return concatenate([_open(dataset, (split, *otherwise), data_dir) for dataset in datasets])
+
+
+def features(dataset: str, data_dir: Path) -> frozenset[str]:
+    """The names of the pictures in a record of a prepared dataset."""
+    return frozenset(_info(dataset, data_dir).features)
 
 
 def concatenate(parts: Sequence[Clips]) -> Clips:
@@ -73,32 +81,36 @@ def prepared_folder(dataset: str, data_dir: Path) -> Path | None:
     return max((file.parent for file in whole), key=number, default=None)
 
 
-def _open(dataset: str, split: str, data_dir: Path) -> Clips:
-    import tensorflow_datasets as tfds
+def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    folder = prepared_folder(dataset, data_dir)
-    if folder is None:
-        raise InputError(
-            f"{dataset} is not prepared in {data_dir}: run `rvm data prepare {dataset}`, or give --data-dir"
-        )
-    info = tfds.builder_from_directory(folder).info
-    if "clips" not in (info.metadata or {}):
-        raise InputError(f"{folder} has no table of clips: it was not made by `rvm data prepare`")
-    if split not in info.metadata["clips"]:
-        raise InputError(f"{dataset} has no split {split!r}: it has {', '.join(info.metadata['clips'])}")
-    if info.file_format.value != "array_record":
-        raise InputError(
-            f"{folder} holds {info.file_format.value} files, which cannot be read in any order: prepare it again"
-        )
-    table = info.metadata["clips"][split]
+    info = _info(dataset, data_dir)
+    tables = info.metadata["clips"]
+    split = next((name for name in splits if name in tables), None)
+    if split is None:
+        raise InputError(f"{dataset} has no split {splits[0]!r}: it has {', '.join(tables)}")
     records = ArrayRecordDataSource([str(path) for path in info.splits[split].filepaths])
-    names = [f"{dataset}/{name}" for name in table["name"]]
+    names = [f"{dataset}/{name}" for name in tables[split]["name"]]
 
     def read(number: int) -> Mapping[str, bytes]:
         return _pictures(records[number])
 
-    return Clips(names, np.array(table["length"], np.int64), read)
+    return Clips(names, np.array(tables[split]["length"], np.int64), read)
+
+
+def _info(dataset: str, data_dir: Path) -> Any:
+    """What TFDS knows of a prepared dataset that can be read in any order."""
+    import tensorflow_datasets as tfds
+
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`, or give another --data-dir")
+    info = tfds.builder_from_directory(folder).info
+    if "clips" not in (info.metadata or {}):
+        raise InputError(f"{folder} has no table of clips: it was not made by `rvm data prepare`")
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise InputError(f"{folder} holds {info.file_format.value} files, not array_record: prepare it again")
+    return info
 
 
 def _pictures(record: bytes) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
         last = looks
         if number != decoded:
             record, decoded = clips.read(number), number
-            sources = [_DECODERS[name](record[name], reduction) for name in names]
+            sources = [_decode(name, record[name], reduction) for name in names]
         for name, layer, source in zip(names, layers, sources, strict=True):
             frame = motion.warp(source, reduced @ inverse[moment], height, width)
             if name != "alpha":
@@ -200,7 +200,11 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
 
 
 _CHANNELS = {"foreground": 3, "image": 3, "alpha": 1}
-_DECODERS = {"foreground": pictures.decode_color, "image": pictures.decode_color, "alpha": pictures.decode_gray}
+
+
+def _decode(name: str, encoded: bytes, reduction: int) -> np.ndarray:
+    decode = pictures.decode_gray if name == "alpha" else pictures.decode_color
+    return decode(encoded, reduction)
 
 
 def _inverse(plan: Plan, who: str, source: tuple[int, int], height: int, width: int) -> np.ndarray:

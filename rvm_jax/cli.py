@@ -9,9 +9,11 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from rvm_jax import cli_data
 from rvm_jax.errors import InputError
 
 app = tyro.extras.SubcommandApp()
+app.command(cli_data.app, name="data", help="Check, prepare, look at and measure datasets.")
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 

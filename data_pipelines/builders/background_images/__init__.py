@@ -1,0 +1,1 @@
+"""Still backgrounds: any folder of pictures without people."""

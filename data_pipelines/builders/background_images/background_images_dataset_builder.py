@@ -1,0 +1,29 @@
+"""The TFDS builder of still backgrounds."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders.background_images import layout
+from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
+from data_pipelines.layout import Found
+
+
+class Builder(ClipBuilder):
+    """Still backgrounds, a record a picture.
+
+    Those of a folder of its own, `Builder(config=FolderConfig(name="mine", folder=...))`, are `background_images/mine`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
+    Put pictures without people into the folder {layout.FOLDER} of the manual folder, thousands of them, in whatever
+    folders below it.
+    """
+    FEATURES = BACKGROUND
+    CLIPS_PER_FILE = 48
+
+    def find(self, manual: Path) -> Found:
+        return layout.find(manual)

@@ -1,0 +1,43 @@
+"""Any folder of pictures without people. The 8,000 of the paper were never published."""
+
+import functools
+from pathlib import Path
+
+from data_pipelines.layout import Clip, Found
+from data_pipelines.media import background_records
+from data_pipelines.stills import SUFFIXES
+
+FOLDER = "backgrounds"
+SHORT_SIDE = 2048
+FEW = 1000
+VALIDATION_EVERY = 40
+
+
+def find(manual: Path) -> Found:
+    """All pictures below `backgrounds`; the 1st, 41st, 81st and so on by name are for validation."""
+    folder = manual / FOLDER
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_picture(path, folder))
+    kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+    if len(paths) < 2:
+        there = "1 picture" if paths else "no pictures"
+        return Found(errors=[f"{folder} has {there}: put pictures without people there, thousands of them ({kinds})"])
+    found = Found()
+    if len(paths) < FEW:
+        found.warnings.append(
+            f"{folder} has {len(paths)} pictures: add more, up to the 8,000 of the paper; with 200, "
+            "others got twice the error"
+        )
+    clips = [_clip(path.relative_to(folder).as_posix(), path) for path in paths]
+    validation = clips[::VALIDATION_EVERY]
+    held_out = {clip.name for clip in validation}
+    found.splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
+    return found
+
+
+def _is_picture(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.is_file() and not hidden
+
+
+def _clip(name: str, path: Path) -> Clip:
+    return Clip(name, (path,), functools.partial(background_records, path, short_side=SHORT_SIDE))

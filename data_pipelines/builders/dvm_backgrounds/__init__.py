@@ -1,0 +1,1 @@
+"""Background videos of Deep Video Matting: clips without people."""

@@ -1,0 +1,1 @@
+"""Your own footage: foregrounds and alphas in a plain layout."""

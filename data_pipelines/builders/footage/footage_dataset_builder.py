@@ -1,0 +1,24 @@
+"""The TFDS builder of your own footage."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
+from data_pipelines.builders.footage import layout
+from data_pipelines.layout import Found
+
+
+class Builder(ClipBuilder):
+    """Your own foregrounds and alphas, a record a frame, in their own size.
+
+    `Builder(config=FolderConfig(name="mine", folder=Path("...")))` is prepared as `footage/mine`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    FEATURES = MATTING
+
+    def find(self, manual: Path) -> Found:
+        return layout.find(manual)

@@ -1,0 +1,31 @@
+"""Your own footage: `fgr` and `pha`, in which videos, folders of pictures, or pictures have the same names."""
+
+import functools
+from pathlib import Path
+
+from data_pipelines.layout import Clip, Found
+from data_pipelines.media import matting_records, pairs_in
+
+VALIDATION_EVERY = 20
+LEAST_TO_SPLIT = 3
+
+
+def find(folder: Path) -> Found:
+    """All pairs of `fgr` and `pha`; of three or more, the 1st, 21st, 41st and so on by name are for validation."""
+    for half in ("fgr", "pha"):
+        if not (folder / half).is_dir():
+            return Found(
+                errors=[
+                    f"{folder} has no folder {half}: expected fgr with foregrounds and pha with alphas of equal names"
+                ]
+            )
+    pairs, errors = pairs_in(folder / "fgr", folder / "pha")
+    if not pairs and not errors:
+        errors = [f"{folder / 'fgr'} has no clips: expected videos, folders of pictures, or pictures"]
+    found = Found(errors=errors)
+    clips = [Clip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
+    validation = clips[::VALIDATION_EVERY] if len(clips) >= LEAST_TO_SPLIT else []
+    held_out = {clip.name for clip in validation}
+    splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
+    found.splits = {split: chosen for split, chosen in splits.items() if chosen}
+    return found

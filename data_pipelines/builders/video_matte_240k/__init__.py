@@ -1,0 +1,1 @@
+"""VideoMatte240K: clips of people cut out before green screens, with alpha."""

@@ -1,0 +1,30 @@
+"""The TFDS builder of VideoMatte240K."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
+from data_pipelines.builders.video_matte_240k import layout
+from data_pipelines.layout import Found
+
+
+class Builder(ClipBuilder):
+    """VideoMatte240K, a record a frame, in two sizes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
+        tfds.core.BuilderConfig(name="sd", description="The shorter side has 432 pixels."),
+        tfds.core.BuilderConfig(name="hd", description="The shorter side has 1080 pixels."),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
+    Put the extracted folder {layout.ORIGINAL} (videos), or {layout.SD} or {layout.HD} (JPEGs), into the manual folder,
+    each with train and test, and fgr and pha in them. It is for those whom its authors give it: {layout.PAGE}
+    """
+    FEATURES = MATTING
+    HOMEPAGE = layout.PAGE
+
+    def find(self, manual: Path) -> Found:
+        return layout.find(manual, self.builder_config.name)

@@ -1,0 +1,65 @@
+"""The datasets by name: what each is for, what lies in the manual folder, and its builder."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.layout import Found
+from rvm_jax.errors import InputError
+
+DATASETS: Mapping[str, str] = {
+    "video_matte_240k/sd": "matting clips of stages 1 and 2",
+    "video_matte_240k/hd": "matting clips of stage 3",
+    "image_matte": "matting images of stage 4: people of Distinctions-646 and Adobe Image Matting",
+    "dvm_backgrounds": "background clips",
+    "background_images": "background images: any folder of pictures without people",
+    "youtube_vis_2021": "segmentation clips",
+    "coco_person": "segmentation stills",
+    "supervisely_person": "segmentation stills",
+}
+SYNTHETIC: Mapping[str, str] = {
+    f"synthetic/{role}": "made from a seed, nothing to download"
+    for role in (
+        "matting_clips",
+        "matting_images",
+        "background_clips",
+        "background_images",
+        "segmentation_clips",
+        "segmentation_images",
+    )
+}
+
+
+def named(names: list[str]) -> list[str]:
+    """The datasets that `names` ask for: `all` is those of `DATASETS`, and a dataset's bare name all of its configs."""
+    if not names:
+        raise InputError(f"no dataset was named: choose all, synthetic or of {', '.join(DATASETS)}")
+    known = [*DATASETS, *SYNTHETIC]
+    chosen: list[str] = []
+    for name in names:
+        matches = list(DATASETS) if name == "all" else [one for one in known if name in (one, one.split("/")[0])]
+        if not matches:
+            raise InputError(f"there is no dataset {name!r}: choose all, synthetic or of {', '.join(DATASETS)}")
+        chosen += [one for one in matches if one not in chosen]
+    return chosen
+
+
+def find(name: str, manual: Path, data_dir: Path) -> Found:
+    """What the manual folder holds of a dataset of `DATASETS`."""
+    dataset, _, config = name.partition("/")
+    layout = importlib.import_module(f"data_pipelines.builders.{dataset}.layout")
+    match dataset:
+        case "video_matte_240k":
+            return layout.find(manual, config)
+        case "coco_person":
+            return layout.find(manual, data_dir)
+        case _:
+            return layout.find(manual)
+
+
+def builder(name: str, data_dir: Path, config: Any = None) -> Any:
+    """The TFDS builder of a dataset, with records that can be read in any order."""
+    dataset, _, config_name = name.partition("/")
+    module = importlib.import_module(f"data_pipelines.builders.{dataset}.{dataset}_dataset_builder")
+    return module.Builder(data_dir=data_dir, config=config or config_name or None, file_format="array_record")

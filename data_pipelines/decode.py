@@ -1,0 +1,235 @@
+"""Videos and pictures in, checked frames out; encoded frames out again.
+
+Worker processes import this module, so it imports neither TensorFlow nor anything slow. What is given must be sound:
+every function raises `InputError` that names the file, since nobody looks at a frame again once it is in a dataset.
+"""
+
+import contextlib
+import functools
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import av
+import numpy as np
+from PIL import Image
+
+from rvm_jax.errors import InputError
+
+DECORD_BUDGET = 2**30
+"""Bytes of decoded frames up to which a clip may be read with decord, which decodes ahead without bound."""
+
+DECORD_CODECS = ("hevc", "vp9")
+EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow makes of bad files
+
+
+class Header(NamedTuple):
+    codec: str
+    pixels: str
+    height: int
+    width: int
+    frames: int
+    """0 if it does not say, as in Matroska and WebM."""
+
+
+def read_video(path: Path) -> Iterator[np.ndarray]:
+    """Every frame of a video, in order, decoded from its start to its end: RGB uint8 [H, W, 3].
+
+    Raises `InputError` where fewer frames can be decoded than the header promises. A rotation in the header is ignored.
+    """
+    header = _header(path)
+    return _read_with_decord(path, header) if _suits_decord(path, header) else _read_with_pyav(path, header)
+
+
+def video_length(path: Path) -> int:
+    """How many frames the header of a video promises; nothing is decoded."""
+    return _header(path).frames or sum(1 for _ in _packets(path))
+
+
+def read_foreground(path: Path) -> Image.Image:
+    """A picture that must be RGB of 8 bits."""
+    image = _load(path)
+    if image.mode != "RGB" or image.has_transparency_data:
+        raise InputError(f"{path} is {_described(image)}: a foreground must be RGB of 8 bits without an alpha channel")
+    return image
+
+
+def read_alpha(path: Path) -> Image.Image:
+    """An alpha picture, mode "L": gray of 8 bits or 1 bit, or RGB with three equal channels."""
+    image = _load(path)
+    if image.mode not in ("L", "1", "RGB") or image.has_transparency_data:
+        raise InputError(f"{path} is {_described(image)}: an alpha must be gray of 8 bits without an alpha channel")
+    if image.mode == "RGB":
+        red, green, blue = image.split()
+        if red.tobytes() != green.tobytes() or red.tobytes() != blue.tobytes():
+            raise InputError(f"{path} is in colour: an alpha must be gray; is this a foreground in the wrong folder?")
+        return red
+    return image.convert("L")
+
+
+def read_picture(path: Path) -> Image.Image:
+    """Any picture of 8 bits as RGB: gray is expanded, an alpha channel dropped. An orientation tag is ignored."""
+    return _load(path).convert("RGB")
+
+
+def jpeg_bytes(path: Path) -> bytes | None:
+    """The bytes of the file if it is a sound RGB JPEG, which need not be encoded again; otherwise None."""
+    try:
+        encoded = path.read_bytes()
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.load()
+            return encoded if image.format == "JPEG" and image.mode == "RGB" else None
+    except DAMAGED:
+        return None
+
+
+def shrink(image: Image.Image, *, short_side: int) -> Image.Image:
+    """Make the shorter side at most `short_side` pixels, antialiased; a smaller image is returned as it is."""
+    shorter = min(image.size)
+    if shorter <= short_side:
+        return image
+    width, height = (max(1, round(side * short_side / shorter)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encode_jpeg(image: Image.Image) -> bytes:
+    """As JPEG of full colour resolution, quality 95."""
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=95, subsampling="4:4:4")
+    return encoded.getvalue()
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """As gray PNG."""
+    encoded = io.BytesIO()
+    image.convert("L").save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _load(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
+            deep = image.mode.startswith(("I", "F")) or (image.format == "PNG" and _png_depth(path) == 16)
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].replace(f" '{path}'", " it")
+        raise InputError(f"{path} cannot be read as a picture, or it is damaged: {reason}") from error
+    if deep:
+        raise InputError(f"{path} has 16 bits a channel or more: save it with 8 bits")
+    return image
+
+
+def _png_depth(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def _described(image: Image.Image) -> str:
+    if image.mode in ("RGBA", "LA", "PA") or image.has_transparency_data:
+        return "a picture with an alpha channel"
+    names = {"L": "gray", "1": "black and white of 1 bit", "P": "a picture with a palette"}
+    return names.get(image.mode, f"of mode {image.mode}")
+
+
+@contextlib.contextmanager
+def _video(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(f"{path} holds no video, only other streams: expected a video file")
+            yield container, container.streams.video[0]
+    except (av.FFmpegError, OSError) as error:
+        reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else error.strerror
+        raise InputError(f"{path} cannot be read as a video: {reason}") from error
+
+
+def _header(path: Path) -> Header:
+    with _video(path) as (_, stream):
+        context = stream.codec_context
+        return Header(context.name, context.pix_fmt or "unknown", context.height, context.width, stream.frames)
+
+
+class _Packet(NamedTuple):
+    sound: bool
+    shown: bool
+
+
+def _packets(path: Path) -> Iterator[_Packet]:
+    """What the file holds, an encoded frame each, without decoding.
+
+    Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,
+    which need others that are gone.
+    """
+    start: int | None = None
+    with _video(path) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.size == 0:  # the end
+                continue
+            start = packet.pts if start is None else start
+            leading = packet.pts is not None and start is not None and packet.pts < start
+            yield _Packet(sound=not packet.is_corrupt, shown=not (leading or packet.is_discard))
+
+
+def _read_with_pyav(path: Path, header: Header) -> Iterator[np.ndarray]:
+    decoded = 0
+    with _video(path) as (container, stream):
+        stream.thread_type = "NONE"  # there is a worker process for every core already
+        stream.codec_context.options = {"err_detect": "explode"}  # otherwise damage is painted over
+        try:
+            for frame in container.decode(stream):
+                yield frame.to_ndarray(format="rgb24")
+                decoded += 1
+        except av.FFmpegError as error:
+            raise _broken(path, decoded, header) from error
+    if decoded == 0 or decoded < header.frames - sum(not packet.shown for packet in _packets(path)):
+        raise _broken(path, decoded, header)
+
+
+def _suits_decord(path: Path, header: Header) -> bool:
+    """Whether decord 0.6 reads this file as well as PyAV does, and without filling the memory.
+
+    Read in order it gives the frames of PyAV bit for bit, HEVC with open GOPs included, but for three kinds of files.
+    Where the first pictures of a cut open GOP cannot be decoded, it repeats the last frame until there are as many as
+    the header promises (27 sound ones of 30). Frames of 10 bits differ by up to 40 levels. And it paints over damage:
+    of 40 H.264 files with three wrong bytes it gave false frames from 32 without a word, PyAV with `err_detect` from
+    none (of HEVC 36 and 26, of VP9 31 and 30). Both see that a file was cut short.
+    """
+    size = header.frames * header.height * header.width * 3
+    if not 0 < size <= DECORD_BUDGET or header.codec not in DECORD_CODECS or header.pixels not in EIGHT_BITS:
+        return False
+    if _decord() is None:
+        return False
+    packets = list(_packets(path))
+    return len(packets) == header.frames and all(packet.sound and packet.shown for packet in packets)
+
+
+def _read_with_decord(path: Path, header: Header) -> Iterator[np.ndarray]:
+    decord = _decord()
+    assert decord is not None
+    decoded = 0
+    try:
+        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        for _ in range(header.frames):
+            yield reader.next().asnumpy()
+            decoded += 1
+    except (decord.DECORDError, StopIteration) as error:
+        raise _broken(path, decoded, header) from error
+
+
+@functools.cache
+def _decord() -> ModuleType | None:
+    try:
+        import decord
+    except ImportError:  # there are no wheels but for x86-64
+        return None
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
+
+
+def _broken(path: Path, decoded: int, header: Header) -> InputError:
+    promised = f"the {header.frames} frames that its header promises" if header.frames else "its frames"
+    return InputError(f"{path} is damaged or cut short: {decoded} of {promised} can be decoded; get the file again")

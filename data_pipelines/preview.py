@@ -1,0 +1,134 @@
+"""Pictures of what the network will see: training clips after augmentation, as a grid and as a video."""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from data_pipelines import matting, segmentation
+from data_pipelines.batches import Slice
+from data_pipelines.clips import Clips
+from data_pipelines.matting import MattingData
+from rvm_jax.errors import InputError
+from rvm_jax.files import replacing
+
+Batch = Mapping[str, np.ndarray]
+Augmentation = Literal["auto", "video", "images", "none"]
+COLUMNS = 6
+FRAMES_PER_SECOND = 12
+GAP = 4
+THUMBNAIL = 256
+
+
+def write(
+    data: MattingData | Clips,
+    folder: Path,
+    *,
+    clips: int,
+    frames: int,
+    size: int,
+    seed: int,
+    augmentation: Augmentation,
+    overwrite: bool,
+) -> Iterator[Path]:
+    """Write `grid.png` and `clips.mp4` with one batch as training would have it; yields their paths."""
+    if min(clips, frames) < 1 or size < 16:
+        raise InputError(f"{clips} clips of {frames} frames from {size} pixels: expected 1, 1 and 16 or more")
+    for name in ("grid.png", "clips.mp4"):
+        if (folder / name).exists() and not overwrite:
+            raise InputError(f"{folder / name} exists already: choose another name, or overwrite it with --force")
+    batch = next(_batches(data, Slice(clips), seed, frames, size, augmentation).as_numpy_iterator())
+    write_grid(batch, folder / "grid.png", overwrite=overwrite)
+    yield folder / "grid.png"
+    write_film(batch, folder / "clips.mp4", overwrite=overwrite)
+    yield folder / "clips.mp4"
+
+
+def layers(batch: Batch) -> dict[str, np.ndarray]:
+    """What to show of a batch, no larger than a thumbnail: uint8 [B, T, h, w, 3] each, the network's input first."""
+    return {name: _shrunk(pictures) for name, pictures in _layers(batch).items()}
+
+
+def grid(shown: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All layers of all clips, one below the other, each a row of some frames in order: uint8 [H, W, 3]."""
+    clips, frames = next(iter(shown.values())).shape[:2]
+    moments = np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
+    rows = [_beside([layer[clip, moment] for moment in moments]) for clip in range(clips) for layer in shown.values()]
+    return _below(rows)
+
+
+def film(shown: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A frame a moment, with a row for each clip and its layers side by side: uint8 [T, H, W, 3]."""
+    clips, frames = next(iter(shown.values())).shape[:2]
+    return np.stack(
+        [
+            _below([_beside([layer[clip, moment] for layer in shown.values()]) for clip in range(clips)])
+            for moment in range(frames)
+        ]
+    )
+
+
+def write_grid(batch: Batch, path: Path, *, overwrite: bool = False) -> None:
+    """Write a PNG."""
+    with replacing(path, overwrite=overwrite) as partial:
+        Image.fromarray(grid(layers(batch))).save(partial, "PNG")
+
+
+def write_film(batch: Batch, path: Path, *, overwrite: bool = False) -> None:
+    """Write an H.264 mp4."""
+    frames = film(layers(batch))
+    height, width = (side - side % 2 for side in frames.shape[1:3])
+    with replacing(path, overwrite=overwrite) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options={"crf": "18"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame[:height, :width].copy(), "rgb24")))
+        container.mux(stream.encode())
+
+
+def _batches(
+    data: MattingData | Clips, part: Slice, seed: int, frames: int, size: int, augmentation: Augmentation
+) -> tf.data.Dataset:
+    stills = (data.foregrounds if isinstance(data, MattingData) else data).lengths.max() == 1
+    chosen = ("images" if stills else "video") if augmentation == "auto" else augmentation
+    if isinstance(data, MattingData):
+        mats = {"video": matting.VIDEO, "images": matting.IMAGES, "none": matting.NONE}
+        return matting.batches(
+            data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=mats[chosen]
+        )
+    segs = {"video": segmentation.VIDEO, "images": segmentation.STILLS, "none": segmentation.NONE}
+    return segmentation.batches(
+        data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=segs[chosen]
+    )
+
+
+def _layers(batch: Batch) -> dict[str, np.ndarray]:
+    if "mask" in batch:
+        image, mask = batch["image"], batch["mask"]
+        tinted = np.where(mask > 0, image // 2 + np.array([0, 127, 0], np.uint8), image)
+        return {"image": image, "mask": np.repeat(mask * 255, 3, -1), "both": tinted}
+    foreground, alpha, background = batch["foreground"], batch["alpha"], batch["background"]
+    share = alpha.astype(np.float32) / 255
+    source = np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
+    return {"source": source, "foreground": foreground, "alpha": np.repeat(alpha, 3, -1), "background": background}
+
+
+def _shrunk(pictures: np.ndarray) -> np.ndarray:
+    clips, frames, height, width, _ = pictures.shape
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [np.asarray(Image.fromarray(picture).resize(size)) for clip in pictures for picture in clip]
+    return np.stack(small).reshape(clips, frames, size[1], size[0], 3)
+
+
+def _beside(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.pad(picture, ((0, GAP), (0, GAP), (0, 0))) for picture in pictures], 1)
+
+
+def _below(rows: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(rows, 0)

@@ -1,0 +1,64 @@
+"""Prepared datasets by name, put together for the pipelines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from data_pipelines.clips import EMPTY, Clips, concatenate, features, open_clips
+from data_pipelines.matting import MattingData
+from rvm_jax.errors import InputError
+
+Kind = Literal["matting", "background", "segmentation"]
+KINDS: dict[frozenset[str], Kind] = {
+    frozenset({"foreground", "alpha"}): "matting",
+    frozenset({"image"}): "background",
+    frozenset({"image", "mask"}): "segmentation",
+}
+
+
+def kind(dataset: str, data_dir: Path) -> Kind:
+    """What a prepared dataset is for, told from its pictures."""
+    found = KINDS.get(features(dataset, data_dir))
+    if found is None:
+        raise InputError(f"{dataset} in {data_dir} was not made by `rvm data prepare`: its pictures have other names")
+    return found
+
+
+def open_matting(foregrounds: Sequence[str], backgrounds: Sequence[str], split: str, data_dir: Path) -> MattingData:
+    """Matting datasets on background datasets. A background of one frame counts as an image.
+
+    If a background has no split of this name, its split `test` or `train` takes its place.
+    """
+    opened = [open_clips([name], split, data_dir, otherwise=("test", "train")) for name in backgrounds]
+    stills = [clips for clips in opened if clips.lengths.max() == 1]
+    moving = [clips for clips in opened if clips.lengths.max() > 1]
+    return MattingData(open_clips(foregrounds, split, data_dir), _joined(stills), _joined(moving))
+
+
+def open_named(names: Sequence[str], split: str, data_dir: Path) -> MattingData | Clips:
+    """Matting datasets with backgrounds, or segmentation datasets."""
+    if not names:
+        raise InputError("no dataset was named: give a matting dataset with backgrounds, or segmentation datasets")
+    of_kind: dict[Kind, list[str]] = {"matting": [], "background": [], "segmentation": []}
+    for name in names:
+        of_kind[kind(name, data_dir)].append(name)
+    if of_kind["segmentation"]:
+        if len(of_kind["segmentation"]) < len(names):
+            raise InputError("segmentation datasets are not composited: leave out the others, or these")
+        return open_clips(of_kind["segmentation"], split, data_dir)
+    examples: dict[Kind, str] = {"matting": "video_matte_240k/sd", "background": "dvm_backgrounds"}
+    for needed, example in examples.items():
+        if not of_kind[needed]:
+            raise InputError(f"there is no {needed} dataset among {', '.join(names)}: add one, such as {example}")
+    return open_matting(of_kind["matting"], of_kind["background"], split, data_dir)
+
+
+def matting_only(data: MattingData | Clips) -> MattingData:
+    """The data if it is for matting."""
+    if not isinstance(data, MattingData):
+        raise InputError("these are segmentation datasets: give a matting dataset with backgrounds")
+    return data
+
+
+def _joined(parts: Sequence[Clips]) -> Clips:
+    return concatenate(parts) if parts else EMPTY

@@ -1,0 +1,34 @@
+"""Building a dataset from a miniature archive, and looking at what came out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_pipelines.clips import Clips, open_clips
+from tests.data_pipelines.archives import number_in
+
+
+def build(builder: tfds.core.DatasetBuilder, manual: Path | None = None) -> None:
+    config = tfds.download.DownloadConfig(manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP)
+    builder.download_and_prepare(download_config=config, file_format="array_record")
+
+
+def opened(builder: tfds.core.DatasetBuilder, split: str) -> Clips:
+    dataset = f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
+    return open_clips([dataset], split, Path(builder.data_dir_root))
+
+
+def pixels(encoded: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded)))
+
+
+def numbers(clips: Clips, feature: str) -> dict[str, list[int]]:
+    """The numbers that the frames of each clip show, by the last part of its name."""
+    ranges = zip(clips.names, clips.firsts, clips.lengths, strict=True)
+    return {
+        name: [number_in(pixels(clips.read(frame)[feature])) for frame in range(first, first + length)]
+        for name, first, length in ranges
+    }

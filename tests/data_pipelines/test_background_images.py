@@ -1,0 +1,93 @@
+"""Still backgrounds: any folder of pictures."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_pipelines import decode
+from data_pipelines.builders.background_images import layout
+from data_pipelines.builders.background_images.background_images_dataset_builder import Builder
+from rvm_jax.errors import InputError
+from tests.data_pipelines import archives
+from tests.data_pipelines.building import build, numbers, opened, pixels
+
+NAMES = ["A.JPG", "b.jpeg", "c.png", "deep/er/a.webp", "deep/z.bmp", *(f"many/{i:02d}.png" for i in range(40))]
+
+
+def archive(manual: Path) -> Path:
+    """45 pictures, and some that are none."""
+    folder = manual / "backgrounds"
+    for number, name in enumerate(NAMES):
+        archives.write_picture(folder / name, archives.stamped(number))
+    archives.write_picture(folder / "deep" / ".hidden.png", archives.stamped(0))
+    archives.write_picture(folder / ".thumbnails" / "a.png", archives.stamped(0))
+    (folder / "readme.txt").write_text("where they are from")
+    return folder
+
+
+class BackgroundImagesTest(tfds.testing.DatasetBuilderTestCase):
+    """What TFDS asks of every builder."""
+
+    DATASET_CLASS = Builder
+    SPLITS = {"train": 43, "validation": 2}  # noqa: RUF012 - as TFDS declares it
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.EXAMPLE_DIR = folder.name
+        archive(Path(folder.name))
+        super().setUpClass()
+
+
+def test_all_pictures_are_there_by_name(tmp_path):
+    folder = archive(tmp_path / "manual")
+    builder = Builder(data_dir=tmp_path / "data")
+    build(builder, tmp_path / "manual")
+    train, validation = opened(builder, "train"), opened(builder, "validation")
+    expected = {f"background_images/{name}": [number] for number, name in enumerate(NAMES)}
+    held_out = [f"background_images/{NAMES[i]}" for i in (0, 40)]
+    assert numbers(validation, "image") == {name: expected.pop(name) for name in held_out}
+    assert numbers(train, "image") == expected
+    assert validation.read(0)["image"] == (folder / "A.JPG").read_bytes()
+    png = decode.read_picture(folder / "c.png")
+    assert train.read(1)["image"] == decode.encode_jpeg(png)
+
+
+def test_pictures_are_shrunk(tmp_path):
+    archives.write_picture(tmp_path / "backgrounds" / "a.png", np.zeros((3, 4, 3), np.uint8))
+    Image.new("L", (2100, 2050), 77).save(tmp_path / "backgrounds" / "b.png")
+    [clip] = layout.find(tmp_path).splits["train"]
+    [record] = clip.encode()
+    assert pixels(record["image"]).shape == (2048, 2098, 3)  # gray is expanded
+    assert np.unique(pixels(record["image"])).tolist() == [77]
+
+
+@pytest.mark.parametrize(("count", "warned"), [(999, True), (1000, False)])
+def test_few_pictures_are_warned_of(tmp_path, count, warned):
+    (tmp_path / "backgrounds").mkdir()
+    for number in range(count):
+        (tmp_path / "backgrounds" / f"{number}.jpg").touch()
+    found = layout.find(tmp_path)
+    assert {split: len(clips) for split, clips in found.splits.items()} == {"train": count - 25, "validation": 25}
+    assert [f"has {count} pictures: add more" in warning for warning in found.warnings] == [True] * warned
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    for pictures in ("no pictures", "no pictures", "1 picture"):
+        [error] = layout.find(tmp_path).errors
+        assert error.startswith(f"{tmp_path / 'backgrounds'} has {pictures}: put pictures without people there")
+        if (tmp_path / "backgrounds").exists():
+            (tmp_path / "backgrounds" / "a.jpg").touch()
+        (tmp_path / "backgrounds").mkdir(exist_ok=True)
+
+
+def test_a_broken_picture_is_named(tmp_path):
+    folder = archive(tmp_path / "manual")
+    (folder / "b.jpeg").write_bytes((folder / "b.jpeg").read_bytes()[:-300])
+    with pytest.raises(InputError, match=rf"^{folder}/b\.jpeg cannot be read as a picture, or it is damaged"):
+        build(Builder(data_dir=tmp_path / "data"), tmp_path / "manual")

@@ -1,0 +1,290 @@
+"""Decoding: the right frames, and no unsound file passes."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines import decode
+from rvm_jax.errors import InputError
+from tests.data_pipelines import archives
+
+FRAMES = 37
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return {
+        codec: archives.write_video(folder / f"{codec}.mp4", map(archives.stamped, range(FRAMES)), codec)
+        for codec in archives.CODECS
+    }
+
+
+@pytest.mark.parametrize("codec", archives.CODECS)
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_every_frame_comes_in_order(videos, codec, reader, monkeypatch):
+    if reader == "decord":
+        pytest.importorskip("decord")
+    else:
+        monkeypatch.setattr(decode, "DECORD_BUDGET", 0)
+    header = decode._header(videos[codec])
+    assert decode._suits_decord(videos[codec], header) == (reader == "decord" and codec != "h264")
+    frames = list(decode.read_video(videos[codec]))
+    assert [archives.number_in(frame) for frame in frames] == list(range(FRAMES))
+    lower_half = np.s_[archives.HEIGHT // 2 + 8 :]
+    for number, frame in enumerate(frames):
+        assert frame.dtype == np.uint8
+        error = np.abs(frame[lower_half].astype(int) - archives.stamped(number)[lower_half])
+        assert error.mean() < 6
+    assert decode.video_length(videos[codec]) == FRAMES
+
+
+@pytest.mark.parametrize("codec", ["hevc", "hevc_open_gop", "vp9"])
+def test_decord_and_pyav_agree(videos, codec):
+    pytest.importorskip("decord")
+    header = decode._header(videos[codec])
+    both = zip(
+        decode._read_with_decord(videos[codec], header), decode._read_with_pyav(videos[codec], header), strict=True
+    )
+    for decord, pyav in both:
+        np.testing.assert_array_equal(decord, pyav)
+
+
+def test_decord_reads_neither_large_nor_deep_videos(videos, tmp_path, monkeypatch):
+    pytest.importorskip("decord")
+    deep = archives.write_video(
+        tmp_path / "deep.mp4", map(archives.stamped, range(FRAMES)), "hevc", pixels="yuv420p10le"
+    )
+    assert not decode._suits_decord(deep, decode._header(deep))
+    assert [archives.number_in(frame) for frame in decode.read_video(deep)] == list(range(FRAMES))
+    monkeypatch.setattr(decode, "DECORD_BUDGET", FRAMES * archives.HEIGHT * archives.WIDTH * 3 - 1)
+    assert not decode._suits_decord(videos["hevc"], decode._header(videos["hevc"]))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc_open_gop"])
+def test_a_cut_video_gives_the_frames_that_it_still_has(videos, codec, tmp_path):
+    cut = archives.cut_video(videos[codec], tmp_path / "cut.mp4")
+    numbers = [archives.number_in(frame) for frame in decode.read_video(cut)]
+    assert numbers == list(range(numbers[0], FRAMES))
+    if codec == "hevc_open_gop":  # its first pictures need some from before the cut; decord would fill up the number
+        assert len(numbers) < decode.video_length(cut)
+
+
+def test_videos_without_a_number_of_frames_in_the_header(tmp_path):
+    path = archives.write_video(tmp_path / "video.mkv", map(archives.stamped, range(FRAMES)))
+    assert decode._header(path).frames == 0
+    assert decode.video_length(path) == FRAMES
+    assert [archives.number_in(frame) for frame in decode.read_video(path)] == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("codec", archives.CODECS)
+def test_a_video_that_was_cut_short_is_refused(videos, codec, tmp_path):
+    whole = videos[codec].read_bytes()
+    path = tmp_path / "short.mp4"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(InputError, match=rf"short\.mp4 is damaged or cut short: \d+ of the {FRAMES} frames"):
+        list(decode.read_video(path))
+
+
+@pytest.mark.parametrize("codec", archives.CODECS)
+def test_a_video_that_ends_after_a_whole_frame_is_refused(videos, codec, tmp_path):
+    """No decoder sees anything wrong with it."""
+    with av.open(str(videos[codec])) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path = tmp_path / "short.mp4"
+    path.write_bytes(videos[codec].read_bytes()[: ends[24]])
+    with pytest.raises(InputError, match=rf"short\.mp4 is damaged or cut short: \d+ of the {FRAMES} frames"):
+        list(decode.read_video(path))
+
+
+def test_damage_in_the_middle_is_refused(videos, tmp_path):
+    """Three wrong bytes, which decoders paint over if they are not asked to tell."""
+    damaged = bytearray(videos["h264"].read_bytes())
+    at = damaged.index(b"mdat") + (len(damaged) - damaged.index(b"mdat")) * 3 // 4
+    damaged[at : at + 3] = bytes(byte ^ 0x5A for byte in damaged[at : at + 3])
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"damaged\.mp4 is damaged or cut short: \d+ of the 37 frames"):
+        list(decode.read_video(path))
+
+
+def test_files_that_are_no_videos_are_refused(tmp_path):
+    for name, content, reason in (
+        ("empty.mp4", b"", "it is empty"),
+        ("text.mp4", b"to do: film this\n" * 50, "Invalid"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        for read in (decode.video_length, lambda path: list(decode.read_video(path))):
+            with pytest.raises(InputError, match=rf"{name} cannot be read as a video: {reason}"):
+                read(tmp_path / name)
+    with pytest.raises(InputError, match=r"missing\.mp4 cannot be read as a video: No such file"):
+        decode.video_length(tmp_path / "missing.mp4")
+    archives.write_sound(tmp_path / "sound.mp4")
+    with pytest.raises(InputError, match=r"sound\.mp4 holds no video"):
+        decode.video_length(tmp_path / "sound.mp4")
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: object) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+COLOUR = archives.stamped(5)
+GRAY = archives.stamped_alpha(5)
+
+
+def deep_rgb(path: Path) -> Path:
+    """RGB of 16 bits, which Pillow reads as if it had 8 and cannot write."""
+    import zlib
+
+    rows = b"".join(b"\0" + row.tobytes() for row in COLOUR.astype(">u2") * 257)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    height, width = GRAY.shape
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    files = {
+        "rgb": save(folder / "rgb.png", COLOUR),
+        "jpeg": save(folder / "jpeg.jpg", COLOUR, quality=90),
+        "gray": save(folder / "gray.png", GRAY),
+        "gray_jpeg": save(folder / "gray_jpeg.jpg", GRAY),
+        "gray_as_rgb": save(folder / "gray_as_rgb.png", GRAY, "RGB"),
+        "bit": save(folder / "bit.png", GRAY, "1"),
+        "rgba": save(folder / "rgba.png", COLOUR, "RGBA"),
+        "la": save(folder / "la.png", GRAY, "LA"),
+        "palette": save(folder / "palette.png", COLOUR, "P"),
+        "key": save(folder / "key.png", COLOUR, transparency=(0, 0, 0)),
+        "cmyk": save(folder / "cmyk.jpg", COLOUR, "CMYK"),
+        "deep_gray": save(folder / "deep_gray.png", GRAY.astype(np.uint16) * 257),
+        "deep": deep_rgb(folder / "deep.png"),
+        "text": folder / "text.png",
+        "empty": folder / "empty.png",
+    }
+    files["text"].write_text("not a picture")
+    files["empty"].write_bytes(b"")
+    for name in ("jpeg", "rgb"):
+        short = files[name].with_stem(f"{name}_short")
+        short.write_bytes(files[name].read_bytes()[:-400])
+        files[f"{name}_short"] = short
+    return files
+
+
+UNSOUND = {
+    "deep_gray": "has 16 bits",
+    "deep": "has 16 bits",
+    "text": "cannot be read as a picture",
+    "empty": "cannot be read as a picture",
+    "jpeg_short": "cannot be read as a picture, or it is damaged: image file is truncated",
+    "rgb_short": "cannot be read as a picture, or it is damaged",
+}
+
+
+@pytest.mark.parametrize(
+    ("read", "refused"),
+    [
+        (
+            decode.read_foreground,
+            {
+                "gray": "is gray: a foreground must be RGB of 8 bits",
+                "gray_jpeg": "is gray",
+                "bit": "is black and white",
+                "rgba": "with an alpha channel: a foreground must be",
+                "la": "with an alpha channel",
+                "key": "with an alpha channel",
+                "palette": "with a palette",
+                "cmyk": "of mode CMYK",
+            },
+        ),
+        (
+            decode.read_alpha,
+            {
+                "rgb": "is in colour: an alpha must be gray",
+                "jpeg": "is in colour",
+                "rgba": "with an alpha channel: an alpha must be",
+                "la": "with an alpha channel",
+                "key": "with an alpha channel",
+                "palette": "with a palette",
+                "cmyk": "of mode CMYK",
+            },
+        ),
+        (decode.read_picture, {}),
+    ],
+)
+def test_pictures_are_taken_or_refused(pictures, read, refused):
+    refused = refused | UNSOUND
+    mode = "L" if read is decode.read_alpha else "RGB"
+    for name, path in pictures.items():
+        if name in refused:
+            with pytest.raises(InputError, match=rf"{path.name}.*{refused[name]}") as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
+            assert str(path) in str(caught.value)
+        else:
+            image = read(path)
+            assert (image.mode, image.size) == (mode, (archives.WIDTH, archives.HEIGHT)), name
+
+
+def test_pixels_are_kept(pictures):
+    np.testing.assert_array_equal(np.asarray(decode.read_foreground(pictures["rgb"])), COLOUR)
+    for name in ("gray", "gray_as_rgb"):
+        np.testing.assert_array_equal(np.asarray(decode.read_alpha(pictures[name])), GRAY)
+    assert set(np.unique(np.asarray(decode.read_alpha(pictures["bit"])))) == {0, 255}
+    np.testing.assert_array_equal(np.asarray(decode.read_picture(pictures["rgba"])), COLOUR)
+    np.testing.assert_array_equal(np.asarray(decode.read_picture(pictures["gray"])), np.stack([GRAY] * 3, 2))
+
+
+def test_only_the_bytes_of_sound_colour_jpegs_are_kept(pictures):
+    kept = [name for name, path in pictures.items() if decode.jpeg_bytes(path) is not None]
+    assert kept == ["jpeg"]
+    assert decode.jpeg_bytes(pictures["jpeg"]) == pictures["jpeg"].read_bytes()
+
+
+def test_shrinking_is_antialiased_and_never_enlarges():
+    image = Image.fromarray(COLOUR)
+    assert decode.shrink(image, short_side=archives.HEIGHT) is image
+    assert decode.shrink(image, short_side=1000) is image
+    assert decode.shrink(image, short_side=48).size == (64, 48)
+    assert decode.shrink(image.rotate(90, expand=True), short_side=48).size == (48, 64)
+    assert decode.shrink(Image.new("L", (1, 500)), short_side=1).size == (1, 500)
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (96, 64)))
+    shrunk = np.asarray(decode.shrink(stripes, short_side=24))[:, 4:-4]
+    assert np.ptp(shrunk) < 10  # picking single columns would leave black and white
+    assert abs(shrunk.mean() - 127.5) < 2
+
+
+def test_encoding_keeps_colour_resolution_and_alpha():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = (255, 0, 0)
+    stripes[:, 1::2] = (0, 0, 255)
+    encoded = decode.encode_jpeg(Image.fromarray(stripes))
+    with Image.open(io.BytesIO(encoded)) as image:
+        assert np.abs(np.asarray(image).astype(int) - stripes).mean() < 10  # 85 with half the colour resolution
+        assert image.quantization[0][0] == 2  # quality 95
+    with Image.open(io.BytesIO(decode.encode_png(Image.fromarray(GRAY)))) as image:
+        assert (image.format, image.mode) == ("PNG", "L")
+        np.testing.assert_array_equal(np.asarray(image), GRAY)
+
+
+def test_workers_need_no_tensorflow():
+    code = (
+        "import sys, data_pipelines.builders.scratch, data_pipelines.media;"
+        "print([name for name in ('tensorflow', 'tensorflow_datasets', 'jax', 'decord') if name in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "[]\n"

@@ -1,0 +1,220 @@
+"""Preparing in worker processes: what is finished stays, what fails leaves nothing, and errors say which file."""
+
+import functools
+import hashlib
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines.builders import scratch
+from data_pipelines.layout import Clip
+from rvm_jax.errors import InputError
+from tests.data_pipelines import workers
+from tests.data_pipelines.archives import number_in
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    path = tmp_path / "source"
+    path.write_text("as it was")
+    return path
+
+
+def clip(name: str, encode, *args, files: tuple[Path, ...] = (), **options) -> Clip:
+    return Clip(name, files, functools.partial(encode, *args, **options))
+
+
+def numbers(files: list[Path]) -> dict[str, list[int]]:
+    shown = {}
+    for file in files:
+        for prepared in scratch.read(file):
+            frames = [np.asarray(Image.open(io.BytesIO(record["foreground"].read()))) for record in prepared.records]
+            assert prepared.length == len(frames)
+            shown[prepared.name] = [number_in(frame) for frame in frames]
+    return shown
+
+
+def test_clips_come_back_in_order_whatever_is_ready_first(tmp_path):
+    lengths = [30, 1, 7, 2, 11]  # the first takes the longest
+    clips = [clip(f"set/{i}", workers.encode, range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)]
+    files = scratch.prepare(tmp_path / "scratch", {"train": clips, "test": clips[:1], "empty": []}, 2, workers=2)
+    assert {split: len(files) for split, files in files.items()} == {"train": 3, "test": 1, "empty": 0}
+    shown = numbers(files["train"])
+    assert list(shown) == [f"set/{i}" for i in range(5)]
+    assert shown == {f"set/{i}": list(range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)}
+    assert sorted((tmp_path / "scratch").iterdir()) == sorted([*files["train"], *files["test"]])
+
+
+def test_a_file_is_a_zip_that_a_person_can_look_into(tmp_path):
+    [file] = scratch.prepare(tmp_path, {"train": [clip("a", workers.encode, [3, 4])]}, 1)["train"]
+    names = ["a/00000.alpha.png", "a/00000.foreground.jpg", "a/00001.alpha.png", "a/00001.foreground.jpg"]
+    with zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == [*names, "clips.json"]
+        images = [archive.read(name) for name in names]
+    [prepared] = scratch.read(file)
+    assert prepared.sha256 == hashlib.sha256(b"".join(images)).hexdigest()
+
+
+def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, source):
+    log = tmp_path / "log"
+    folder = tmp_path / "scratch"
+    others = tmp_path / "others"
+    others.mkdir()
+    clips = [
+        clip("a", workers.encode, [1, 2], files=(source,), log=log),
+        clip("b", workers.encode, [3], files=(others,), log=log),
+    ]
+
+    def encoded() -> list[str]:
+        log.write_text("")
+        files = scratch.prepare(folder, {"train": clips}, 1, workers=1)
+        assert numbers(files["train"]) == {"a": [1, 2], "b": [3]}
+        assert len(list(folder.iterdir())) == 2
+        return log.read_text().split()
+
+    assert encoded() == ["1", "3"]
+    assert encoded() == []
+    os.utime(source, ns=(1, 1))
+    assert encoded() == ["1"]
+    source.write_text("as it is now")
+    os.utime(source, ns=(1, 1))
+    assert encoded() == ["1"]
+    (others / "picture").touch()
+    assert encoded() == ["3"]
+    clips[0] = clip("a", workers.encode, (1, 2), files=(source,), log=log)  # made in another way, from the same
+    assert encoded() == ["1"]
+    (folder / ".rvm-killed").mkdir()
+    (folder / ".rvm-killed" / "new").touch()
+    assert encoded() == []
+
+
+def test_workers_import_nothing_slow(tmp_path):
+    scratch.prepare(tmp_path, {"train": [clip("a", workers.encode_modules)]}, 1)
+
+
+def test_the_first_error_stops_all_and_keeps_what_is_finished(tmp_path):
+    clips = [
+        clip("good", workers.encode, [1]),
+        clip("endless", workers.encode_slowly, tmp_path / "started"),
+        clip("bad", workers.fail, "video.mp4 is damaged"),
+        *(clip(f"later/{i}", workers.encode, [2], log=tmp_path / "log") for i in range(20)),
+    ]
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"^video\.mp4 is damaged$"):
+        scratch.prepare(tmp_path / "scratch", {"train": clips}, 1, workers=2)
+    assert time.monotonic() - began < 8
+    kept = numbers(list((tmp_path / "scratch").iterdir()))
+    assert kept["good"] == [1]
+    assert len(kept) < 10  # a few may have been on their way
+
+
+def test_a_worker_that_is_killed_is_reported(tmp_path):
+    with pytest.raises(InputError, match="a worker process was killed, perhaps because the memory is full"):
+        scratch.prepare(tmp_path, {"train": [clip("a", workers.end_process)]}, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], "has no frames"),
+        ([(8, 6), (8, 6), (6, 8)], r"image of frame 2 is 6×8 where 8×6 is expected"),
+    ],
+)
+def test_clips_of_no_frames_or_several_sizes_are_refused(tmp_path, source, sizes, message):
+    with pytest.raises(InputError, match=rf"{source}.*{message}"):
+        scratch.prepare(tmp_path / "s", {"train": [clip("a", workers.encode_sizes, sizes, files=(source,))]}, 1)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_two_clips_of_one_name_are_refused(tmp_path):
+    with pytest.raises(InputError, match="2 clips of the split 'train' are called 'a'"):
+        scratch.prepare(tmp_path, {"train": [clip("a", workers.encode, [1]), clip("a", workers.encode, [2])]}, 1)
+
+
+def test_a_missing_source_is_named(tmp_path):
+    missing = tmp_path / "missing.mp4"
+    with pytest.raises(InputError, match=rf"cannot read {missing}: No such file"):
+        scratch.prepare(tmp_path / "s", {"train": [clip("a", workers.encode, [1], files=(missing,))]}, 1)
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """The limit on the size of a file is inherited by the workers; Python turns its signal into an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(InputError, match=rf"cannot write {tmp_path}.*train-.*zip: File too large"):
+            scratch.prepare(tmp_path, {"train": [clip("a", workers.encode, range(40))]}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many", ""])
+def test_a_wrong_number_of_workers_is_refused(tmp_path, monkeypatch, given):
+    monkeypatch.setenv("RVM_WORKERS", given)
+    with pytest.raises(InputError, match=f"RVM_WORKERS is {given!r}: expected the number"):
+        scratch.prepare(tmp_path, {"train": [clip("a", workers.encode, [1])]}, 1)
+
+
+def test_progress_is_a_line_in_a_log(tmp_path, capfd):
+    clips = [clip(str(i), workers.encode, [i, i]) for i in range(3)]
+    scratch.prepare(tmp_path, {"train": clips[:1]}, 1)
+    capfd.readouterr()
+    scratch.prepare(tmp_path, {"train": clips}, 1)
+    assert capfd.readouterr().err.startswith("preparing: 3 of 3 clips, ")
+
+
+PREPARE = """
+import functools, sys
+from pathlib import Path
+from data_pipelines.builders import scratch
+from data_pipelines.layout import Clip
+from tests.data_pipelines import workers
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    clips = [Clip("a", (), functools.partial(workers.encode, [1])),
+             Clip("b", (), functools.partial(workers.encode_slowly, folder / "started"))]
+    scratch.prepare(folder / "scratch", {"train": clips}, 1, workers=2)
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_ends_its_workers_and_keeps_what_is_finished(tmp_path, by):
+    script = tmp_path / "prepare.py"
+    script.write_text(PREPARE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # A process group of its own, which Ctrl-C on a terminal goes to.
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], start_new_session=True, stderr=subprocess.PIPE, env=environment, text=True
+    )
+    finished = (tmp_path / "scratch").glob("train-*.zip")
+    wait_for(lambda: (tmp_path / "started").exists() and list((tmp_path / "scratch").glob("train-*.zip")))
+    if by == signal.SIGINT:
+        os.killpg(process.pid, by)
+    else:
+        process.send_signal(by)
+    _, messages = process.communicate(timeout=8)  # all of its processes have let go of stderr
+    assert process.returncode == -by
+    [kept] = finished
+    assert numbers([kept]) == {"a": [1]}
+    if by == signal.SIGINT:
+        assert messages.count("KeyboardInterrupt") == 1  # the workers keep silent
+        assert list((tmp_path / "scratch").iterdir()) == [kept]
+
+
+def wait_for(condition, seconds: float = 8) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,59 @@
+"""What worker processes run in tests of preparing: functions of a module that they can import, faults included."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from data_pipelines import decode
+from data_pipelines.layout import Record
+from rvm_jax.errors import InputError
+from tests.data_pipelines.archives import stamped, stamped_alpha
+
+
+def encode(numbers: Sequence[int], *, log: Path | None = None) -> Iterator[Record]:
+    """A record for each number; notes in `log` that it was asked to."""
+    if log is not None:
+        with log.open("a") as file:
+            file.write(f"{numbers[0]}\n")
+    for number in numbers:
+        yield {
+            "foreground": decode.encode_jpeg(Image.fromarray(stamped(number))),
+            "alpha": decode.encode_png(Image.fromarray(stamped_alpha(number))),
+        }
+
+
+def encode_slowly(started: Path) -> Iterator[Record]:
+    """Records without end."""
+    started.touch()
+    while True:
+        yield from encode([1])
+        time.sleep(0.02)
+
+
+def encode_sizes(sizes: Sequence[tuple[int, int]]) -> Iterator[Record]:
+    for size in sizes:
+        yield {"image": decode.encode_jpeg(Image.new("RGB", size))}
+
+
+def fail(message: str) -> Iterator[Record]:
+    yield from encode([1])
+    raise InputError(message)
+
+
+def end_process() -> Iterator[Record]:
+    """What a system does that has no memory left."""
+    yield from encode([1])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def encode_modules() -> Iterator[Record]:
+    """Fails if a worker process has imported what is slow."""
+    slow = sorted({"tensorflow", "tensorflow_datasets", "jax"} & sys.modules.keys())
+    if slow:
+        raise InputError(f"a worker process has imported {slow}")
+    yield from encode([1])
