@@ -30,6 +30,7 @@ lint: install
 
 benchmark: install
 	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/data.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
