@@ -144,7 +144,7 @@ def test_a_killed_build_can_be_run_again(folder, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([sys.executable, script, folder, data], env=environment, stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not (data / "packing").exists():
             assert process.poll() is None
             assert time.monotonic() < end

@@ -175,13 +175,14 @@ def test_progress_is_a_line_in_a_log(tmp_path, capfd):
 
 
 PREPARE = """
-import functools, sys
+import functools, signal, sys
 from pathlib import Path
 from data_pipelines.builders import scratch
 from data_pipelines.layout import Clip
 from tests.data_pipelines import workers
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     folder = Path(sys.argv[1])
     clips = [Clip("a", (), functools.partial(workers.encode, [1])),
              Clip("b", (), functools.partial(workers.encode_slowly, folder / "started"))]
@@ -195,16 +196,20 @@ def test_an_interrupted_run_ends_its_workers_and_keeps_what_is_finished(tmp_path
     script.write_text(PREPARE)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # A process group of its own, which Ctrl-C on a terminal goes to.
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path], start_new_session=True, stderr=subprocess.PIPE, env=environment, text=True
-    )
-    finished = (tmp_path / "scratch").glob("train-*.zip")
-    wait_for(lambda: (tmp_path / "started").exists() and list((tmp_path / "scratch").glob("train-*.zip")))
-    if by == signal.SIGINT:
-        os.killpg(process.pid, by)
-    else:
-        process.send_signal(by)
-    _, messages = process.communicate(timeout=8)  # all of its processes have let go of stderr
+    command = [sys.executable, script, tmp_path]
+    with subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        try:
+            finished = (tmp_path / "scratch").glob("train-*.zip")
+            wait_for(lambda: (tmp_path / "started").exists() and list((tmp_path / "scratch").glob("train-*.zip")))
+            if by == signal.SIGINT:
+                os.killpg(process.pid, by)
+            else:
+                process.send_signal(by)
+            _, messages = process.communicate(timeout=60)  # all of its processes have let go of stderr
+        finally:
+            process.kill()
     assert process.returncode == -by
     [kept] = finished
     assert numbers([kept]) == {"a": [1]}
@@ -213,7 +218,7 @@ def test_an_interrupted_run_ends_its_workers_and_keeps_what_is_finished(tmp_path
         assert list((tmp_path / "scratch").iterdir()) == [kept]
 
 
-def wait_for(condition, seconds: float = 8) -> None:
+def wait_for(condition, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
