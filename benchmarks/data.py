@@ -202,10 +202,10 @@ def main() -> None:
             rates["plain tf.data"].append(rate_of_plain(data, options.batches))
     rows = {}
     print(f"\n{'contender':16}{'frames/s':>10}{'cores':>7}{'MB/s':>7}{'frames/s a core':>17}{'ratio':>7}")
-    slowest = statistics.median(rate.per_core for rate in rates["plain tf.data"])
+    base = statistics.median(rate.per_core for rate in rates["plain tf.data"])
     for name, measured in rates.items():
         row = sorted(measured, key=lambda rate: rate.per_core)[len(measured) // 2]
-        ratio = row.per_core / slowest
+        ratio = row.per_core / base
         rows[name] = {"per_second": row.per_second, "per_core": row.per_core, "cores": row.cores, "ratio": ratio}
         megabytes = row.megabytes / row.seconds
         print(f"{name:16}{row.per_second:10.0f}{row.cores:7.1f}{megabytes:7.0f}{row.per_core:17.0f}{ratio:7.2f}")

@@ -31,12 +31,21 @@ class Slice:
     hosts: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch < 1 or self.start < 0:
+            raise InputError(f"batches of {self.batch} from number {self.start}: expected 1 or more, from 0 or later")
+        if not 0 <= self.host < self.hosts:
+            raise InputError(f"host {self.host} of {self.hosts}: expected one of 0 to {self.hosts - 1}")
         if self.batch % self.hosts:
             raise InputError(f"a batch of {self.batch} cannot be divided among {self.hosts} hosts: choose a multiple")
 
     @property
     def share(self) -> int:
         return self.batch // self.hosts
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def from_plan(
@@ -66,7 +75,9 @@ def batched(
         """The sample at this place among those of this host."""
         return sample(place // part.share * part.batch + part.host * part.share + place % part.share)
 
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = cores() if threads is None else threads
+    if threads < 1:
+        raise InputError(f"{threads} threads: expected 1 or more")
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = threads

@@ -58,8 +58,39 @@ def find(name: str, manual: Path, data_dir: Path) -> Found:
             return layout.find(manual)
 
 
-def builder(name: str, data_dir: Path, config: Any = None) -> Any:
+def lies_in(name: str, manual: Path, data_dir: Path) -> bool:
+    """Whether anything of a dataset of `DATASETS` is there to be prepared, be it faulty."""
+    dataset, _, config = name.partition("/")
+    layout = importlib.import_module(f"data_pipelines.builders.{dataset}.layout")
+    match dataset:
+        case "video_matte_240k":
+            places = [manual / folder for folder in layout.SOURCES[config]]
+        case "image_matte":
+            places = [manual / folder for folder in layout.OWNERS]
+        case "dvm_backgrounds":
+            places = [manual / Path(folder).parts[0] for folders in layout.SOURCES.values() for folder in folders]
+        case "background_images":
+            places = [manual / layout.FOLDER]
+        case "coco_person":
+            places = [layout.panoptic_folder(data_dir), *(manual / Path(url).name for url in layout.ZIPS)]
+        case _:
+            places = [manual / dataset]
+    return any(any(place.iterdir()) if place.is_dir() else place.exists() for place in places)
+
+
+def refuse_file(manual: Path) -> None:
+    """The manual folder may be absent, but nothing else may have its name."""
+    if manual.exists() and not manual.is_dir():
+        raise InputError(f"{manual} is a file: give the folder in which the datasets lie, --manual DIR")
+
+
+def builder_class(name: str) -> Any:
+    """The class of the TFDS builder of a dataset."""
+    dataset = name.partition("/")[0]
+    return importlib.import_module(f"data_pipelines.builders.{dataset}.{dataset}_dataset_builder").Builder
+
+
+def builder(name: str, data_dir: Path, config: Any = None, *, anew: bool = False) -> Any:
     """The TFDS builder of a dataset, with records that can be read in any order."""
-    dataset, _, config_name = name.partition("/")
-    module = importlib.import_module(f"data_pipelines.builders.{dataset}.{dataset}_dataset_builder")
-    return module.Builder(data_dir=data_dir, config=config or config_name or None, file_format="array_record")
+    config = config or name.partition("/")[2] or None
+    return builder_class(name)(data_dir=data_dir, config=config, file_format="array_record", anew=anew)

@@ -1,45 +1,71 @@
 """What is there of every dataset, before anything is built."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from data_pipelines import catalog
+from data_pipelines.builders.background_images import layout as background_images
 from data_pipelines.builders.footage import layout as footage
-from data_pipelines.clips import prepared_folder
+from data_pipelines.clips import prepared_folder, whole
+from rvm_jax.errors import InputError
 
 MOST_LINES = 12
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A dataset's state: already prepared, ready to be, or why not."""
+    """A dataset's state: already prepared, prepared and damaged since, ready to be prepared, or why not.
+
+    Attributes:
+        absent: Nothing of it is there: what is not ready for any other reason is faulty.
+    """
 
     name: str
-    state: Literal["prepared", "ready", "not ready"]
-    counts: Mapping[str, int]
-    errors: Sequence[str]
-    warnings: Sequence[str]
+    state: Literal["prepared", "damaged", "ready", "not ready"]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    absent: bool = False
 
 
 def check(names: Sequence[str], manual: Path, data_dir: Path) -> Iterator[Checked]:
     """Look at what the manual folder holds of each dataset."""
-    for name in names:
-        if name in catalog.SYNTHETIC or prepared_folder(name, data_dir) is not None:
-            # What is prepared needs its sources no more, and some of them take long to read.
-            yield Checked(name, "prepared" if prepared_folder(name, data_dir) else "ready", {}, [], [])
-            continue
-        found = catalog.find(name, manual, data_dir)
-        counts = {split: len(clips) for split, clips in found.splits.items()}
-        yield Checked(name, "not ready" if found.errors else "ready", counts, found.errors, found.warnings)
+    catalog.refuse_file(manual)
+    return (_look(name, manual, data_dir) for name in names)
+
+
+def _look(name: str, manual: Path, data_dir: Path) -> Checked:
+    folder = prepared_folder(name, data_dir)
+    if folder is not None:
+        # What is prepared needs its sources no more, and some of them take long to read.
+        try:
+            whole(folder)
+        except InputError as error:
+            return Checked(name, "damaged", errors=[str(error)])
+        return Checked(name, "prepared")
+    if name in catalog.SYNTHETIC:
+        return Checked(name, "ready")
+    found = catalog.find(name, manual, data_dir)
+    counts = {split: len(clips) for split, clips in found.splits.items()}
+    if not found.errors:
+        return Checked(name, "ready", counts, warnings=found.warnings)
+    absent = not catalog.lies_in(name, manual, data_dir)
+    return Checked(name, "not ready", counts, found.errors, found.warnings, absent)
 
 
 def check_footage(folder: Path) -> Checked:
-    """Look at a folder in the plain layout."""
+    """Look at a folder in the plain layout, and at its backgrounds."""
     found = footage.find(folder)
     counts = {split: len(clips) for split, clips in found.splits.items()}
-    return Checked("footage", "not ready" if found.errors else "ready", counts, found.errors, found.warnings)
+    errors, warnings = list(found.errors), list(found.warnings)
+    if (folder / background_images.FOLDER).is_dir():
+        beside = background_images.find(folder)
+        counts["backgrounds"] = sum(map(len, beside.splits.values()))
+        errors += beside.errors
+        warnings += beside.warnings
+    return Checked("footage", "not ready" if errors else "ready", counts, errors, warnings)
 
 
 def describe(checked: Checked) -> str:

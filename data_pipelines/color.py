@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines import draws
-from data_pipelines.motion import Drawn, draw_curve
+from data_pipelines.draws import Drawn
+from data_pipelines.easing import draw_curve
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Y, I and Q of a colour, the axes about and in which hue turns.
@@ -42,7 +43,11 @@ def draw_jitter(at: draws.Position, *, amounts: tuple[float, float, float, float
 
 
 def draw_noise(at: draws.Position, who: str, happens: tf.Tensor) -> Drawn:
-    """Film grain: its size in pixels, how strong (0 if it does not happen), whether gray, and the key of its bits."""
+    """Film grain: its size in pixels, how strong (0 if it does not happen), whether gray, and the key of its bits.
+
+    The recipe draws it on the square of side S, before that is shrunk to the step's shape; here its pixels are those of
+    the step, so it is a little coarser and stronger.
+    """
     grain = 1 + draws.integer(at, f"{who} grain", 4)
     deviation = draws.uniform(at, f"{who} noise", 0.0, 0.2) / tf.cast(grain, tf.float32)
     return {
@@ -54,7 +59,7 @@ def draw_noise(at: draws.Position, who: str, happens: tf.Tensor) -> Drawn:
 
 
 def draw_sharpness(at: draws.Position, probability: float) -> tf.Tensor:
-    """A factor: 0 smooths, 1 changes nothing, more sharpens."""
+    """A factor: 0 smooths, 1 changes nothing, more sharpens (at the step's shape, where the recipe does at S)."""
     return tf.where(draws.happens(at, "sharpness", probability), draws.uniform(at, "sharpness factor", 0.0, 8.0), 1.0)
 
 

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from data_pipelines.upright import display_matrix, is_upright, upright_frame, upright_picture
 from rvm_jax.errors import InputError
 
 DECORD_BUDGET = 2**30
@@ -24,6 +25,13 @@ DECORD_BUDGET = 2**30
 DECORD_CODECS = ("hevc", "vp9")
 EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow makes of bad files
+
+MOST_PIXELS = 2 * 89_478_485
+"""How large a picture may be: where Pillow raises an error. From half of that on it would print a warning."""
+
+GRAY_NOISE = 16
+"""How far apart the channels of a gray frame may be. Measured: 4 at most after H.264, HEVC, VP8, VP9, AV1, MPEG-2,
+MPEG-4, ProRes and Motion JPEG, whatever the quality."""
 
 
 class Header(NamedTuple):
@@ -36,12 +44,30 @@ class Header(NamedTuple):
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """Every frame of a video, in order, decoded from its start to its end: RGB uint8 [H, W, 3].
+    """Every frame of a video, in order and upright, decoded from its start to its end: RGB uint8 [H, W, 3].
 
-    Raises `InputError` where fewer frames can be decoded than the header promises. A rotation in the header is ignored.
+    Raises `InputError` where fewer frames can be decoded than the header promises.
     """
     header = _header(path)
     return _read_with_decord(path, header) if _suits_decord(path, header) else _read_with_pyav(path, header)
+
+
+def read_foreground_video(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video that must have colours in some of them: a few may be black."""
+    colours = False
+    for frame in read_video(path):
+        colours = colours or not _is_gray(frame)
+        yield frame
+    if not colours:
+        raise InputError(f"{path} is gray: a foreground must be in colour; is this an alpha in the wrong folder?")
+
+
+def read_alpha_video(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video that must be gray: uint8 [H, W]."""
+    for frame in read_video(path):
+        if not _is_gray(frame):
+            raise _coloured(path)
+        yield np.asarray(Image.fromarray(frame).convert("L"))
 
 
 def video_length(path: Path) -> int:
@@ -50,40 +76,57 @@ def video_length(path: Path) -> int:
 
 
 def read_foreground(path: Path) -> Image.Image:
-    """A picture that must be RGB of 8 bits."""
+    """A picture that must be RGB of 8 bits, turned upright if it has an orientation tag."""
     image = _load(path)
     if image.mode != "RGB" or image.has_transparency_data:
         raise InputError(f"{path} is {_described(image)}: a foreground must be RGB of 8 bits without an alpha channel")
     return image
 
 
-def read_alpha(path: Path) -> Image.Image:
-    """An alpha picture, mode "L": gray of 8 bits or 1 bit, or RGB with three equal channels."""
-    image = _load(path)
+def read_alpha(path: Path, *, upright: bool = True) -> Image.Image:
+    """An alpha picture, mode "L": gray of 8 bits or 1 bit, or RGB with three equal channels.
+
+    It is turned upright if it has an orientation tag, unless `upright` is false: the masks of segmentation datasets lie
+    on the pixels as they are stored.
+    """
+    image = _load(path, upright=upright)
     if image.mode not in ("L", "1", "RGB") or image.has_transparency_data:
         raise InputError(f"{path} is {_described(image)}: an alpha must be gray of 8 bits without an alpha channel")
     if image.mode == "RGB":
         red, green, blue = image.split()
         if red.tobytes() != green.tobytes() or red.tobytes() != blue.tobytes():
-            raise InputError(f"{path} is in colour: an alpha must be gray; is this a foreground in the wrong folder?")
+            raise _coloured(path)
         return red
     return image.convert("L")
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Any picture of 8 bits as RGB: gray is expanded, an alpha channel dropped. An orientation tag is ignored."""
-    return _load(path).convert("RGB")
+def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
+    """Any picture of 8 bits as RGB: gray is expanded, an alpha channel dropped. For `upright`, see `read_alpha`."""
+    return _load(path, upright=upright).convert("RGB")
 
 
-def jpeg_bytes(path: Path) -> bytes | None:
-    """The bytes of the file if it is a sound RGB JPEG, which need not be encoded again; otherwise None."""
+def jpeg_bytes(path: Path, *, upright: bool = True) -> bytes | None:
+    """The bytes of the file if it is a sound RGB JPEG, which need not be encoded again; otherwise None.
+
+    Training ignores orientation tags, so what has one to heed is no such file, unless `upright` is false.
+    """
     try:
         encoded = path.read_bytes()
-        with Image.open(io.BytesIO(encoded)) as image:
+        with open_picture(io.BytesIO(encoded)) as image:
             image.load()
-            return encoded if image.format == "JPEG" and image.mode == "RGB" else None
+            keep = image.format == "JPEG" and image.mode == "RGB" and (is_upright(image) or not upright)
+            return encoded if keep else None
     except DAMAGED:
         return None
+
+
+def open_picture(file: Path | io.BytesIO) -> Image.Image:
+    """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""
+    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
 
 
 def shrink(image: Image.Image, *, short_side: int) -> Image.Image:
@@ -109,18 +152,35 @@ def encode_png(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def _load(path: Path) -> Image.Image:
+def _load(path: Path, *, upright: bool = True) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            image.load()
+        with open_picture(path) as stored:
+            pixels = stored.width * stored.height
+            if pixels > MOST_PIXELS:
+                most = f"{MOST_PIXELS / 1e6:.1f}"
+                raise InputError(f"{path} is too large: {pixels / 1e6:.1f} megapixels, at most {most}; shrink it")
+            stored.load()
             # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
-            deep = image.mode.startswith(("I", "F")) or (image.format == "PNG" and _png_depth(path) == 16)
+            deep = stored.mode.startswith(("I", "F")) or (stored.format == "PNG" and _png_depth(path) == 16)
+            image = upright_picture(stored) if upright else stored
+    except InputError:
+        raise
     except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0].replace(f" '{path}'", " it")
         raise InputError(f"{path} cannot be read as a picture, or it is damaged: {reason}") from error
     if deep:
         raise InputError(f"{path} has 16 bits a channel or more: save it with 8 bits")
     return image
+
+
+def _coloured(path: Path) -> InputError:
+    return InputError(f"{path} is in colour: an alpha must be gray; is this a foreground in the wrong folder?")
+
+
+def _is_gray(frame: np.ndarray) -> bool:
+    """Whether a frame, RGB uint8 [H, W, 3], is gray but for the noise of a codec, as far as every 8th pixel shows."""
+    red, green, blue = np.moveaxis(frame[::8, ::8].astype(np.int16), -1, 0)
+    return max(np.abs(red - green).max(), np.abs(green - blue).max(), np.abs(blue - red).max()) <= GRAY_NOISE
 
 
 def _png_depth(path: Path) -> int:
@@ -181,7 +241,7 @@ def _read_with_pyav(path: Path, header: Header) -> Iterator[np.ndarray]:
         stream.codec_context.options = {"err_detect": "explode"}  # otherwise damage is painted over
         try:
             for frame in container.decode(stream):
-                yield frame.to_ndarray(format="rgb24")
+                yield upright_frame(frame.to_ndarray(format="rgb24"), frame, path)
                 decoded += 1
         except av.FFmpegError as error:
             raise _broken(path, decoded, header) from error
@@ -192,11 +252,12 @@ def _read_with_pyav(path: Path, header: Header) -> Iterator[np.ndarray]:
 def _suits_decord(path: Path, header: Header) -> bool:
     """Whether decord 0.6 reads this file as well as PyAV does, and without filling the memory.
 
-    Read in order it gives the frames of PyAV bit for bit, HEVC with open GOPs included, but for three kinds of files.
+    Read in order it gives the frames of PyAV bit for bit, HEVC with open GOPs included, but for four kinds of files.
     Where the first pictures of a cut open GOP cannot be decoded, it repeats the last frame until there are as many as
-    the header promises (27 sound ones of 30). Frames of 10 bits differ by up to 40 levels. And it paints over damage:
-    of 40 H.264 files with three wrong bytes it gave false frames from 32 without a word, PyAV with `err_detect` from
-    none (of HEVC 36 and 26, of VP9 31 and 30). Both see that a file was cut short.
+    the header promises (27 sound ones of 30). Frames of 10 bits differ by up to 40 levels. Frames that are to be
+    turned it may turn itself. And it paints over damage: of 40 H.264 files with three wrong bytes it gave false frames
+    from 32 without a word, PyAV with `err_detect` from none (of HEVC 36 and 26, of VP9 31 and 30). Both see that a file
+    was cut short.
     """
     size = header.frames * header.height * header.width * 3
     if not 0 < size <= DECORD_BUDGET or header.codec not in DECORD_CODECS or header.pixels not in EIGHT_BITS:
@@ -204,7 +265,14 @@ def _suits_decord(path: Path, header: Header) -> bool:
     if _decord() is None:
         return False
     packets = list(_packets(path))
-    return len(packets) == header.frames and all(packet.sound and packet.shown for packet in packets)
+    if len(packets) != header.frames or not all(packet.sound and packet.shown for packet in packets):
+        return False
+    with _video(path) as (container, stream):
+        stream.thread_type = "NONE"
+        try:
+            return display_matrix(next(container.decode(stream))) is None
+        except (av.FFmpegError, StopIteration):
+            return False  # PyAV will say what is wrong
 
 
 def _read_with_decord(path: Path, header: Header) -> Iterator[np.ndarray]:

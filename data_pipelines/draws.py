@@ -6,9 +6,13 @@ by its name, a new augmentation leaves the draws of all others as they were.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
+
+Drawn = Mapping[str, tf.Tensor]
+"""What was drawn for one augmentation of a clip: scalars and small vectors of TensorFlow, or of NumPy."""
 
 
 class Position(NamedTuple):

@@ -6,6 +6,7 @@ together the batch of one. TensorFlow draws a plan, a few numbers a clip (`plan`
 (`render`).
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines import color, draws, motion, pictures, sampling
+from data_pipelines import color, draws, easing, motion, pictures, sampling
 from data_pipelines.batches import Slice, batched, from_plan
 from data_pipelines.clips import EMPTY, Clips, concatenate
 
@@ -54,7 +55,19 @@ class Augmentation:
 
 VIDEO = Augmentation()
 IMAGES = replace(VIDEO, move_foreground=0.95, noise=0.05, grayscale=0.03, sharpness=0.05)
-NONE = Augmentation(False, *[0.0] * 10)
+NONE = Augmentation(
+    varied=False,
+    move_foreground=0.0,
+    move_background=0.0,
+    move_all=0.0,
+    flip=0.0,
+    noise=0.0,
+    drift=0.0,
+    grayscale=0.0,
+    sharpness=0.0,
+    blur=0.0,
+    pause=0.0,
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,11 @@ class MattingData:
     def windows(self, frames: int) -> sampling.Windows:
         """The samples of an epoch over the foregrounds."""
         return sampling.windows(self.foregrounds, frames)
+
+    @property
+    def of_images(self) -> bool:
+        """Whether every foreground is a single image."""
+        return int(self.foregrounds.lengths.max()) == 1
 
     def epoch(self, frames: int, *, images: bool) -> int:
         """How many samples an epoch has: all windows; with `images`, at least as many as there are backgrounds."""
@@ -136,7 +154,9 @@ def plan(
     noise = draws.happens(at, "noise", p.noise)
     return {
         "foreground frames": foreground_frames,
-        "background frames": sampling.background(at, data.background_images, data.background_clips, frames),
+        "background frames": sampling.background(
+            at, data.background_images, data.background_clips, frames, vary=p.varied
+        ),
         "moves": {
             "foreground": motion.draw_path(at, "foreground", p.move_foreground),
             "background": motion.draw_path(at, "background", p.move_background),
@@ -165,11 +185,12 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
     """The pictures `names` of the foreground's or the background's frames, all moved and coloured alike."""
     numbers, shown = plan[f"{who} frames"], plan["shown"]
     height, width = int(plan["height"]), int(plan["width"])
-    inverse = _inverse(plan, who, pictures.size(clips.read(int(numbers[0]))[names[0]]), height, width)
+    read = functools.lru_cache(maxsize=1)(clips.read)
+    inverse = _inverse(plan, who, pictures.size(read(int(numbers[0]))[names[0]]), height, width)
     reduction = motion.reduction(inverse)
     reduced = np.diag([1 / reduction, 1 / reduction, 1.0])
-    adjustments = motion.along(plan["drift"][who], len(numbers))
-    blurs = [np.maximum(0, motion.along(plan["blur"][which], len(numbers))) for which in (who, "all")]
+    adjustments = easing.along(plan["drift"][who], len(numbers))
+    blurs = [np.maximum(0, easing.along(plan["blur"][which], len(numbers))) for which in (who, "all")]
     deviations = np.hypot(*blurs) * max(height, width) / size  # what blurs twice adds its variances
     still = plan["noise"][who]["deviation"] == 0
     layers = [np.empty((len(numbers), height, width, _CHANNELS[name]), np.uint8) for name in names]
@@ -187,8 +208,10 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
             continue
         last = looks
         if number != decoded:
-            record, decoded = clips.read(number), number
-            sources = [_decode(name, record[name], reduction) for name in names]
+            decoded = number
+            with pictures.named(clips, number):
+                record = read(number)
+                sources = [_decode(name, record[name], reduction) for name in names]
         for name, layer, source in zip(names, layers, sources, strict=True):
             frame = motion.warp(source, reduced @ inverse[moment], height, width)
             if name != "alpha":
@@ -212,6 +235,6 @@ def _inverse(plan: Plan, who: str, source: tuple[int, int], height: int, width: 
     frames = len(plan[f"{who} frames"])
     forward = motion.affine(np.asarray(plan["placed"][who]), *source)
     for moves in ("all", who):
-        forward = forward @ motion.affine(motion.along(plan["moves"][moves], frames), *source)
+        forward = forward @ motion.affine(easing.along(plan["moves"][moves], frames), *source)
     box = motion.centre_box(*source, float(plan["aspect"][who]))
     return np.linalg.inv(forward) @ motion.crop(box, bool(plan["flip"][who]), height, width)

@@ -5,22 +5,37 @@ Worker processes import this: nothing slow.
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from data_pipelines import decode
 from data_pipelines.layout import Record
+from data_pipelines.messages import first_errors, first_few, other_kinds
+from data_pipelines.names import name_error
+from data_pipelines.progress import looking_at
 from data_pipelines.stills import SUFFIXES as PICTURES
-from data_pipelines.stills import first_few
 from rvm_jax.errors import InputError
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
-LISTED = 20  # errors of one kind; nobody reads more
 
 Pair = tuple[Path, Path]
 """A clip's foreground and its alpha."""
+
+
+class Reading(NamedTuple):
+    """How the pictures of a kind of clip are read, and how its videos are."""
+
+    picture: Callable[[Path], Image.Image]
+    video: Callable[[Path], Iterator[np.ndarray]]
+
+
+FOREGROUND = Reading(decode.read_foreground, decode.read_foreground_video)
+ALPHA = Reading(decode.read_alpha, decode.read_alpha_video)
+BACKGROUND = Reading(decode.read_picture, decode.read_video)
 
 
 def clips_in(folder: Path) -> dict[str, Path]:
@@ -29,6 +44,9 @@ def clips_in(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith(".") or not (path.is_dir() or path.suffix.lower() in PICTURES | VIDEOS):
             continue
+        unusable = name_error(path)
+        if unusable:
+            raise InputError(unusable)
         name = path.name if path.is_dir() else path.stem
         if name in clips:
             raise InputError(f"{clips[name]} and {path} are two clips of one name: remove or rename one")
@@ -53,13 +71,13 @@ def pairs_in(foregrounds: Path, alphas: Path) -> tuple[dict[str, Pair], list[str
                 "get what is missing, or remove these"
             )
     pairs = {name: (path, have[1][name]) for name, path in have[0].items() if name in have[1]}
-    return pairs, errors + first_errors(itertools.starmap(_check_pair, pairs.values()))
+    both = looking_at(pairs.values(), foregrounds.parent)
+    return pairs, errors + first_errors(itertools.starmap(_check_pair, both))
 
 
-def first_errors(checks: Iterable[str | None]) -> list[str]:
-    """What the checks say, a line each, as far as anybody would read on."""
-    errors = list(itertools.islice(filter(None, checks), LISTED + 1))
-    return errors if len(errors) <= LISTED else [*errors[:LISTED], "... and more of this kind"]
+def check_clips(clips: Collection[Path], where: Path) -> list[str]:
+    """What is wrong with clips in the folder `where`, as far as it can be seen without decoding, a line each."""
+    return first_errors(map(_check_clip, looking_at(clips, where)))
 
 
 def _check_pair(foreground: Path, alpha: Path) -> str | None:
@@ -81,27 +99,28 @@ def _check_pair(foreground: Path, alpha: Path) -> str | None:
     return None
 
 
-def check_clip(path: Path) -> str | None:
-    """What is wrong with a clip, as far as it can be seen without decoding, or None."""
+def _check_clip(path: Path) -> str | None:
     try:
-        return None if length(path) else f"{path} has no frames: get it again, or remove it"
+        length(path)
     except InputError as error:
         return str(error)
+    return None
 
 
 def length(path: Path) -> int:
-    """How many frames a clip has; nothing is decoded."""
+    """How many frames a clip has, one or more; nothing is decoded."""
     if path.is_dir():
         return len(_pictures(path))
-    return decode.video_length(path) if path.suffix.lower() in VIDEOS else 1
+    frames = decode.video_length(path) if path.suffix.lower() in VIDEOS else 1
+    if frames == 0:
+        raise InputError(f"{path} has no frames: get it again, or remove it")
+    return frames
 
 
 def matting_records(foreground: Path, alpha: Path, *, short_side: int | None = None) -> Iterator[Record]:
     """A record for each frame of a pair. JPEGs that are not shrunk keep their own bytes."""
-    alphas = _frames(alpha, decode.read_alpha, short_side)
-    for number, (colour, gray) in enumerate(
-        itertools.zip_longest(_jpegs(foreground, decode.read_foreground, short_side), alphas)
-    ):
+    foregrounds, alphas = _jpegs(foreground, FOREGROUND, short_side), _frames(alpha, ALPHA, short_side)
+    for number, (colour, gray) in enumerate(itertools.zip_longest(foregrounds, alphas)):
         if colour is None or gray is None:
             short, long = (foreground, alpha) if colour is None else (alpha, foreground)
             raise InputError(f"{short} ends after {number} frames where {long} goes on: expected equally many")
@@ -110,26 +129,24 @@ def matting_records(foreground: Path, alpha: Path, *, short_side: int | None = N
 
 def background_records(path: Path, *, short_side: int, frames: int | None = None) -> Iterator[Record]:
     """A record for each of the first `frames` frames of a clip without people, of all if None."""
-    for encoded in itertools.islice(_jpegs(path, decode.read_picture, short_side), frames):
+    for encoded in itertools.islice(_jpegs(path, BACKGROUND, short_side), frames):
         yield {"image": encoded}
 
 
-def _jpegs(path: Path, read: Callable[[Path], Image.Image], short_side: int | None) -> Iterator[bytes]:
-    for image, picture in _frames(path, read, short_side):
+def _jpegs(path: Path, reading: Reading, short_side: int | None) -> Iterator[bytes]:
+    for image, picture in _frames(path, reading, short_side):
         kept = decode.jpeg_bytes(picture) if picture else None
         yield kept or decode.encode_jpeg(image)
 
 
-def _frames(
-    path: Path, read: Callable[[Path], Image.Image], short_side: int | None
-) -> Iterator[tuple[Image.Image, Path | None]]:
+def _frames(path: Path, reading: Reading, short_side: int | None) -> Iterator[tuple[Image.Image, Path | None]]:
     """The frames of a clip, and the picture that each was read from unless it comes from a video or was shrunk."""
     if path.suffix.lower() in VIDEOS and not path.is_dir():
-        for frame in decode.read_video(path):
+        for frame in reading.video(path):
             yield _shrunk(Image.fromarray(frame), short_side), None
         return
     for picture in _pictures(path) if path.is_dir() else [path]:
-        image = read(picture)
+        image = reading.picture(picture)
         small = _shrunk(image, short_side)
         yield small, picture if small is image else None
 
@@ -139,7 +156,7 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder in order, where 10 comes after 9."""
+    """The pictures of a folder in order, where 10 comes after 9: one or more."""
 
     def key(path: Path) -> list[str | int]:
         # Text and numbers take turns, so that like is compared with like.
@@ -149,4 +166,11 @@ def _pictures(folder: Path) -> list[Path]:
         files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror or error}") from error
-    return sorted((path for path in files if path.suffix.lower() in PICTURES), key=key)
+    pictures = [path for path in files if path.suffix.lower() in PICTURES]
+    if not pictures:
+        kinds = ", ".join(sorted(PICTURES))
+        raise InputError(f"{folder} has no frames{other_kinds(folder)}: expected {kinds}; get it again, or remove it")
+    unusable = next(filter(None, map(name_error, pictures)), None)
+    if unusable:
+        raise InputError(unusable)
+    return sorted(pictures, key=key)

@@ -10,16 +10,12 @@ what is made of them is NumPy's.
 """
 
 import math
-from collections.abc import Mapping
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
 from data_pipelines import draws, easing
-
-Drawn = Mapping[str, tf.Tensor]
-"""What was drawn for one augmentation of a clip: scalars and small vectors of TensorFlow, or of NumPy."""
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in a picture."""
@@ -37,19 +33,16 @@ def draw_pose(
     return low + (high - low) * draws.uniform(at, f"{who} pose", 0.0, 1.0, (5,))
 
 
-def draw_curve(at: draws.Position, who: str) -> tf.Tensor:
-    """An easing curve: linear with probability 0.2, else one of all others."""
-    other = 1 + draws.integer(at, f"{who} curve", len(easing.NAMES) - 1)
-    return tf.where(draws.happens(at, f"{who} is linear", 0.2), tf.zeros_like(other), other)
-
-
-def draw_path(at: draws.Position, who: str, probability: float) -> Drawn:
+def draw_path(at: draws.Position, who: str, probability: float) -> draws.Drawn:
     """A movement from one random pose to another; if it does not happen, both are `UNMOVED`."""
     ends = [
         draw_pose(at, f"{who} {end}", degrees=10.0, shift=0.1, scale=(0.9, 1.1), shear=5.0) for end in ("begin", "end")
     ]
     moves = draws.happens(at, f"{who} moves", probability)
-    return {"ends": tf.where(moves, tf.stack(ends), tf.constant([UNMOVED, UNMOVED])), "curve": draw_curve(at, who)}
+    return {
+        "ends": tf.where(moves, tf.stack(ends), tf.constant([UNMOVED, UNMOVED])),
+        "curve": easing.draw_curve(at, who),
+    }
 
 
 def draw_pause(at: draws.Position, probability: float, frames: int) -> tf.Tensor:
@@ -64,13 +57,6 @@ def draw_pause(at: draws.Position, probability: float, frames: int) -> tf.Tensor
 def draw_aspect(at: draws.Position, who: str, low: float, high: float) -> tf.Tensor:
     """Width by height, as likely wide as tall."""
     return tf.exp(draws.uniform(at, f"{who} aspect", math.log(low), math.log(high)))
-
-
-def along(path: Drawn, frames: int) -> np.ndarray:
-    """What moves between `path["ends"]` along its curve: float64 [T, ...]."""
-    begin, end = np.asarray(path["ends"], np.float64)
-    progress = easing.ease(int(path["curve"]), frames)
-    return begin + (end - begin) * progress.reshape(frames, *[1] * begin.ndim)
 
 
 def affine(poses: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -1,10 +1,14 @@
 """Decoding the pictures of prepared records while training."""
 
+import contextlib
+from collections.abc import Iterator
 from io import BytesIO
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from data_pipelines.clips import Clips
 
 # Each sample is made by one thread; OpenCV's own would only get into each other's way.
 cv2.setNumThreads(1)
@@ -39,8 +43,19 @@ def decode_gray(encoded: bytes, reduction: int = 1) -> np.ndarray:
     return cv2.resize(padded, small, interpolation=cv2.INTER_AREA)
 
 
+@contextlib.contextmanager
+def named(clips: Clips, number: int) -> Iterator[None]:
+    """Let an error tell which frame of which clip was being read."""
+    try:
+        yield
+    except Exception as error:
+        clip = int(np.searchsorted(clips.firsts, number, side="right")) - 1
+        frame = number - int(clips.firsts[clip])
+        raise ValueError(f"frame {frame} of {clips.names[clip]} is damaged: prepare it again ({error})") from error
+
+
 def _decode(encoded: bytes, flags: int) -> np.ndarray:
     picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
-        raise ValueError("a prepared record holds a picture that cannot be decoded: prepare the dataset again")
+        raise ValueError("its picture cannot be decoded")
     return picture

@@ -14,15 +14,19 @@ from data_pipelines import matting, segmentation
 from data_pipelines.batches import Slice
 from data_pipelines.clips import Clips
 from data_pipelines.matting import MattingData
+from data_pipelines.sampling import SMALLEST
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 
 Batch = Mapping[str, np.ndarray]
+Layers = Mapping[str, np.ndarray]
 Augmentation = Literal["auto", "video", "images", "none"]
 COLUMNS = 6
 FRAMES_PER_SECOND = 12
 GAP = 4
 THUMBNAIL = 256
+MOST_CLIPS = 32
+MOST_GIGABYTES = 4
 
 
 def write(
@@ -37,24 +41,34 @@ def write(
     overwrite: bool,
 ) -> Iterator[Path]:
     """Write `grid.png` and `clips.mp4` with one batch as training would have it; yields their paths."""
-    if min(clips, frames) < 1 or size < 16:
-        raise InputError(f"{clips} clips of {frames} frames from {size} pixels: expected 1, 1 and 16 or more")
+    if not 1 <= clips <= MOST_CLIPS or frames < 1 or size < SMALLEST:
+        raise InputError(
+            f"{clips} clips of {frames} frames from {size} pixels: expected 1 to {MOST_CLIPS} clips, 1 frame or more, "
+            f"and {SMALLEST} pixels or more"
+        )
+    gigabytes = 7 * clips * frames * size**2 / 1e9
+    if gigabytes > MOST_GIGABYTES:
+        raise InputError(
+            f"{clips} clips of {frames} frames from {size} pixels are {gigabytes:.0f} GB: ask for less, up to "
+            f"{MOST_GIGABYTES} GB"
+        )
     for name in ("grid.png", "clips.mp4"):
         if (folder / name).exists() and not overwrite:
             raise InputError(f"{folder / name} exists already: choose another name, or overwrite it with --force")
     batch = next(_batches(data, Slice(clips), seed, frames, size, augmentation).as_numpy_iterator())
-    write_grid(batch, folder / "grid.png", overwrite=overwrite)
+    shown = layers(batch)
+    write_grid(shown, folder / "grid.png", overwrite=overwrite)
     yield folder / "grid.png"
-    write_film(batch, folder / "clips.mp4", overwrite=overwrite)
+    write_film(shown, folder / "clips.mp4", overwrite=overwrite)
     yield folder / "clips.mp4"
 
 
-def layers(batch: Batch) -> dict[str, np.ndarray]:
+def layers(batch: Batch) -> Layers:
     """What to show of a batch, no larger than a thumbnail: uint8 [B, T, h, w, 3] each, the network's input first."""
     return {name: _shrunk(pictures) for name, pictures in _layers(batch).items()}
 
 
-def grid(shown: Mapping[str, np.ndarray]) -> np.ndarray:
+def grid(shown: Layers) -> np.ndarray:
     """All layers of all clips, one below the other, each a row of some frames in order: uint8 [H, W, 3]."""
     clips, frames = next(iter(shown.values())).shape[:2]
     moments = np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
@@ -62,7 +76,7 @@ def grid(shown: Mapping[str, np.ndarray]) -> np.ndarray:
     return _below(rows)
 
 
-def film(shown: Mapping[str, np.ndarray]) -> np.ndarray:
+def film(shown: Layers) -> np.ndarray:
     """A frame a moment, with a row for each clip and its layers side by side: uint8 [T, H, W, 3]."""
     clips, frames = next(iter(shown.values())).shape[:2]
     return np.stack(
@@ -73,15 +87,15 @@ def film(shown: Mapping[str, np.ndarray]) -> np.ndarray:
     )
 
 
-def write_grid(batch: Batch, path: Path, *, overwrite: bool = False) -> None:
+def write_grid(shown: Layers, path: Path, *, overwrite: bool = False) -> None:
     """Write a PNG."""
     with replacing(path, overwrite=overwrite) as partial:
-        Image.fromarray(grid(layers(batch))).save(partial, "PNG")
+        Image.fromarray(grid(shown)).save(partial, "PNG")
 
 
-def write_film(batch: Batch, path: Path, *, overwrite: bool = False) -> None:
+def write_film(shown: Layers, path: Path, *, overwrite: bool = False) -> None:
     """Write an H.264 mp4."""
-    frames = film(layers(batch))
+    frames = film(shown)
     height, width = (side - side % 2 for side in frames.shape[1:3])
     with replacing(path, overwrite=overwrite) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options={"crf": "18"})
@@ -94,7 +108,7 @@ def write_film(batch: Batch, path: Path, *, overwrite: bool = False) -> None:
 def _batches(
     data: MattingData | Clips, part: Slice, seed: int, frames: int, size: int, augmentation: Augmentation
 ) -> tf.data.Dataset:
-    stills = (data.foregrounds if isinstance(data, MattingData) else data).lengths.max() == 1
+    stills = data.of_images if isinstance(data, MattingData) else data.lengths.max() == 1
     chosen = ("images" if stills else "video") if augmentation == "auto" else augmentation
     if isinstance(data, MattingData):
         mats = {"video": matting.VIDEO, "images": matting.IMAGES, "none": matting.NONE}
@@ -107,7 +121,7 @@ def _batches(
     )
 
 
-def _layers(batch: Batch) -> dict[str, np.ndarray]:
+def _layers(batch: Batch) -> Layers:
     if "mask" in batch:
         image, mask = batch["image"], batch["mask"]
         tinted = np.where(mask > 0, image // 2 + np.array([0, 127, 0], np.uint8), image)

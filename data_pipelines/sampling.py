@@ -7,9 +7,12 @@ import tensorflow as tf
 
 from data_pipelines import draws
 from data_pipelines.clips import Clips
+from rvm_jax.errors import InputError
 
 SPEEDS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
 BUCKETS = 4
+SMALLEST = 16
+"""The side of the smallest square that a batch's shape may be cut from."""
 
 
 class Windows(NamedTuple):
@@ -50,8 +53,11 @@ def varied(
     return tf.where(draws.happens(at, f"{who} backwards", 0.5), numbers[::-1], numbers)
 
 
-def background(at: draws.Position, images: Clips, clips: Clips, frames: int) -> tf.Tensor:
-    """A still image repeated or, half the time, a stretch of a clip. Numbers count in images, then clips: int64 [T]."""
+def background(at: draws.Position, images: Clips, clips: Clips, frames: int, *, vary: bool = True) -> tf.Tensor:
+    """A still image repeated or, half the time, a stretch of a clip, `varied` or in order.
+
+    The frames' numbers, int64 [T], count in `images`, then in `clips`.
+    """
     if len(images) + len(clips) == 0:
         raise ValueError("there is no background: neither an image nor a clip")
 
@@ -63,7 +69,9 @@ def background(at: draws.Position, images: Clips, clips: Clips, frames: int) -> 
         first = tf.gather(tf.constant(clips.firsts + images.frames), which)
         length = tf.gather(tf.constant(clips.lengths), which)
         start = draws.integer(at, "background start", tf.maximum(tf.constant(1, tf.int64), length - frames))
-        return varied(at, "background", first, length, start, frames)
+        if vary:
+            return varied(at, "background", first, length, start, frames)
+        return in_order(first, length, start, frames)
 
     if not len(images) or not len(clips):
         return still() if len(images) else moving()
@@ -75,6 +83,8 @@ def sizes(size: int, buckets: int = BUCKETS) -> tuple[int, ...]:
 
     Each is the middle of its bucket, so the mean is what it would be if every size were allowed.
     """
+    if size < SMALLEST:
+        raise InputError(f"a square of {size} pixels: expected {SMALLEST} or more")
     return tuple(size // 2 + (2 * bucket + 1) * size // (4 * buckets) for bucket in range(buckets))
 
 

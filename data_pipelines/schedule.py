@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data_pipelines import sampling
+from rvm_jax.errors import InputError
 
 Kind = Literal["matting_low", "matting_high", "segmentation_video", "segmentation_stills"]
 
@@ -20,6 +21,11 @@ class ClipShape:
 
     frames: int
     size: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise InputError(f"clips of {self.frames} frames: expected 1 or more")
+        sampling.sizes(self.size)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class StageData:
     low: ClipShape
     high: ClipShape | None = None
     segmentation_size: int = 512
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch < 1:
+            raise InputError(f"{self.iterations} iterations with batches of {self.batch}: expected 1 or more of both")
 
     def shape(self, kind: Kind) -> ClipShape:
         """Frames and square size of the samples of this kind of pass."""
@@ -89,6 +99,8 @@ def iterations(epochs: int, samples: int, batch: int) -> int:
 
 def stage_of(stages: Sequence[StageData], iteration: int) -> tuple[int, int]:
     """The stage that an iteration of the whole run belongs to, and its number there."""
+    if iteration < 0:
+        raise ValueError(f"there is no iteration {iteration}")
     for stage, data in enumerate(stages):
         if iteration < data.iterations:
             return stage, iteration

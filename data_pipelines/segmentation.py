@@ -101,9 +101,11 @@ def render(plan: Plan, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((len(numbers), height, width, 3), np.uint8)
     masks = np.empty((len(numbers), height, width, 1), np.uint8)
     for moment, number in enumerate(numbers):
-        record = clips.read(number)
-        image = motion.warp(pictures.decode_color(record["image"], reduction), inverse, height, width)
-        mask = motion.warp(pictures.decode_gray(record["mask"], reduction), inverse, height, width)
+        with pictures.named(clips, number):
+            record = clips.read(number)
+            image = pictures.decode_color(record["image"], reduction)
+            mask = pictures.decode_gray(record["mask"], reduction)
+        image, mask = (motion.warp(picture, inverse, height, width) for picture in (image, mask))
         images[moment] = color.adjust(image, plan["jitter"], grayscale=bool(plan["grayscale"]))
         masks[moment, :, :, 0] = mask >= 128
     return images, masks

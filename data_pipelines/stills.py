@@ -1,6 +1,5 @@
 """Pictures found by name, and the record of a picture with its mask. Worker processes import this: nothing slow."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +8,36 @@ from PIL import Image
 
 from data_pipelines import decode
 from data_pipelines.layout import Record
+from data_pipelines.messages import first_errors, sized
+from data_pipelines.names import name_error
 from rvm_jax.errors import InputError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
-def by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of a folder by name without extension, in order; none if there is no such folder."""
+def by_stem(folder: Path, errors: list[str]) -> dict[str, list[Path]]:
+    """The pictures of a folder by name without extension, in order; none if there is no such folder.
+
+    Those with names that cannot be used are left out, and told of in `errors`.
+    """
     stems: dict[str, list[Path]] = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            # Copies made on a Mac hold a hidden "._x.png" beside every x.png.
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                stems.setdefault(path.stem, []).append(path)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    # Copies made on a Mac hold a hidden "._x.png" beside every x.png.
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    errors += first_errors(map(name_error, pictures))
+    for path in pictures:
+        if name_error(path) is None:
+            stems.setdefault(path.stem, []).append(path)
     return stems
-
-
-def first_few(names: Collection[str], limit: int = 5) -> str:
-    """The names for a message of one line: "a, b, c", or "a, b, c, d, e and 7 more"."""
-    shown = ", ".join(list(names)[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def sized(size: tuple[int, int]) -> str:
-    """Width and height for a message."""
-    return f"{size[0]}x{size[1]} pixels"
 
 
 def mask_record(path: Path, mask: NDArray[np.bool_], *, source: Path, short_side: int) -> Record:
     """The record of a picture with its mask, bool [H, W], which was read from `source`.
 
     Both are shrunk where the shorter side is longer than `short_side`; a JPEG that stays as large keeps its own bytes.
+    Masks were drawn on the pixels as they are stored, so an orientation tag is ignored.
     """
-    picture = decode.read_picture(path)
+    picture = decode.read_picture(path, upright=False)
     height, width = mask.shape
     if (width, height) != picture.size:
         raise InputError(
@@ -49,7 +45,7 @@ def mask_record(path: Path, mask: NDArray[np.bool_], *, source: Path, short_side
             "expected equal sizes; get both again from the same release"
         )
     small = decode.shrink(picture, short_side=short_side)
-    kept = decode.jpeg_bytes(path) if small.size == picture.size else None
+    kept = decode.jpeg_bytes(path, upright=False) if small.size == picture.size else None
     return {"image": kept or decode.encode_jpeg(small), "mask": encode_mask(mask, short_side=short_side)}
 
 

@@ -25,9 +25,9 @@ def kind(dataset: str, data_dir: Path) -> Kind:
 
 
 def open_matting(foregrounds: Sequence[str], backgrounds: Sequence[str], split: str, data_dir: Path) -> MattingData:
-    """Matting datasets on background datasets. A background of one frame counts as an image.
+    """Matting datasets on background datasets. One in which every clip has a single frame is taken for images.
 
-    If a background has no split of this name, its split `test` or `train` takes its place.
+    If a background dataset has no split of this name, its split `test` or `train` takes its place.
     """
     opened = [open_clips([name], split, data_dir, otherwise=("test", "train")) for name in backgrounds]
     stills = [clips for clips in opened if clips.lengths.max() == 1]

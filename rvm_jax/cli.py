@@ -60,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rvm: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        # Matting installs small; what only training needs is imported when a command asks for it.
+        if error.name is None or error.name.split(".")[0] in ("rvm_jax", "data_pipelines", "train"):
+            raise
+        print(f"rvm: {error.name} is not installed: this needs pip install 'rvm-jax[train]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("rvm: interrupted", file=sys.stderr)
         return 130

@@ -1,10 +1,6 @@
 """`rvm data …`: parses, calls, prints; nothing else."""
 
-import contextlib
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,32 +8,11 @@ import tyro
 from tyro.conf import Positional, arg
 
 from rvm_jax.errors import InputError
+from rvm_jax.quiet_import import quiet_import
 
 app = tyro.extras.SubcommandApp()
 
 DataDir = Annotated[Path | None, arg(metavar="DIR")]
-
-
-def _import_tensorflow() -> None:
-    """Import it once, without the lines with which it greets; nothing else can turn them off."""
-    try:
-        with tempfile.TemporaryFile() as greeting, _stderr_to(greeting.fileno()):
-            import data_pipelines.batches  # noqa: F401 - takes the GPU from it, which it also tells
-    except ImportError as error:
-        raise InputError(f"{error}: the data pipelines need the train extra, pip install 'rvm-jax[train]'") from error
-
-
-@contextlib.contextmanager
-def _stderr_to(file: int) -> Iterator[None]:
-    """Let all that this process and its libraries write to stderr go to a file descriptor."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    os.dup2(file, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
 
 
 def _folders(manual: Path | None, data_dir: Path | None) -> tuple[Path, Path]:
@@ -53,11 +28,12 @@ def check(
     manual: DataDir = None,
     data_dir: DataDir = None,
     folder: DataDir = None,
+    deep: bool = False,
 ) -> None:
     """Tell what is there of each dataset before anything is built.
 
     What is missing, unpaired, of unequal length or too little, and where to get it. Leaves with status 2 if a dataset
-    that was asked for by name cannot be prepared.
+    that was asked for by name cannot be prepared, or one that was prepared is damaged.
 
     Example: rvm data check --manual ~/archives
 
@@ -68,13 +44,14 @@ def check(
         manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         folder: Your own footage.
+        deep: Read all of what is prepared, and compare it with the checksums from when that was done.
     """
-    _import_tensorflow()
-    from data_pipelines import catalog
+    quiet_import("data_pipelines.batches")
+    from data_pipelines import catalog, clips
     from data_pipelines import check as checking
 
     manual, data_dir = _folders(manual, data_dir)
-    if names == ("footage",):
+    if _only_footage(names, folder=folder):
         states = iter([checking.check_footage(_footage(folder))])
     else:
         states = checking.check(catalog.named(list(names)), manual, data_dir)
@@ -82,9 +59,14 @@ def check(
     bad = []
     for checked in states:
         print(checking.describe(checked), flush=True)
-        bad += [checked.name] if checked.state == "not ready" else []
-    if bad and names != ("all",):
-        raise InputError(f"not ready: {', '.join(bad)}; see above for what is missing")
+        damaged = list(clips.verify(checked.name, data_dir)) if deep and checked.state == "prepared" else []
+        for line in damaged:
+            print(f"  error: {line}", flush=True)
+        asked_for = names != ("all",)  # nobody has all of them
+        if damaged or checked.state == "damaged" or (checked.state == "not ready" and asked_for):
+            bad.append(checked.name)
+    if bad:
+        raise InputError(f"not ready: {', '.join(bad)}; see above for what is wrong")
 
 
 @app.command
@@ -115,48 +97,62 @@ def prepare(
         name: What to call it, as footage/NAME; the name of its folder by default.
         force: Build anew what is there already.
     """
-    _import_tensorflow()
+    quiet_import("data_pipelines.batches")
     from data_pipelines import catalog
 
     manual, data_dir = _folders(manual, data_dir)
-    if names == ("footage",):
+    if _only_footage(names, folder=folder, name=name):
         from data_pipelines import preparation
 
         folder = _footage(folder)
         for line in preparation.prepare_footage(folder, name or folder.resolve().name, data_dir, overwrite=force):
             print(line, flush=True)
         return
-    if folder or name:
-        raise InputError(f"--folder and --name are for footage, and not for {' '.join(names)}")
     chosen = catalog.named(list(names))
+    faulty: list[str] = []
     if "all" in names:
-        chosen = _those_there(chosen, manual, data_dir)
+        chosen, faulty = _those_there(chosen, manual, data_dir)
     from data_pipelines import preparation
 
     for dataset in chosen:
         print(preparation.prepare(dataset, manual, data_dir, overwrite=force), flush=True)
+    if faulty:
+        raise InputError(f"{', '.join(faulty)} could not be prepared: see above for what is wrong with what is there")
+
+
+def _those_there(names: list[str], manual: Path, data_dir: Path) -> tuple[list[str], list[str]]:
+    """The datasets that can be prepared, and those of which something is there, but not as it should be."""
+    from data_pipelines import check as checking
+
+    there, faulty = [], []
+    for checked in checking.check(names, manual, data_dir):
+        if checked.state in ("ready", "prepared"):
+            there.append(checked.name)
+            continue
+        if not checked.absent:
+            faulty.append(checked.name)
+        print(f"leaving out what is {'not there' if checked.absent else 'faulty'}:\n{checking.describe(checked)}")
+    if not there and not faulty:
+        raise InputError(
+            f"{manual} holds none of the datasets; `rvm data check` says what is expected, and where to ask"
+        )
+    return there, faulty
+
+
+def _only_footage(names: tuple[str, ...], **for_footage: object) -> bool:
+    """Whether it is about one's own footage, which goes by itself and alone has these options."""
+    if "footage" in names and len(names) > 1:
+        raise InputError(f"footage goes by itself: give it without {', '.join(n for n in names if n != 'footage')}")
+    given = [f"--{option}" for option, value in for_footage.items() if value is not None]
+    if given and "footage" not in names:
+        raise InputError(f"{' and '.join(given)}: only for footage, not for {', '.join(names)}")
+    return "footage" in names
 
 
 def _footage(folder: Path | None) -> Path:
     if folder is None:
         raise InputError("footage needs a folder: give --folder DIR, with fgr and pha in it")
     return folder
-
-
-def _those_there(names: list[str], manual: Path, data_dir: Path) -> list[str]:
-    from data_pipelines import check as checking
-
-    there = []
-    for checked in checking.check(names, manual, data_dir):
-        if checked.state == "not ready":
-            print(f"leaving out what is not there:\n{checking.describe(checked)}", flush=True)
-        else:
-            there.append(checked.name)
-    if not there:
-        raise InputError(
-            f"{manual} holds none of the datasets; `rvm data check` says what is expected, and where to ask"
-        )
-    return there
 
 
 @app.command
@@ -194,7 +190,7 @@ def preview(
         augmentation: That of video or images, or none; by default as the recipe has it for these datasets.
         force: Overwrite what is there.
     """
-    _import_tensorflow()
+    quiet_import("data_pipelines.batches")
     from data_pipelines import preview as previewing
     from data_pipelines import training_data
 
@@ -232,9 +228,12 @@ def bench(
         threads: How many clips are made at the same time; all cores by default.
         accelerator: Frames a second that the network takes, for counting the cores that it needs.
     """
-    _import_tensorflow()
+    quiet_import("data_pipelines.batches")
     from data_pipelines import throughput, training_data
 
+    for option, value in (("frames", frames), ("batch", batch), ("batches", batches), ("accelerator", accelerator)):
+        if value <= 0:
+            raise InputError(f"--{option} {value}: expected more than 0")
     _, data_dir = _folders(None, data_dir)
     data = training_data.matting_only(training_data.open_named(names, "train", data_dir))
     print(throughput.table(throughput.stages(data, frames=frames, size=size, clips=batch * batches)), flush=True)

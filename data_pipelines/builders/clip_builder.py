@@ -8,14 +8,17 @@ clip.
 
 TFDS's usual builder would sort the records of a split in memory, all of them at once if they are to stay in order; one
 that makes the shards itself holds none. A folder with the version of a dataset as its name is whole: TFDS gives it that
-name at the end.
+name at the end. One that is built anew takes the place of the old one when it is whole, not before.
 """
 
 import contextlib
 import fcntl
 import functools
-import logging
+import hashlib
+import json
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from data_pipelines.builders import scratch
-from data_pipelines.layout import Found
+from data_pipelines.layout import Clip, Found
 from rvm_jax.errors import InputError
 
 JPEG = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
@@ -59,21 +62,46 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         """The clips of every split, and what is wrong with the manual folder."""
         raise NotImplementedError
 
+    def __init__(self, *, anew: bool = False, **options: Any) -> None:
+        """See TFDS for the options; with `anew`, the dataset is built whether or not it is there, sound or damaged."""
+        self._anew = anew
+        super().__init__(**options)
+
     def download_and_prepare(self, **options: Any) -> None:
         """Build the dataset, unless it is there already; see TFDS for the options."""
-        version = Path(self.data_dir)
+        version = Path(self._version_folder)
         try:
             with _alone(version.parent, self.info.full_name):
-                for leftover in version.parent.glob(f"incomplete.*_{version.name}"):  # of a run that was killed
-                    shutil.rmtree(leftover)
-                super().download_and_prepare(**options)
+                _tidy(version)
+                try:
+                    super().download_and_prepare(**options)
+                finally:
+                    with contextlib.suppress(OSError):
+                        self._scratch.rmdir()  # if nothing was finished
+                if self._anew:
+                    _exchange(Path(self.data_dir), version)
+                    self._anew, self._data_dir = False, self._version_folder
+                    self.info.update_data_dir(self._data_dir)
                 shutil.rmtree(self._scratch, ignore_errors=True)
         except OSError as error:
-            raise InputError(f"cannot prepare {version}: {error.strerror or error}") from error
+            place = f"{error.filename}: " if error.filename else ""
+            raise InputError(f"cannot prepare {version}: {place}{error.strerror or error}") from error
         except RuntimeError as error:
             if "write() failed" not in str(error):  # what array_record makes of a full disk
                 raise
             raise InputError(f"cannot prepare {version}: {error}") from error
+
+    def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
+        """The folders of all datasets and of this one; what is to be replaced is not even looked at."""
+        root, self._version_folder = super()._build_data_dir(given_data_dir)
+        return root, os.fspath(_new(Path(self._version_folder))) if self._anew else self._version_folder
+
+    def _make_download_manager(self, **options: Any) -> tfds.download.DownloadManager:
+        """What TFDS calls first: whatever is wrong is told before it writes anything."""
+        manager = super()._make_download_manager(**options)
+        self._found = self._sound(self._manual(manager))
+        self._workers = scratch._workers()
+        return manager
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -86,19 +114,27 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> Mapping[str, Sequence[Callable[[], Examples]]]:
-        found = self.find(self._manual(dl_manager))
-        for warning in found.warnings:
-            logging.getLogger(__name__).warning("%s: %s", self.info.full_name, warning)
-        if found.errors:
-            raise InputError("\n".join([f"{self.info.full_name} cannot be prepared:", *found.errors]))
+        # There are no clips yet if their source, another dataset, was only made since.
+        found = self._found if any(self._found.splits.values()) else self._sound(self._manual(dl_manager))
         splits = {split: clips for split, clips in found.splits.items() if clips}  # TFDS takes no empty ones
-        prepared = scratch.prepare(self._scratch, splits, self.CLIPS_PER_FILE)
+        self.info.metadata["clips"] = {}
+        self.info.metadata["sources"] = fingerprint(splits)
+        prepared = scratch.prepare(self._scratch, splits, self.CLIPS_PER_FILE, workers=self._workers)
         generators = {}
         for split, files in prepared.items():
             clips: dict[str, list[Any]] = {"name": [], "length": [], "sha256": []}
             self.info.metadata["clips"][split] = clips
             generators[split] = [functools.partial(_examples, shard, clips) for shard in _shards(files)]
         return generators
+
+    def _sound(self, manual: Path) -> Found:
+        """What `find` finds, nothing of which is wrong."""
+        found = self.find(manual)
+        for warning in found.warnings:
+            print(f"warning: {self.info.full_name}: {warning}", file=sys.stderr, flush=True)
+        if found.errors:
+            raise InputError("\n".join([f"{self.info.full_name} cannot be prepared:", *found.errors]))
+        return found
 
     def _manual(self, dl_manager: tfds.download.DownloadManager) -> Path:
         """The folder that `find` looks at."""
@@ -108,14 +144,24 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
             return Path(self.builder_config.folder)
         try:
             return Path(dl_manager.manual_dir)
-        except AssertionError as error:  # it is not there, or empty
-            raise InputError(str(error)) from error
+        except AssertionError:  # it is not there, or empty: `find` says what that means
+            return Path(dl_manager._manual_dir)
 
     @property
     def _scratch(self) -> Path:
         """Where prepared clips wait to be packed: beside the versions of the dataset, removed once it is whole."""
         version = Path(self.data_dir)  # while TFDS builds, this is its own temporary folder
         return version.parent / f".clips-{self.info.version}"
+
+
+def fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
+    """A digest of what a dataset is made from: the clips, and the files of each; not where they lie."""
+    digest = hashlib.sha256()
+    for split, clips in splits.items():
+        for clip in clips:
+            sources = [list(scratch._sources(path)) for path in clip.files]
+            digest.update(json.dumps([split, clip.name, sources]).encode())
+    return digest.hexdigest()
 
 
 def _shards(files: Sequence[Path]) -> list[list[Path]]:
@@ -141,13 +187,63 @@ def _examples(files: Sequence[Path], clips: dict[str, list[Any]]) -> Examples:
             clips["sha256"].append(clip.sha256)
 
 
+def _new(version: Path) -> Path:
+    """Where a dataset is built that is to take the place of another."""
+    return version.parent / f".new-{version.name}"
+
+
+def _old(version: Path) -> Path:
+    return version.parent / f".old-{version.name}"
+
+
+def _exchange(new: Path, version: Path) -> None:
+    """Let a new dataset take the place of the old one, which stays if that fails."""
+    there = version.exists()
+    if there:
+        version.rename(_old(version))
+    try:
+        new.rename(version)
+    except BaseException:
+        if there:
+            _old(version).rename(version)
+        raise
+    shutil.rmtree(_old(version), ignore_errors=True)
+
+
+def _tidy(version: Path) -> None:
+    """Put back or remove what a run left that was killed."""
+    if not version.exists() and _old(version).exists():
+        _old(version).rename(version)
+    unfinished = [path for end in (version, _new(version)) for path in version.parent.glob(f"incomplete.*_{end.name}")]
+    for leftover in (*unfinished, _new(version), _old(version)):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    with contextlib.suppress(OSError):
+        version.rmdir()  # only if it is empty, which TFDS would take for the dataset
+
+
 @contextlib.contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset, whose unfinished files would be taken for leftovers."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{name} is being prepared by another process: wait until it is done") from error
-        yield
+    """Keep other processes from preparing the same dataset, whose unfinished files would be taken for leftovers.
+
+    If nothing else is left in folders that were made for this, they are removed.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                    raise BlockingIOError("the process that held it has removed it, and another has a new one")
+            except (BlockingIOError, FileNotFoundError) as error:
+                raise InputError(f"{name} is being prepared by another process: wait until it is done") from error
+            try:
+                yield
+            finally:
+                lock.unlink()
+    finally:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()

@@ -17,9 +17,7 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -27,16 +25,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
-from tqdm import tqdm
-
+from data_pipelines.decode import open_picture
 from data_pipelines.layout import Clip, Record
+from data_pipelines.messages import first_errors, sized
+from data_pipelines.progress import looking_at, preparing
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 
 TABLE = "clips.json"  # the last entry of a file
-SECONDS_BETWEEN_LINES = 30.0
+FORMAT = 1
+"""To be increased when what a clip is encoded to changes: `encode_jpeg`, `encode_png`, or how a record is made."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,15 @@ def prepare(
     """Encode all clips into files in `folder`, and give the files of each split in the order of its clips.
 
     What is finished there, from the same sources, is used again. There are as many worker processes as cores, unless
-    `workers` or the environment variable RVM_WORKERS says otherwise.
+    `workers` or the environment variable RVM_WORKERS says otherwise. Clips that cannot be encoded are told of at the
+    end, when all others are done.
     """
     for split, clips in splits.items():
         for name, count in collections.Counter(clip.name for clip in clips).items():
             if count > 1:
                 raise InputError(f"{count} clips of the split {split!r} are called {name!r}: rename all but one")
-    groups = {
-        folder / _file_name(split, group): group
-        for split, clips in splits.items()
-        for group in _batched(clips, clips_per_file)
-    }
+    batches = [(split, group) for split, clips in splits.items() for group in _batched(clips, clips_per_file)]
+    groups = {folder / _file_name(split, group): group for split, group in looking_at(batches, "sources")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in set(folder.iterdir()) - groups.keys():  # of changed sources, or of a run that was killed
@@ -95,9 +93,17 @@ def prepare(
         done = sum(len(group) for file, group in groups.items() if file not in missing)
         with _pool(min(workers or _workers(), len(missing))) as submit:
             jobs = {submit(file, group): len(group) for file, group in missing.items()}
-            progress = _progress(done, done + sum(jobs.values()))
+            progress = preparing(done, done + sum(jobs.values()))
+            unsound: dict[Future[int], list[str]] = {}
             for job in as_completed(jobs):
-                progress(jobs[job], job.result())
+                try:
+                    frames = job.result()
+                except _Unsound as error:
+                    unsound[job], frames = error.args[0], 0
+                progress(jobs[job], frames)
+        if unsound:
+            in_order = itertools.chain.from_iterable(unsound[job] for job in jobs if job in unsound)
+            raise InputError("\n".join(first_errors(in_order)))
     files = iter(groups)
     return {split: list(itertools.islice(files, -(-len(clips) // clips_per_file))) for split, clips in splits.items()}
 
@@ -113,7 +119,7 @@ def read(file: Path) -> Iterator[Prepared]:
 
 def _file_name(split: str, group: Sequence[Clip]) -> str:
     """A name that says what is in the file and how it is made."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"format {FORMAT}".encode())
     for clip in group:
         sources = list(itertools.chain.from_iterable(map(_sources, clip.files)))
         digest.update(json.dumps([clip.name, sources]).encode())
@@ -196,38 +202,51 @@ class _Stopped(Exception):  # noqa: N818 - no error
     pass
 
 
+class _Unsound(Exception):  # noqa: N818 - named for what it holds
+    """What is wrong with clips of a group, a line each. Of a file that cannot be written, `InputError` tells."""
+
+
 def _write(file: Path, group: Sequence[Clip]) -> int:
     """Encode clips into a file; the number of frames. Runs in a worker process."""
-    table, frames = [], 0
+    table, errors = [], []
     with replacing(file) as partial, zipfile.ZipFile(partial, "w") as archive:
         for clip in group:
-            digest, length = hashlib.sha256(), 0
-            features: dict[str, str] = {}
-            for record in _checked(clip):
-                if _stop is not None and _stop.is_set():
-                    raise _Stopped
-                features = features or {feature: _suffix(record[feature]) for feature in sorted(record)}
-                for feature, name in _entry(clip.name, length, features).items():
-                    digest.update(record[feature])
-                    archive.writestr(zipfile.ZipInfo(name), record[feature])
-                length += 1
-            table.append({"name": clip.name, "length": length, "sha256": digest.hexdigest(), "features": features})
-            frames += length
+            try:
+                table.append(_add(archive, clip))
+            except InputError as error:
+                errors.append(str(error))
+        if errors:
+            raise _Unsound(errors)
         archive.writestr(zipfile.ZipInfo(TABLE), json.dumps(table))
-    return frames
+    return sum(entry["length"] for entry in table)
+
+
+def _add(archive: zipfile.ZipFile, clip: Clip) -> dict[str, Any]:
+    """Encode a clip into an archive; its entry in the table."""
+    digest, length = hashlib.sha256(), 0
+    features: dict[str, str] = {}
+    for record in _checked(clip):
+        if _stop is not None and _stop.is_set():
+            raise _Stopped
+        features = features or {feature: _suffix(record[feature]) for feature in sorted(record)}
+        for feature, name in _entry(clip.name, length, features).items():
+            digest.update(record[feature])
+            archive.writestr(zipfile.ZipInfo(name), record[feature])
+        length += 1
+    return {"name": clip.name, "length": length, "sha256": digest.hexdigest(), "features": features}
 
 
 def _checked(clip: Clip) -> Iterator[Record]:
     """The records of a clip, none missing, all pictures of one size."""
     size = None
-    for number, record in enumerate(clip.encode()):
+    for number, record in enumerate(_encoded(clip)):
         for feature, encoded in record.items():
-            with Image.open(io.BytesIO(encoded)) as image:
+            with open_picture(io.BytesIO(encoded)) as image:
                 width_height = image.size
             size = size or width_height
             if width_height != size:
                 raise InputError(
-                    f"{_source(clip)}: {feature} of frame {number} is {_times(width_height)} where {_times(size)} is "
+                    f"{_source(clip)}: {feature} of frame {number} has {sized(width_height)} where {sized(size)} are "
                     "expected: all frames of a clip, and the pictures of a frame, must be of one size"
                 )
         yield record
@@ -235,12 +254,16 @@ def _checked(clip: Clip) -> Iterator[Record]:
         raise InputError(f"{_source(clip)} has no frames: remove it, or get it again")
 
 
+def _encoded(clip: Clip) -> Iterator[Record]:
+    """The records of a clip. Its own errors of input and output must not be taken for those of the file written to."""
+    try:
+        yield from clip.encode()
+    except OSError as error:
+        raise InputError(f"{_source(clip)} cannot be read or encoded: {error.strerror or error}") from error
+
+
 def _source(clip: Clip) -> str:
     return " and ".join(map(str, clip.files)) or clip.name
-
-
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
 
 
 def _entry(clip: str, number: int, features: Mapping[str, str]) -> dict[str, str]:
@@ -249,27 +272,3 @@ def _entry(clip: str, number: int, features: Mapping[str, str]) -> dict[str, str
 
 def _suffix(encoded: bytes) -> str:
     return "jpg" if encoded.startswith(b"\xff\xd8") else "png"
-
-
-def _progress(done: int, total: int) -> Callable[[int, int], None]:
-    """A bar on a terminal, a line now and then in a log. To be called with how many more clips and frames are done."""
-    bar = tqdm(initial=done, total=total, desc="preparing", unit="clip", disable=None)  # None: only on a terminal
-    begin = last = time.monotonic()
-    reused, frames = done, 0
-
-    def add(clips: int, more: int) -> None:
-        nonlocal done, frames, last
-        done, frames = done + clips, frames + more
-        now = time.monotonic()
-        spent = max(now - begin, 1e-3)
-        rate = f"{frames / spent:.1f} frames/s"
-        bar.set_postfix_str(rate, refresh=False)
-        bar.update(clips)
-        if done == total:
-            bar.close()
-        if bar.disable and (now - last > SECONDS_BETWEEN_LINES or done == total):
-            last = now
-            left = tqdm.format_interval(spent * (total - done) / max(done - reused, 1))
-            print(f"preparing: {done} of {total} clips, {rate}, {left} left", file=sys.stderr, flush=True)
-
-    return add

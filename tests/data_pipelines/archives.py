@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from data_pipelines.layout import Record
 
@@ -76,6 +76,26 @@ def cut_video(source: Path, path: Path) -> Path:
             if keys >= 2 and packet.dts is not None:
                 packet.stream = copy
                 output.mux(packet)
+    return path
+
+
+def turn_video(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write into an MP4 that x' = ax + cy, y' = bx + dy shows its frames as they are to be seen, with y down."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 44  # where the matrix is: nine numbers of four bytes
+    for place, number in ((0, a), (1, b), (3, c), (4, d)):
+        content[at + 4 * place : at + 4 * place + 4] = (number << 16).to_bytes(4, "big", signed=True)
+    path.write_bytes(content)
+    return path
+
+
+def tag_picture(path: Path, orientation: int, **options: int) -> Path:
+    """Give a picture an orientation tag; the pixels stay but for what JPEG does to them."""
+    with Image.open(path) as image:
+        image.load()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(path, exif=exif, **options)
     return path
 
 

@@ -78,12 +78,39 @@ def test_few_pictures_are_warned_of(tmp_path, count, warned):
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
-    for pictures in ("no pictures", "no pictures", "1 picture"):
+    folder = tmp_path / "backgrounds"
+    for make, there in ((Path, ""), (Path.mkdir, ""), (lambda _: (folder / "a.TIF").touch(), ", only .tif files")):
+        make(folder)
         [error] = layout.find(tmp_path).errors
-        assert error.startswith(f"{tmp_path / 'backgrounds'} has {pictures}: put pictures without people there")
-        if (tmp_path / "backgrounds").exists():
-            (tmp_path / "backgrounds" / "a.jpg").touch()
-        (tmp_path / "backgrounds").mkdir(exist_ok=True)
+        assert error.startswith(f"{folder} has no pictures{there}: put pictures without people there, thousands of")
+
+
+def test_one_picture_is_for_training(tmp_path):
+    archives.write_picture(tmp_path / "backgrounds" / "a.jpg", archives.stamped(7))
+    builder = Builder(data_dir=tmp_path / "data")
+    build(builder, tmp_path)
+    assert list(builder.info.splits) == ["train"]
+    assert numbers(opened(builder, "train"), "image") == {"background_images/a.jpg": [7]}
+    [warning] = layout.find(tmp_path).warnings
+    assert warning.startswith(f"{tmp_path / 'backgrounds'} has 1 picture: add more")
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    archives.write_picture(tmp_path / "backgrounds" / "é.png", archives.stamped(0))
+    archives.write_picture(tmp_path / "backgrounds" / "caf\udce9.png", archives.stamped(0))
+    assert layout.find(tmp_path).errors == [
+        f"{tmp_path}/backgrounds/caf\\xe9.png has a name that is not UTF-8: rename it"
+    ]
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    path = archives.write_picture(tmp_path / "backgrounds" / "a.jpg", archives.stamped(0))
+    archives.tag_picture(path, 6, quality=95)
+    [clip] = layout.find(tmp_path).splits["train"]
+    [record] = clip.encode()
+    image = pixels(record["image"])
+    assert image.shape == (archives.WIDTH, archives.HEIGHT, 3)
+    assert np.abs(np.rot90(image).astype(int) - archives.stamped(0)).mean() < 6
 
 
 def test_a_broken_picture_is_named(tmp_path):

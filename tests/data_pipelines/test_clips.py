@@ -1,5 +1,9 @@
+import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,12 +65,14 @@ def test_another_split_takes_the_place_of_one_that_is_not_there(prepared):
     assert opened.lengths.tolist() == [8]
 
 
-def test_the_newest_whole_version_is_taken(tmp_path):
+def test_the_newest_version_is_taken(tmp_path):
     for version in ("1.0.0", "1.10.0", "1.9.0"):
         (tmp_path / "set" / version).mkdir(parents=True)
         (tmp_path / "set" / version / "dataset_info.json").touch()
-    (tmp_path / "set" / "2.0.0").mkdir()  # half a dataset has no dataset_info.json
-    (tmp_path / "set" / "incomplete.ABC_3.0.0").mkdir()
+    (tmp_path / "set" / "2.0.0").mkdir()  # nothing is in it
+    for other in ("incomplete.ABC_3.0.0", ".new-3.0.0", ".old-3.0.0", "3.0.x"):
+        (tmp_path / "set" / other).mkdir()
+        (tmp_path / "set" / other / "dataset_info.json").touch()
     assert clips.prepared_folder("set", tmp_path) == tmp_path / "set" / "1.10.0"
     assert clips.prepared_folder("other", tmp_path) is None
 
@@ -88,6 +94,105 @@ def test_a_dataset_that_was_not_made_here_is_refused(tmp_path):
     Builder(data_dir=tmp_path).download_and_prepare()
     with pytest.raises(InputError, match="has no table of clips: it was not made by `rvm data prepare`"):
         clips.open_clips(["foreign"], "train", tmp_path)
+
+
+@pytest.fixture
+def copied(prepared, tmp_path) -> Path:
+    """The version folder of a dataset that a test may damage; its data folder is `tmp_path`."""
+    return shutil.copytree(prepared / MATTING / "1.0.0", tmp_path / MATTING / "1.0.0")
+
+
+SHARD = "synthetic-train.array_record-00000-of-00001"
+
+
+def rewrite(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def cut(path: Path, count: int) -> None:
+    os.truncate(path, path.stat().st_size - count)
+
+
+DAMAGES = {
+    "a shard is gone": (lambda folder: (folder / SHARD).unlink(), f"1 of its files are missing, such as {SHARD}"),
+    "a shard lacks its last byte": (lambda folder: cut(folder / SHARD, 1), ""),
+    "a shard is empty": (lambda folder: (folder / SHARD).write_bytes(b""), ""),
+    "a shard is another": (
+        lambda folder: shutil.copy(folder / SHARD.replace("train", "validation"), folder / SHARD),
+        "split 'train' have 24 frames, but 24 records were written and 8 are there",
+    ),
+    "no info": (lambda folder: (folder / "dataset_info.json").unlink(), "Could not read dataset info"),
+    "half an info": (lambda folder: cut(folder / "dataset_info.json", 100), "Failed to load JSON"),
+    "an empty info": (lambda folder: (folder / "dataset_info.json").write_text("{}"), ""),
+    "no splits": (
+        lambda folder: rewrite(folder / "dataset_info.json", lambda info: info.pop("splits")),
+        "it has a table of clips for train, validation, but records for no split",
+    ),
+    "no features": (lambda folder: (folder / "features.json").unlink(), ""),
+    "half a table": (lambda folder: cut(folder / "metadata.json", 100), ""),
+    "a table without a clip": (
+        lambda folder: rewrite(folder / "metadata.json", lambda table: table["clips"]["train"]["length"].pop()),
+        "split 'train' have 16 frames, but 24 records were written and 24 are there",
+    ),
+    "a table without a name": (
+        lambda folder: rewrite(folder / "metadata.json", lambda table: table["clips"]["train"]["name"].pop()),
+        "the table of clips of the split 'train' is cut short",
+    ),
+    "a table of something else": (
+        lambda folder: rewrite(folder / "metadata.json", lambda table: table.update(clips=[1])),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_told_in_a_line(copied, tmp_path, damage):
+    make, reason = DAMAGES[damage]
+    make(copied)
+    for attempt in (
+        lambda: clips.whole(copied),
+        lambda: clips.features(MATTING, tmp_path),
+        lambda: clips.open_clips([MATTING], "validation", tmp_path),
+        lambda: list(clips.verify(MATTING, tmp_path)),
+    ):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        message = str(caught.value)
+        assert message.startswith(f"{copied} is damaged (")
+        assert reason in message
+        assert message.endswith("): build it anew with --force of `rvm data prepare`")
+        assert "\n" not in message
+
+
+def test_a_whole_dataset_tells_what_it_is(copied):
+    dataset = clips.whole(copied)
+    assert dataset.features == {"foreground", "alpha"}
+    assert [len(records) for records in dataset.records.values()] == [24, 8]
+    assert dataset.tables["validation"]["length"] == [8]
+    assert dataset.bytes == sum(path.stat().st_size for path in copied.glob("*.array_record*"))
+
+
+def test_every_clip_is_as_it_was_prepared(prepared, copied, tmp_path):
+    for role in ("matting_clips", "background_images", "segmentation_clips"):
+        assert list(clips.verify(f"synthetic/tiny_{role}", prepared)) == []
+    shard = copied / SHARD
+    damaged = shard.read_bytes()
+    shard.write_bytes(damaged[:64] + bytes(36) + damaged[100:])  # the first record
+
+    def change(content):
+        table = content["clips"]["train"]["sha256"]
+        table[2] = table[1]
+
+    rewrite(copied / "metadata.json", change)
+    first, third = clips.verify(MATTING, tmp_path)
+    names = clips.whole(copied).tables["train"]["name"]
+    assert first.startswith(f"{copied}: the clip '{names[0]}' of the split 'train' is damaged: it cannot be read (")
+    assert third == (
+        f"{copied}: the clip '{names[2]}' of the split 'train' is damaged: it has other pictures than when it was "
+        "prepared"
+    )
 
 
 # Datasets put together by name

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data_pipelines import decode
 from rvm_jax.errors import InputError
@@ -112,6 +112,38 @@ def test_damage_in_the_middle_is_refused(videos, tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(InputError, match=r"damaged\.mp4 is damaged or cut short: \d+ of the 37 frames"):
         list(decode.read_video(path))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((1, 0, 0, 1), lambda frame: frame),
+        ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),  # what a phone writes that was held upright
+        ((-1, 0, 0, -1), lambda frame: np.rot90(frame, 2)),
+        ((0, -1, 1, 0), lambda frame: np.rot90(frame)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda frame: frame.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda frame: np.rot90(frame.swapaxes(0, 1), 2)),
+    ],
+)
+def test_videos_are_turned_upright(videos, tmp_path, codec, matrix, turned):
+    """Both the codec that decord would read and one for PyAV."""
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(videos[codec].read_bytes())
+    archives.turn_video(path, *matrix)
+    for frame, stored in zip(decode.read_video(path), decode.read_video(videos[codec]), strict=True):
+        np.testing.assert_array_equal(frame, turned(stored))
+        assert frame.flags.c_contiguous
+
+
+def test_a_video_to_be_shown_at_an_angle_is_refused(videos, tmp_path):
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(videos["hevc"].read_bytes())
+    archives.turn_video(path, 1, 1, -1, 1)
+    with pytest.raises(InputError, match=r"turned\.mp4 is to be shown at an angle: encode it again"):
+        next(decode.read_video(path))
 
 
 def test_files_that_are_no_videos_are_refused(tmp_path):
@@ -247,6 +279,56 @@ def test_pixels_are_kept(pictures):
     assert set(np.unique(np.asarray(decode.read_alpha(pictures["bit"])))) == {0, 255}
     np.testing.assert_array_equal(np.asarray(decode.read_picture(pictures["rgba"])), COLOUR)
     np.testing.assert_array_equal(np.asarray(decode.read_picture(pictures["gray"])), np.stack([GRAY] * 3, 2))
+
+
+@pytest.mark.parametrize("tag", range(10))
+def test_pictures_are_turned_upright(tmp_path, tag):
+    """As Pillow itself does; 0 and 9 mean nothing."""
+    colour = archives.tag_picture(save(tmp_path / "colour.jpg", COLOUR), tag)
+    gray = archives.tag_picture(save(tmp_path / "gray.png", GRAY), tag)
+    gray_as_rgb = archives.tag_picture(save(tmp_path / "as_rgb.png", GRAY, "RGB"), tag)
+    for read, path in (
+        (decode.read_foreground, colour),
+        (decode.read_picture, colour),
+        (decode.read_alpha, gray),
+        (decode.read_alpha, gray_as_rgb),
+    ):
+        image = read(path)
+        with Image.open(path) as stored:
+            expected = ImageOps.exif_transpose(stored).convert(image.mode)
+            lying = stored.convert(image.mode)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+        assert image.size == ((96, 128) if 5 <= tag <= 8 else (128, 96))
+        if read is not decode.read_foreground:
+            np.testing.assert_array_equal(np.asarray(read(path, upright=False)), np.asarray(lying))
+    assert decode.jpeg_bytes(colour) == (None if 2 <= tag <= 8 else colour.read_bytes())
+    assert decode.jpeg_bytes(colour, upright=False) == colour.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12"])
+def test_damaged_tags_do_not_matter(tmp_path, exif):
+    path = save(
+        tmp_path / "tagged.jpg", COLOUR, exif=exif, dpi=(72, 72)
+    )  # without, Pillow looks when it opens the file
+    assert decode.read_foreground(path).size == (archives.WIDTH, archives.HEIGHT)
+    assert decode.jpeg_bytes(path) == path.read_bytes()
+
+
+def test_pictures_may_be_large_but_not_too_large(pictures, monkeypatch):
+    """Without the warning that Pillow prints from half of its limit on, an error here."""
+    count = archives.WIDTH * archives.HEIGHT
+    for most in (count - 1, count // 2 - 1):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+        assert decode.read_foreground(pictures["jpeg"]).size == (archives.WIDTH, archives.HEIGHT)
+        assert decode.jpeg_bytes(pictures["jpeg"]) is not None
+        assert most == Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(decode, "MOST_PIXELS", count)
+    decode.read_foreground(pictures["jpeg"])
+    monkeypatch.setattr(decode, "MOST_PIXELS", count - 1)
+    for read, name in ((decode.read_foreground, "jpeg"), (decode.read_alpha, "gray"), (decode.read_picture, "rgb")):
+        with pytest.raises(InputError, match=rf"{pictures[name].name} is too large: 0\.0 megapixels, at most 0\.0"):
+            read(pictures[name])
 
 
 def test_only_the_bytes_of_sound_colour_jpegs_are_kept(pictures):

@@ -109,6 +109,15 @@ def test_names_without_a_file_are_errors(manual):
     ]
 
 
+def test_a_list_that_is_not_utf_8_is_an_error(manual):
+    names = manual / layout.LISTS["train"]
+    names.write_text("0000\n0002\n", encoding="utf-16")
+    found = layout.find(manual)
+    assert found.errors == [f"{names} is not a list of names in UTF-8, one a line: save it as that"]
+    names.write_text("\ufeff0000\r\n0002 \r\n\r\n0000\r\n", encoding="utf-8", newline="")  # as Windows writes it
+    assert [clip.name for clip in layout.find(manual).splits["train"]] == ["train/0000", "train/0002"]
+
+
 def test_without_a_list_all_clips_are_taken(manual):
     for name in layout.LISTS.values():
         (manual / name).unlink()

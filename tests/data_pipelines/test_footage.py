@@ -118,8 +118,13 @@ def test_the_layout_is_told_where_it_is_missing(tmp_path):
         assert error.startswith(f"{tmp_path} has no folder {half}: expected fgr with foregrounds and pha with alphas")
         (tmp_path / half).mkdir()
     assert layout.find(tmp_path).errors == [
-        f"{tmp_path / 'fgr'} has no clips: expected videos, folders of pictures, or pictures"
+        f"{tmp_path / 'fgr'} has no clips: expected videos, pictures, or folders of these "
+        "(.avi, .bmp, .jpeg, .jpg, .m4v, .mkv, .mov, .mp4, .png, .webm, .webp)"
     ]
+    for half in ("fgr", "pha"):
+        (tmp_path / half / "a.tif").touch()
+    [error] = layout.find(tmp_path).errors
+    assert error.startswith(f"{tmp_path / 'fgr'} has no clips, only .tif files: expected videos, pictures")
     with pytest.raises(InputError, match=r"footage/mine/1\.0\.0 is not prepared: say from which folder"):
         build(Builder(config=FolderConfig(name="mine"), data_dir=tmp_path / "data"))
 
@@ -139,5 +144,5 @@ def test_backgrounds_become_a_dataset_beside_it(footage, tmp_path):
 def test_a_foreground_and_its_alpha_have_one_size(tmp_path):
     archives.write_picture(tmp_path / "fgr" / "a.png", archives.stamped(0))
     archives.write_picture(tmp_path / "pha" / "a.png", archives.stamped_alpha(0)[:-2])
-    with pytest.raises(InputError, match=r"fgr/a\.png and .*pha/a\.png: alpha of frame 0 is 128×94 where 128×96 is"):
+    with pytest.raises(InputError, match=r"fgr/a\.png and .*pha/a\.png: alpha of frame 0 has 128x94 pixels where"):
         build(Builder(config=FolderConfig(name="mine", folder=tmp_path), data_dir=tmp_path / "data"))

@@ -157,7 +157,8 @@ def test_names_of_the_test_folders(small):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "is not there"), (b"\n", "is empty"), (b"\xff\xfe", "cannot be read as a list")]
+    ("content", "message"),
+    [(None, "is not there"), (b"\n", "is empty"), ("h_1.jpg\n".encode("utf-16"), "is not a list of names in UTF-8")],
 )
 def test_unusable_lists(small, content, message):
     path = small / "imagematte_valid.txt"
@@ -173,9 +174,15 @@ def test_lists_written_on_windows(small):
     assert names(found, "train") == ["h_1"]
 
 
+def test_names_that_are_not_utf_8(small):
+    save(small / D646_TRAIN / "caf\udce9.png", "RGB")
+    (error,) = layout.find(small).errors
+    assert error == f"{small / D646_TRAIN}/caf\\xe9.png has a name that is not UTF-8: rename it"
+
+
 def test_sizes_that_differ(small, tmp_path):
     foreground = save(small / D646_TRAIN / "h_1.png", "RGB", size=(9, 8))
-    with pytest.raises(InputError, match=f"{foreground} and .*h_1.png: alpha of frame 0 is 8×8 where 9×8 is expected"):
+    with pytest.raises(InputError, match=f"{foreground} and .*h_1.png: alpha of frame 0 has 8x8 pixels where 9x8"):
         built(Builder, small, tmp_path / "data")
 
 

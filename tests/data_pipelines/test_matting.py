@@ -1,3 +1,8 @@
+import contextlib
+import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -78,9 +83,42 @@ def test_any_step_is_reached_at_once():
     assert there["alpha"].shape[:2] == (4, 5)
 
 
-def test_hosts_must_divide_the_batch():
-    with pytest.raises(InputError, match="a batch of 4 cannot be divided among 3 hosts"):
-        Slice(4, hosts=3)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch": 4, "hosts": 3}, "a batch of 4 cannot be divided among 3 hosts"),
+        ({"batch": 4, "host": 4, "hosts": 4}, "host 4 of 4: expected one of 0 to 3"),
+        ({"batch": 4, "host": -1, "hosts": 4}, "host -1 of 4"),
+        ({"batch": 0}, "batches of 0 from number 0: expected 1 or more"),
+        ({"batch": 4, "start": -1}, "batches of 4 from number -1"),
+    ],
+)
+def test_a_slice_that_is_none_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        Slice(**given)
+
+
+DIGEST = """
+import hashlib
+from tests.data_pipelines import test_matting, test_segmentation
+
+digest = hashlib.sha256()
+batches = test_matting.batches(2) + test_segmentation.batches("video", 2) + test_segmentation.batches("stills", 2)
+for batch in batches:
+    for name in sorted(batch):
+        digest.update(batch[name].tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_another_process_makes_the_same_batches():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", DIGEST]
+    there = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    here = io.StringIO()
+    with contextlib.redirect_stdout(here):
+        exec(DIGEST, {})
+    assert there == here.getvalue()
 
 
 @pytest.mark.parametrize("augmentation", [matting.VIDEO, matting.IMAGES, matting.NONE])
@@ -183,7 +221,8 @@ def test_noise_keeps_to_its_range(table):
     for who, noise in table[1]["noise"].items():
         happened = noise["deviation"] > 0
         grain, deviation = noise["grain"][happened], noise["deviation"][happened]
-        assert set(grain) == {1, 2, 3, 4}
+        share = np.bincount(noise["grain"], minlength=5)[1:] / 10_000
+        np.testing.assert_allclose(share, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / 10_000))
         assert_uniform(deviation * grain, 0, 0.2, who)
         assert abs(noise["gray"].mean() - 0.5) < 0.02
     keys = {tuple(key) for noise in table[1]["noise"].values() for key in noise["key"]}
@@ -205,21 +244,11 @@ def test_colours_drift_between_normal_ends_and_at_most_a_fifth_of_the_way(table)
 def test_sharpness_and_blur_keep_to_their_ranges(table):
     _, plans = table
     assert_uniform(plans["sharpness"][plans["sharpness"] != 1], 0, 8, "sharpness")
-    for who, path in plans["blur"].items():
-        ends = path["ends"][path["ends"].any(1)]
-        assert 0 <= ends.min() < 1.5, who
-        assert 8.5 < ends.max() < 10, who
-
-
-def test_frames_come_at_every_speed_in_both_directions(table):
-    """Steps of the foreground in the long clip, where no window wraps unseen."""
-    numbers = table[1]["foreground frames"]
-    lasting = numbers[((numbers < 30).all(1)) & (np.sort(numbers, 1)[:, 1:] >= np.sort(numbers, 1)[:, :-1]).all(1)]
-    steps = np.diff(lasting, axis=1) % 30
-    forward = {s: (steps == s).all(1).mean() for s in (1, 2, 3, 4, 5)}
-    backward = {s: (steps == 30 - s).all(1).mean() for s in (1, 2, 3, 4, 5)}
-    for share in (*forward.values(), *backward.values()):
-        assert abs(share - 1 / 12) < 4 * np.sqrt(1 / 12 * 11 / 12 / len(lasting))
+    # Some 67 clips of 10,000 are blurred in each of three ways: the ends of all are a sample large enough.
+    ends = np.concatenate([path["ends"][path["ends"].any(1)] for path in plans["blur"].values()])
+    for end in (0, 1):
+        assert_uniform(ends[:, end], 0, 10, f"blur {end}")
+    assert abs(np.corrcoef(ends.T)[0, 1]) < 4 / np.sqrt(len(ends))
 
 
 # What becomes of it
@@ -258,6 +287,18 @@ def test_frames_are_those_that_were_drawn():
         np.testing.assert_array_equal(foreground.max((1, 2, 3)), plan["foreground frames"])
         stamp = plan["background frames"] + np.where(plan["background frames"] < 6, 0, 100 - 6)
         np.testing.assert_array_equal(background[:, 10, 12, 0], stamp)
+
+
+def test_without_augmentation_frames_come_in_order():
+    batch = one(frames=6, count=40)
+    foreground, background = (batch[name][:, :, 24, 24, 0].astype(int) for name in ("foreground", "background"))
+    for numbers, clips in ((foreground, [(0, 30), (30, 38), (38, 39)]), (background, [(100, 105), (105, 125)])):
+        for clip in numbers:
+            if numbers is background and clip[0] < 100:  # an image
+                assert (clip == clip[0]).all()
+                continue
+            first, end = next((first, end) for first, end in clips if first <= clip[0] < end)
+            assert clip.tolist() == [first + (clip[0] - first + moment) % (end - first) for moment in range(6)]
 
 
 def test_foreground_and_alpha_move_together():
@@ -321,6 +362,15 @@ def test_large_sources_are_decoded_small():
     )
     alpha = one(data, shape=(60, 60), count=1, frames=1)["alpha"]
     assert np.abs(alpha.astype(int) - 127).max() <= 2
+
+
+def test_a_damaged_record_is_named():
+    def damaged(number):
+        return {"foreground": b"junk", "alpha": b"junk"} if number == 9 else DATA.foregrounds.read(number)
+
+    broken = replace(DATA, foregrounds=replace(DATA.foregrounds, read=damaged))
+    with pytest.raises(tf.errors.OpError, match="frame 9 of clip0 is damaged: prepare it again"):
+        batches(1, Slice(8), broken, frames=30, augmentation=matting.NONE)
 
 
 def test_an_epoch_counts_windows_or_backgrounds():

@@ -77,7 +77,7 @@ def test_an_identity_changes_nothing():
     whole = motion.crop((0, 0, 64, 64), False, 64, 64)
     np.testing.assert_array_equal(whole, np.eye(3))
     still = {"ends": np.array([motion.UNMOVED] * 2), "curve": np.int64(5)}
-    matrices = motion.affine(motion.along(still, 7), WIDTH, HEIGHT)
+    matrices = motion.affine(easing.along(still, 7), WIDTH, HEIGHT)
     np.testing.assert_allclose(matrices, np.broadcast_to(np.eye(3), (7, 3, 3)), atol=1e-14)
 
 
@@ -132,7 +132,7 @@ def test_a_random_box_keeps_its_aspect_and_stays_inside():
 @pytest.mark.parametrize("curve", ["linear", "cubic in", "elastic out", "step"])
 def test_a_path_goes_from_one_pose_to_the_other_along_its_curve(curve, frames):
     ends = np.array([[1.0, 0.0, 0.1, 1.1, -3.0], [-9.0, 0.1, 0.0, 0.9, 2.0]])
-    poses = motion.along({"ends": ends, "curve": np.int64(easing.NAMES.index(curve))}, frames)
+    poses = easing.along({"ends": ends, "curve": np.int64(easing.NAMES.index(curve))}, frames)
     assert poses.shape == (frames, 5)
     np.testing.assert_allclose(poses[0], ends[0], atol=0.01)
     if frames > 1:
@@ -169,11 +169,11 @@ def test_a_pause_repeats_the_first_of_a_run_of_frames(frames):
 
 
 def test_curves_are_linear_or_any_other():
-    curves = draw_many(lambda at: motion.draw_curve(at, "x"), 6000)
-    share = np.bincount(curves, minlength=32) / 6000
+    curves = draw_many(lambda at: easing.draw_curve(at, "x"), 10_000)
+    share = np.bincount(curves, minlength=32) / 10_000
     assert len(share) == 32
-    assert abs(share[0] - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 6000)
-    np.testing.assert_allclose(share[1:], 0.8 / 31, atol=4.5 * np.sqrt(0.026 / 6000))
+    assert abs(share[0] - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 10_000)
+    np.testing.assert_allclose(share[1:], 0.8 / 31, atol=4.5 * np.sqrt(0.026 / 10_000))
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(0.5, 1), (1.0, 1), (1.99, 1), (2.0, 2), (3.9, 2), (4.5, 4), (30.0, 8)])

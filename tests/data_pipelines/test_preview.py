@@ -72,5 +72,8 @@ def test_a_preview_replaces_nothing_unasked(prepared, tmp_path):
 
 def test_a_senseless_preview_is_refused(prepared, tmp_path):
     data = training_data.open_named(NAMES, "train", prepared)
-    with pytest.raises(InputError, match="0 clips of 5 frames from 64 pixels: expected 1, 1 and 16 or more"):
+    with pytest.raises(InputError, match="0 clips of 5 frames from 64 pixels: expected 1 to 32 clips"):
         write(data, tmp_path, clips=0)
+    with pytest.raises(InputError, match="32 clips of 100 frames from 4096 pixels are 376 GB: ask for less"):
+        write(data, tmp_path, clips=32, frames=100, size=4096)
+    assert list(tmp_path.iterdir()) == []

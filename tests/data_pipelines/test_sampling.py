@@ -49,11 +49,30 @@ def test_varied_frames_are_at_a_speed_shifted_and_perhaps_backwards(length, fram
         assert {by_sequence[tuple(row)] for row in drawn} == set(possible)
 
 
+def test_every_speed_shift_and_direction_is_as_likely():
+    drawn = all_of(lambda at: sampling.varied(at, "clip", np.int64(0), np.int64(1000), np.int64(100), 6), 10_000)
+    by_sequence = {numbers: key for key, numbers in every_variation(0, 1000, 100, 6)}
+    speeds, shifts, backwards = zip(*(by_sequence[tuple(row)] for row in drawn), strict=True)
+    for values, count in ((speeds, 6), (shifts, 6), (backwards, 2)):
+        shares = np.unique(values, return_counts=True)[1] / 10_000
+        assert len(shares) == count
+        np.testing.assert_allclose(shares, 1 / count, atol=4 * np.sqrt(1 / count * (1 - 1 / count) / 10_000))
+
+
+def test_a_clip_behind_starts_anywhere_that_leaves_room():
+    clips, none = background_clips([20]), background_clips([])
+    drawn = all_of(lambda at: sampling.background(at, none, clips, 4, vary=False), 10_000)
+    np.testing.assert_array_equal(drawn, drawn[:, :1] + np.arange(4))
+    shares = np.bincount(drawn[:, 0], minlength=20) / 10_000
+    np.testing.assert_allclose(shares[:16], 1 / 16, atol=4 * np.sqrt(1 / 16 * 15 / 16 / 10_000))
+    assert not shares[16:].any()
+
+
 def test_backgrounds_are_images_repeated_or_stretches_of_clips():
     images, clips = background_clips([1] * 5), background_clips([3, 40])
-    drawn = all_of(lambda at: sampling.background(at, images, clips, 4), 2000)
+    drawn = all_of(lambda at: sampling.background(at, images, clips, 4), 10_000)
     still = drawn[:, 0] < 5
-    assert abs(still.mean() - 0.5) < 4 * 0.5 / np.sqrt(2000)
+    assert abs(still.mean() - 0.5) < 4 * 0.5 / np.sqrt(10_000)
     assert set(drawn[still].ravel()) == set(range(5))
     assert (drawn[still] == drawn[still][:, :1]).all()
     moving = drawn[~still]

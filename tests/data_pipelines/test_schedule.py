@@ -2,6 +2,7 @@ import pytest
 
 from data_pipelines import sampling, schedule
 from data_pipelines.schedule import ClipShape, StageData
+from rvm_jax.errors import InputError
 
 # The published recipe on four clips a batch, with epochs of a hundred windows.
 STAGES = [
@@ -65,6 +66,25 @@ def test_a_batch_of_stills_has_as_many_pictures_as_one_of_clips():
     assert STAGES[0].shape("segmentation_video") == ClipShape(15, 512)
     with pytest.raises(ValueError, match="no high-resolution pass"):
         STAGES[0].shape("matting_high")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ClipShape(0, 512), "clips of 0 frames: expected 1 or more"),
+        (lambda: ClipShape(1, 8), "a square of 8 pixels: expected 16 or more"),
+        (lambda: StageData(0, 4, ClipShape(1, 512)), "0 iterations with batches of 4"),
+        (lambda: StageData(1, 0, ClipShape(1, 512)), "1 iterations with batches of 0"),
+    ],
+)
+def test_an_impossible_stage_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_there_is_nothing_before_the_beginning():
+    with pytest.raises(ValueError, match="there is no iteration -1"):
+        schedule.passes(STAGES, 1, -1)
 
 
 def test_shapes_come_from_a_bounded_grid():

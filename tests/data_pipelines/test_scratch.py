@@ -65,7 +65,7 @@ def test_a_file_is_a_zip_that_a_person_can_look_into(tmp_path):
     assert prepared.sha256 == hashlib.sha256(b"".join(images)).hexdigest()
 
 
-def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, source):
+def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, source, monkeypatch):
     log = tmp_path / "log"
     folder = tmp_path / "scratch"
     others = tmp_path / "others"
@@ -93,6 +93,8 @@ def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, sourc
     assert encoded() == ["3"]
     clips[0] = clip("a", workers.encode, (1, 2), files=(source,), log=log)  # made in another way, from the same
     assert encoded() == ["1"]
+    monkeypatch.setattr(scratch, "FORMAT", scratch.FORMAT + 1)  # encoded in another way
+    assert encoded() == ["1", "3"]
     (folder / ".rvm-killed").mkdir()
     (folder / ".rvm-killed" / "new").touch()
     assert encoded() == []
@@ -102,20 +104,38 @@ def test_workers_import_nothing_slow(tmp_path):
     scratch.prepare(tmp_path, {"train": [clip("a", workers.encode_modules)]}, 1)
 
 
-def test_the_first_error_stops_all_and_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize(("per_file", "kept"), [(1, {"good": [1], "late": [2]}), (2, {"late": [2]})])
+def test_a_bad_clip_keeps_no_other_from_being_finished(tmp_path, per_file, kept):
     clips = [
         clip("good", workers.encode, [1]),
-        clip("endless", workers.encode_slowly, tmp_path / "started"),
         clip("bad", workers.fail, "video.mp4 is damaged"),
-        *(clip(f"later/{i}", workers.encode, [2], log=tmp_path / "log") for i in range(20)),
+        clip("late", workers.encode, [2]),
     ]
-    began = time.monotonic()
     with pytest.raises(InputError, match=r"^video\.mp4 is damaged$"):
-        scratch.prepare(tmp_path / "scratch", {"train": clips}, 1, workers=2)
-    assert time.monotonic() - began < 8
-    kept = numbers(list((tmp_path / "scratch").iterdir()))
-    assert kept["good"] == [1]
-    assert len(kept) < 10  # a few may have been on their way
+        scratch.prepare(tmp_path, {"train": clips}, per_file, workers=2)
+    assert numbers(list(tmp_path.iterdir())) == kept
+
+
+@pytest.mark.parametrize(("count", "last"), [(20, "19 is damaged"), (25, "... and more of this kind")])
+def test_all_bad_clips_are_told_of_in_order(tmp_path, count, last):
+    clips = [clip(str(i), workers.fail, f"{i} is damaged") for i in range(count)]
+    with pytest.raises(InputError) as caught:
+        scratch.prepare(tmp_path, {"train": clips}, 3, workers=2)
+    lines = str(caught.value).splitlines()
+    assert lines[:20] == [f"{i} is damaged" for i in range(20)]
+    assert lines[-1] == last
+    assert len(lines) <= 21
+
+
+def test_an_error_of_encoding_is_not_taken_for_one_of_writing(tmp_path, source):
+    with pytest.raises(InputError, match=rf"^{source} cannot be read or encoded: broken data stream"):
+        scratch.prepare(tmp_path / "s", {"train": [clip("a", workers.encode_too_wide, files=(source,))]}, 1)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_large_pictures_are_no_reason_to_warn(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8 * 6 - 1)
+    assert len(list(scratch._checked(clip("a", workers.encode_sizes, [(8, 6)])))) == 1
 
 
 def test_a_worker_that_is_killed_is_reported(tmp_path):
@@ -127,7 +147,7 @@ def test_a_worker_that_is_killed_is_reported(tmp_path):
     ("sizes", "message"),
     [
         ([], "has no frames"),
-        ([(8, 6), (8, 6), (6, 8)], r"image of frame 2 is 6×8 where 8×6 is expected"),
+        ([(8, 6), (8, 6), (6, 8)], r"image of frame 2 has 6x8 pixels where 8x6 pixels are expected"),
     ],
 )
 def test_clips_of_no_frames_or_several_sizes_are_refused(tmp_path, source, sizes, message):

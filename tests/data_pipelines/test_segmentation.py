@@ -29,11 +29,19 @@ def batches(kind, count, part=ALONE, **named):
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_are_the_same_however_they_are_made(kind):
     straight = batches(kind, 6)
-    halves = [batches(kind, 6, Slice(4, host=host, hosts=2), threads=3) for host in (0, 1)]
-    together = [
-        {name: np.concatenate([one[name], two[name]]) for name in one} for one, two in zip(*halves, strict=True)
-    ]
-    for ways in (batches(kind, 6), together, batches(kind, 2, threads=1) + batches(kind, 4, Slice(4, 2))):
+    together = {}
+    for hosts in (2, 4):
+        parts = [batches(kind, 6, Slice(4, host=host, hosts=hosts), threads=3) for host in range(hosts)]
+        together[hosts] = [
+            {name: np.concatenate([part[name] for part in step]) for name in step[0]}
+            for step in zip(*parts, strict=True)
+        ]
+    for ways in (
+        batches(kind, 6),
+        together[2],
+        together[4],
+        batches(kind, 2, threads=1) + batches(kind, 4, Slice(4, 2)),
+    ):
         for batch, other in zip(straight, ways, strict=True):
             for name in ("image", "mask"):
                 np.testing.assert_array_equal(batch[name], other[name], strict=True)

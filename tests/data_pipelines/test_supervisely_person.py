@@ -15,6 +15,7 @@ from PIL import Image
 from data_pipelines.builders.supervisely_person import layout
 from data_pipelines.builders.supervisely_person.supervisely_person_dataset_builder import Builder
 from rvm_jax.errors import InputError
+from tests.data_pipelines.archives import tag_picture
 from tests.data_pipelines.still_archives import built, decoded, save
 
 HEIGHT, WIDTH = 10, 16
@@ -134,6 +135,25 @@ def test_prepared_masks_are_cut_at_half(prepared, mask):
     np.testing.assert_array_equal(mask_of(clip), expected)
     (record,) = clip.encode()
     assert record["image"] == picture.read_bytes()
+
+
+def test_masks_lie_on_the_pixels_as_they_are_stored(prepared):
+    """Whatever the orientation tags say; training ignores them too."""
+    picture, source = prepare(prepared, "c")
+    for path in (picture, source):
+        tag_picture(path, 6)
+    clip = clips(prepared)["c"]
+    np.testing.assert_array_equal(mask_of(clip), np.asarray(Image.open(source)) >= 128)
+    (record,) = clip.encode()
+    assert record["image"] == picture.read_bytes()
+
+
+def test_names_that_are_not_utf_8(prepared):
+    """Such a name is in no other message, which could not be printed."""
+    _, mask = prepare(prepared, "caf\udce9")
+    mask.unlink()
+    folder = prepared / "supervisely_person"
+    assert layout.find(prepared).errors == [f"{folder}/img/caf\\xe9.jpg has a name that is not UTF-8: rename it"]
 
 
 def test_every_50th_picture_is_held_out(tmp_path):

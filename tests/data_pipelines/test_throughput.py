@@ -31,5 +31,5 @@ def test_a_rate_says_how_many_cores_an_accelerator_needs():
     rate = Rate(frames=300, seconds=2.0, core_seconds=3.0, megabytes=100.0)
     assert throughput.describe(rate, 2000).splitlines() == [
         "150 frames/s on 1.5 cores, 50 MB/s: 100 frames/s a core",
-        "an accelerator that takes 2000 frames/s needs 20.0 such cores",
+        "an accelerator that takes 2000 frames/s needs 20.0 such cores, if more of them do as well",
     ]

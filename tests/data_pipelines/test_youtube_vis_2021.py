@@ -12,6 +12,7 @@ from data_pipelines.builders.youtube_vis_2021 import layout
 from data_pipelines.builders.youtube_vis_2021.youtube_vis_2021_dataset_builder import Builder
 from data_pipelines.rle import to_mask
 from rvm_jax.errors import InputError
+from tests.data_pipelines.archives import tag_picture
 from tests.data_pipelines.still_archives import built, decoded, save
 
 HEIGHT, WIDTH = 6, 10
@@ -106,6 +107,16 @@ def test_pictures_keep_their_bytes(manual):
     clip = layout.find(manual).splits["train"][0]
     pictures = [path for path in clip.files if path.suffix == ".jpg"]
     assert [record["image"] for record in clip.encode()] == [path.read_bytes() for path in pictures]
+
+
+def test_masks_lie_on_the_pixels_as_they_are_stored(manual):
+    """Whatever an orientation tag says; training ignores it too."""
+    clip = layout.find(manual).splits["train"][0]
+    tagged = tag_picture(clip.files[1], 6)
+    record = next(clip.encode())
+    assert record["image"] == tagged.read_bytes()
+    assert decoded(record["mask"]).shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(decoded(record["mask"]), 255 * masks(1)[0])
 
 
 def test_every_50th_video_is_held_out(manual, content):

@@ -45,6 +45,11 @@ def fail(message: str) -> Iterator[Record]:
     raise InputError(message)
 
 
+def encode_too_wide() -> Iterator[Record]:
+    """JPEG cannot be as wide; Pillow says so with an OSError."""
+    yield {"image": decode.encode_jpeg(Image.new("RGB", (70_000, 1)))}
+
+
 def end_process() -> Iterator[Record]:
     """What a system does that has no memory left."""
     yield from encode([1])

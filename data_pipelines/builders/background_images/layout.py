@@ -5,6 +5,8 @@ from pathlib import Path
 
 from data_pipelines.layout import Clip, Found
 from data_pipelines.media import background_records
+from data_pipelines.messages import first_errors, other_kinds
+from data_pipelines.names import name_error
 from data_pipelines.stills import SUFFIXES
 
 FOLDER = "backgrounds"
@@ -14,23 +16,26 @@ VALIDATION_EVERY = 40
 
 
 def find(manual: Path) -> Found:
-    """All pictures below `backgrounds`; the 1st, 41st, 81st and so on by name are for validation."""
+    """All pictures below `backgrounds`; of two or more, the 1st, 41st, 81st and so on by name are for validation."""
     folder = manual / FOLDER
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_picture(path, folder))
     kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
-    if len(paths) < 2:
-        there = "1 picture" if paths else "no pictures"
-        return Found(errors=[f"{folder} has {there}: put pictures without people there, thousands of them ({kinds})"])
-    found = Found()
+    if not paths:
+        only = other_kinds(folder) if folder.is_dir() else ""
+        return Found(
+            errors=[f"{folder} has no pictures{only}: put pictures without people there, thousands of them ({kinds})"]
+        )
+    found = Found(errors=first_errors(map(name_error, paths)))
     if len(paths) < FEW:
         found.warnings.append(
-            f"{folder} has {len(paths)} pictures: add more, up to the 8,000 of the paper; with 200, "
-            "others got twice the error"
+            f"{folder} has {len(paths)} {'pictures' if len(paths) > 1 else 'picture'}: add more, up to the 8,000 of "
+            "the paper; with 200, others got twice the error"
         )
     clips = [_clip(path.relative_to(folder).as_posix(), path) for path in paths]
-    validation = clips[::VALIDATION_EVERY]
+    validation = clips[::VALIDATION_EVERY] if len(clips) > 1 else []
     held_out = {clip.name for clip in validation}
-    found.splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
+    splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
+    found.splits = {split: chosen for split, chosen in splits.items() if chosen}
     return found
 
 

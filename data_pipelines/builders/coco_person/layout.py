@@ -16,7 +16,8 @@ from PIL import Image
 
 from data_pipelines import decode
 from data_pipelines.layout import Clip, Found, Record
-from data_pipelines.stills import sized
+from data_pipelines.messages import sized
+from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
 
 URL = "http://images.cocodataset.org/"
@@ -66,7 +67,7 @@ def find(manual: Path, data_dir: Path) -> Found:
 def _person_clips(folder: Path, split: str) -> Iterator[Clip]:
     source = _source(folder, split)
     changed = (folder / "dataset_info.json",)  # written anew whenever the dataset is
-    for index in range(len(source)):
+    for index in looking_at(range(len(source)), f"{split} of {folder}"):
         example = source[index]
         if "person" in _labels(folder, example):
             name = example["image/filename"].decode().removesuffix(".jpg")

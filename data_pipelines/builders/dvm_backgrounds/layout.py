@@ -4,8 +4,9 @@ import functools
 from pathlib import Path
 
 from data_pipelines.layout import Clip, Found
-from data_pipelines.media import background_records, check_clip, clips_in, first_errors
-from data_pipelines.stills import first_few
+from data_pipelines.media import background_records, check_clips, clips_in
+from data_pipelines.messages import first_few
+from data_pipelines.names import read_list
 from rvm_jax.errors import InputError
 
 SOURCES = {
@@ -28,7 +29,7 @@ def find(manual: Path) -> Found:
         folder = next((manual / source for source in sources if (manual / source).is_dir()), None)
         if folder is not None:
             clips = _chosen(folder, manual / LISTS[split], found)
-            found.errors += first_errors(map(check_clip, clips.values()))
+            found.errors += check_clips(clips.values(), folder)
             # The two parts number their clips separately, so the name says which one it is.
             splits[split] = [_clip(f"{split}/{name}", path) for name, path in clips.items()]
         elif split == "train":
@@ -56,14 +57,18 @@ def _chosen(folder: Path, names: Path, found: Found) -> dict[str, Path]:
             f"{names} is missing, so all {len(clips)} clips of {folder} are taken: people may be in some of them"
         )
         return clips
-    listed = names.read_text().split()
+    try:
+        listed = read_list(names)
+    except InputError as error:
+        found.errors.append(str(error))
+        return {}
     missing = [name for name in listed if name not in clips]
     if missing:
         found.errors.append(
             f"{folder} has no clip for {len(missing)} of the {len(listed)} names in {names}: {first_few(missing)}; "
             "get them, or take the names out of the list"
         )
-    return {name: clips[name] for name in dict.fromkeys(listed) if name in clips}
+    return {name: clips[name] for name in listed if name in clips}
 
 
 def _clip(name: str, path: Path) -> Clip:

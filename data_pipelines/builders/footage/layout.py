@@ -4,7 +4,8 @@ import functools
 from pathlib import Path
 
 from data_pipelines.layout import Clip, Found
-from data_pipelines.media import matting_records, pairs_in
+from data_pipelines.media import PICTURES, VIDEOS, matting_records, pairs_in
+from data_pipelines.messages import other_kinds
 
 VALIDATION_EVERY = 20
 LEAST_TO_SPLIT = 3
@@ -21,7 +22,8 @@ def find(folder: Path) -> Found:
             )
     pairs, errors = pairs_in(folder / "fgr", folder / "pha")
     if not pairs and not errors:
-        errors = [f"{folder / 'fgr'} has no clips: expected videos, folders of pictures, or pictures"]
+        only, kinds = other_kinds(folder / "fgr"), ", ".join(sorted(VIDEOS | PICTURES))
+        errors = [f"{folder / 'fgr'} has no clips{only}: expected videos, pictures, or folders of these ({kinds})"]
     found = Found(errors=errors)
     clips = [Clip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
     validation = clips[::VALIDATION_EVERY] if len(clips) >= LEAST_TO_SPLIT else []

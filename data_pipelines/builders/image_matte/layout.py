@@ -6,7 +6,10 @@ from pathlib import Path, PurePath
 
 from data_pipelines.layout import Clip, Found
 from data_pipelines.media import matting_records
-from data_pipelines.stills import by_stem, first_few
+from data_pipelines.messages import first_few
+from data_pipelines.names import read_list
+from data_pipelines.stills import by_stem
+from rvm_jax.errors import InputError
 
 SHORT_SIDE = 2048
 LISTS = {
@@ -62,7 +65,7 @@ def find(manual: Path) -> Found:
         if not (manual / folder).is_dir():
             found.errors.append(f"{manual / folder} is not there: {ask}, and extract it to {manual}")
     listing = {
-        folder: (by_stem(manual / folder / foregrounds), by_stem(manual / folder / alphas))
+        folder: (by_stem(manual / folder / foregrounds, found.errors), by_stem(manual / folder / alphas, found.errors))
         for folder, (foregrounds, alphas) in (D646_TRAINING | AIM_TRAINING | D646_TEST | AIM_TEST).items()
     }
     splits = {split: _clips(split, names[split], listing, manual, found) for split in LISTS}
@@ -81,15 +84,14 @@ def find(manual: Path) -> Found:
 
 def _read_list(path: Path, found: Found) -> list[str]:
     """The names of a list without extension, each once."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         found.errors.append(f"{path} is not there: copy the list of that name, which the recipe publishes, to it")
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        found.errors.append(f"{path} cannot be read as a list of names, one a line: {error}")
+    try:
+        stems = [PurePath(name).stem for name in read_list(path)]
+    except InputError as error:
+        found.errors.append(str(error))
         return []
-    stems = [PurePath(line.strip()).stem for line in lines if line.strip()]
     if not stems:
         found.errors.append(f"{path} is empty: expected one name of a picture a line")
     return list(dict.fromkeys(stems))

@@ -17,7 +17,9 @@ from PIL import Image, ImageDraw
 
 from data_pipelines import decode
 from data_pipelines.layout import Clip, Found, Record
-from data_pipelines.stills import by_stem, first_few, mask_record, sized
+from data_pipelines.messages import first_few, sized
+from data_pipelines.progress import looking_at
+from data_pipelines.stills import by_stem, mask_record
 from rvm_jax.errors import InputError
 
 SHORT_SIDE = 1080
@@ -53,7 +55,7 @@ def find(manual: Path) -> Found:
 
 def _prepared(folder: Path, found: Found) -> list[Clip]:
     """Pictures in img/ and masks of the same names in seg/, whatever the extensions."""
-    pictures, masks = by_stem(folder / "img"), by_stem(folder / "seg")
+    pictures, masks = by_stem(folder / "img", found.errors), by_stem(folder / "seg", found.errors)
     clips = []
     for stem, paths in pictures.items():
         several = paths if len(paths) > 1 else masks.get(stem, [])
@@ -75,9 +77,9 @@ def _exported(folder: Path, found: Found) -> list[Clip]:
     lonely: list[str] = []
     ignored: collections.Counter[str] = collections.Counter()
     for dataset in sorted(path.parent for path in folder.rglob("ann") if path.is_dir()):
-        pictures = [path for paths in by_stem(dataset / "img").values() for path in paths]
+        pictures = [path for paths in by_stem(dataset / "img", found.errors).values() for path in paths]
         annotations = {path.name: path for path in (dataset / "ann").glob("*.json") if not path.name.startswith(".")}
-        for picture in pictures:
+        for picture in looking_at(pictures, dataset):
             annotation = annotations.pop(f"{picture.name}.json", None)
             if annotation is None:
                 lonely.append(str(picture))
@@ -105,7 +107,7 @@ def _exported(folder: Path, found: Found) -> list[Clip]:
 
 def encode_prepared(picture: Path, mask: Path) -> Iterator[Record]:
     """The one record of a picture. Masks come as JPEG too, so they are cut at half."""
-    values = np.asarray(decode.read_alpha(mask))
+    values = np.asarray(decode.read_alpha(mask, upright=False))
     if 0 < values.max() < 128:
         raise InputError(f"{mask} reaches {values.max()} at most: expected 0 outside of persons and 255 inside")
     yield mask_record(picture, values >= 128, source=mask, short_side=SHORT_SIDE)

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipelines.layout import Clip, Found, Record
+from data_pipelines.messages import first_few
+from data_pipelines.progress import looking_at
 from data_pipelines.rle import run_lengths, to_mask
-from data_pipelines.stills import first_few, mask_record
+from data_pipelines.stills import mask_record
 from rvm_jax.errors import InputError
 
 SHORT_SIDE = 720
@@ -75,7 +77,7 @@ def _person_videos(annotations: Path, folder: Path, errors: list[str]) -> list[V
         for annotation in content["annotations"]:
             if annotation["category_id"] == person:
                 tracks[annotation["video_id"]].append(annotation)
-        for video in content["videos"]:
+        for video in looking_at(content["videos"], folder):
             if video["id"] in tracks:
                 pictures = tuple(folder / name for name in video["file_names"])
                 missing += [str(picture) for picture in pictures if not picture.is_file()]

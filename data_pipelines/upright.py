@@ -1,0 +1,62 @@
+"""Pictures and frames as they are to be shown: cameras store them as they were held, and note how to turn them."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import ExifTags, Image
+
+from rvm_jax.errors import InputError
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture with this orientation tag upright; all others are upright."""
+
+
+def is_upright(image: Image.Image) -> bool:
+    """Whether a picture has no orientation tag that asks to turn it; one that cannot be read does not count."""
+    return _orientation(image) not in TURNS
+
+
+def upright_picture(image: Image.Image) -> Image.Image:
+    """Turned as its tag asks for. `ImageOps.exif_transpose` copies what is upright, and trips over damaged tags."""
+    tag = _orientation(image)
+    return image.transpose(TURNS[tag]) if tag in TURNS else image
+
+
+def upright_frame(pixels: np.ndarray, frame: av.VideoFrame, path: Path) -> np.ndarray:
+    """The pixels [H, W, 3] of a frame, turned and mirrored as the display matrix of its video asks for."""
+    matrix = display_matrix(frame)
+    if matrix is None:
+        return pixels
+    a, b, c, d = matrix
+    if (a or d) and (b or c):
+        raise InputError(f"{path} is to be shown at an angle: encode it again, turned by a multiple of 90 degrees")
+    right, down = (a, d) if a else (c, b)
+    pixels = pixels if a else pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels[:: 1 if down > 0 else -1, :: 1 if right > 0 else -1])
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """The a, b, c, d of x' = ax + cy, y' = bx + dy, which shows a frame, with y down; None if it is upright."""
+    stored: Any = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return None
+    a, b, _, c, d, *_ = struct.unpack("=9i", stored)
+    return None if a > 0 and d > 0 and b == c == 0 else (a, b, c, d)
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        return None

@@ -1,0 +1,1 @@
+"""Training in four stages, exactly repeatable, on any number of devices."""
