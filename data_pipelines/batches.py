@@ -1,6 +1,5 @@
 """Endless batches from a function of a sample's number."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from data_pipelines.cores import cores
 from rvm_jax.errors import InputError
 
 # The accelerator is JAX's: TensorFlow would take all of its memory.
@@ -41,11 +41,6 @@ class Slice:
     @property
     def share(self) -> int:
         return self.batch // self.hosts
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def from_plan(

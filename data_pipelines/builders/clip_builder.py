@@ -58,14 +58,14 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
     CLIPS_PER_FILE: ClassVar[int] = 1
     """How many clips are prepared together: one for videos, a few dozen for stills."""
 
-    def find(self, manual: Path) -> Found:
-        """The clips of every split, and what is wrong with the manual folder."""
-        raise NotImplementedError
-
     def __init__(self, *, anew: bool = False, **options: Any) -> None:
         """See TFDS for the options; with `anew`, the dataset is built whether or not it is there, sound or damaged."""
         self._anew = anew
         super().__init__(**options)
+
+    def find(self, manual: Path) -> Found:
+        """The clips of every split, and what is wrong with the manual folder."""
+        raise NotImplementedError
 
     def download_and_prepare(self, **options: Any) -> None:
         """Build the dataset, unless it is there already; see TFDS for the options."""
@@ -100,7 +100,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         """What TFDS calls first: whatever is wrong is told before it writes anything."""
         manager = super()._make_download_manager(**options)
         self._found = self._sound(self._manual(manager))
-        self._workers = scratch._workers()
+        self._workers = scratch.worker_count()
         return manager
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -159,8 +159,8 @@ def fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
     digest = hashlib.sha256()
     for split, clips in splits.items():
         for clip in clips:
-            sources = [list(scratch._sources(path)) for path in clip.files]
-            digest.update(json.dumps([split, clip.name, sources]).encode())
+            files = [list(scratch.sources(path)) for path in clip.files]
+            digest.update(json.dumps([split, clip.name, files]).encode())
     return digest.hexdigest()
 
 

@@ -27,6 +27,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.cores import cores
 from data_pipelines.decode import open_picture
 from data_pipelines.layout import Clip, Record
 from data_pipelines.messages import first_errors, sized
@@ -91,7 +92,7 @@ def prepare(
     missing = {file: group for file, group in groups.items() if not file.exists()}
     if missing:
         done = sum(len(group) for file, group in groups.items() if file not in missing)
-        with _pool(min(workers or _workers(), len(missing))) as submit:
+        with _pool(min(workers or worker_count(), len(missing))) as submit:
             jobs = {submit(file, group): len(group) for file, group in missing.items()}
             progress = preparing(done, done + sum(jobs.values()))
             unsound: dict[Future[int], list[str]] = {}
@@ -121,13 +122,13 @@ def _file_name(split: str, group: Sequence[Clip]) -> str:
     """A name that says what is in the file and how it is made."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for clip in group:
-        sources = list(itertools.chain.from_iterable(map(_sources, clip.files)))
-        digest.update(json.dumps([clip.name, sources]).encode())
+        files = list(itertools.chain.from_iterable(map(sources, clip.files)))
+        digest.update(json.dumps([clip.name, files]).encode())
         digest.update(pickle.dumps(clip.encode, protocol=4))
     return f"{split}-{digest.hexdigest()[:32]}.zip"
 
 
-def _sources(path: Path) -> Iterator[tuple[str, int, int]]:
+def sources(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, size and time of a file, or of all files in a folder."""
     try:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -141,10 +142,11 @@ def _batched(clips: Sequence[Clip], size: int) -> Iterator[Sequence[Clip]]:
     return (clips[start : start + size] for start in range(0, len(clips), size))
 
 
-def _workers() -> int:
+def worker_count() -> int:
+    """What RVM_WORKERS says, or as many as there are cores."""
     given = os.environ.get("RVM_WORKERS")
     if given is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     if not given.isdecimal() or int(given) == 0:
         raise InputError(f"RVM_WORKERS is {given!r}: expected the number of worker processes, 1 or more")
     return int(given)
