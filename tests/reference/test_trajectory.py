@@ -61,7 +61,7 @@ def cases():
             yield pytest.param(path, dtype, marks=marks, id=f"{path.stem}-{dtype}")
 
 
-@pytest.mark.parametrize(("path", "dtype"), cases())
+@pytest.mark.parametrize(("path", "dtype"), list(cases()))
 def test_trajectory(path: Path, dtype):
     reference = json.loads(path.read_text())
     table = entries(VARIANTS[reference["variant"]])
