@@ -111,7 +111,7 @@ def prepare(
     chosen = catalog.named(list(names))
     faulty: list[str] = []
     if "all" in names:
-        chosen, faulty = _those_there(chosen, manual, data_dir)
+        chosen, faulty = _those_there(chosen, manual, data_dir, force)
     from data_pipelines import preparation
 
     for dataset in chosen:
@@ -120,13 +120,13 @@ def prepare(
         raise InputError(f"{', '.join(faulty)} could not be prepared: see above for what is wrong with what is there")
 
 
-def _those_there(names: list[str], manual: Path, data_dir: Path) -> tuple[list[str], list[str]]:
+def _those_there(names: list[str], manual: Path, data_dir: Path, force: bool) -> tuple[list[str], list[str]]:
     """The datasets that can be prepared, and those of which something is there, but not as it should be."""
     from data_pipelines import check as checking
 
     there, faulty = [], []
     for checked in checking.check(names, manual, data_dir):
-        if checked.state in ("ready", "prepared"):
+        if checked.state in ("ready", "prepared") or (checked.state == "damaged" and force):
             there.append(checked.name)
             continue
         if not checked.absent:
