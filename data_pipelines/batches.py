@@ -1,6 +1,7 @@
 """Endless batches from a function of a sample's number."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from rvm_jax.errors import InputError
 
 # The accelerator is JAX's: TensorFlow would take all of its memory.
 tf.config.set_visible_devices([], "GPU")
+
+Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,17 @@ def batched(
         tf.data.Dataset.range(part.start * part.share, tf.int64.max)
         .map(make, num_parallel_calls=threads, deterministic=True)
         .batch(part.share, drop_remainder=True)
-        .prefetch(2)
+        .prefetch(1)  # samples are made ahead too, and four streams with large batches fill a host's memory
         .with_options(options)
     )
+
+
+def arrays(dataset: tf.data.Dataset) -> Iterator[Batch]:
+    """The batches of a dataset as NumPy arrays; a record that is damaged is told in one line."""
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        told = re.search(r"frame \d+ of .* is damaged: .*", error.message)
+        if told is None:
+            raise
+        raise InputError(told[0]) from error

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.builders.synthetic import ROLES
 from data_pipelines.layout import Found
 from rvm_jax.errors import InputError
 
@@ -18,17 +19,7 @@ DATASETS: Mapping[str, str] = {
     "coco_person": "segmentation stills",
     "supervisely_person": "segmentation stills",
 }
-SYNTHETIC: Mapping[str, str] = {
-    f"synthetic/{role}": "made from a seed, nothing to download"
-    for role in (
-        "matting_clips",
-        "matting_images",
-        "background_clips",
-        "background_images",
-        "segmentation_clips",
-        "segmentation_images",
-    )
-}
+SYNTHETIC: Mapping[str, str] = {f"synthetic/{role}": "made from a seed, nothing to download" for role in ROLES}
 
 
 def named(names: list[str]) -> list[str]:

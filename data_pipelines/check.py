@@ -36,6 +36,17 @@ def check(names: Sequence[str], manual: Path, data_dir: Path) -> Iterator[Checke
     return (_look(name, manual, data_dir) for name in names)
 
 
+def chosen(names: Sequence[str], data_dir: Path) -> list[str]:
+    """The datasets that are meant: those of `catalog.named`, and prepared footage of one's own by its name."""
+    own = [
+        name
+        for name in names
+        if name.startswith(("footage/", "background_images/")) and prepared_folder(name, data_dir) is not None
+    ]
+    others = [name for name in names if name not in own]
+    return own + (catalog.named(others) if others or not own else [])
+
+
 def _look(name: str, manual: Path, data_dir: Path) -> Checked:
     folder = prepared_folder(name, data_dir)
     if folder is not None:
@@ -71,7 +82,8 @@ def check_footage(folder: Path) -> Checked:
 def describe(checked: Checked) -> str:
     """A headline, and a line for everything that is wrong or worth knowing."""
     counts = ", ".join(f"{split} {count:,}" for split, count in checked.counts.items() if count)
-    purpose = {**catalog.DATASETS, **catalog.SYNTHETIC, "footage": "matting clips of your own"}[checked.name]
+    purposes = {**catalog.DATASETS, **catalog.SYNTHETIC, "footage": "matting clips of your own"}
+    purpose = purposes[checked.name if checked.name in purposes else checked.name.partition("/")[0]]
     lines = [
         f"{checked.name}: {checked.state}" + (f" ({counts} clips or pictures)" if counts else "") + f" - {purpose}"
     ]

@@ -4,6 +4,7 @@ Reading opens no video: a record is a frame, already encoded as JPEG or PNG.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,13 @@ def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise
 def features(dataset: str, data_dir: Path) -> frozenset[str]:
     """The names of the pictures in a record of a prepared dataset."""
     return _whole(dataset, data_dir).features
+
+
+def fingerprint(dataset: str, data_dir: Path) -> str:
+    """A short digest of a prepared dataset: the names and the lengths of the clips of every split."""
+    tables = _whole(dataset, data_dir).tables
+    listed = [[split, list(table["name"]), list(table["length"])] for split, table in sorted(tables.items())]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
 def concatenate(parts: Sequence[Clips]) -> Clips:

@@ -29,6 +29,16 @@ class Clip:
     encode: Callable[[], Iterator[Record]]
 
 
+def split(clips: Sequence[Clip], every: int, *, least: int = 2) -> dict[str, Sequence[Clip]]:
+    """The splits `train` and `validation`: the first clip and every `every`th after it are for validation.
+
+    Fewer than `least` clips are all for training. A split without clips is left out.
+    """
+    validation = clips[::every] if len(clips) >= least else []
+    train = [clip for index, clip in enumerate(clips) if index % every or not validation]
+    return {name: chosen for name, chosen in (("train", train), ("validation", validation)) if chosen}
+
+
 @dataclass
 class Found:
     """What lies in the manual folder.

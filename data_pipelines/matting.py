@@ -28,6 +28,7 @@ class Augmentation:
 
     Attributes:
         varied: Whether frames are taken at random speeds, shifts and directions, and pictures are placed at random.
+            If not, all of a picture is seen that the shape has room for.
         move_foreground: Foreground and alpha move.
         move_background: The background moves.
         move_all: All three move together.
@@ -87,6 +88,11 @@ class MattingData:
         """Whether every foreground is a single image."""
         return int(self.foregrounds.lengths.max()) == 1
 
+    @property
+    def augmentation(self) -> Augmentation:
+        """The recipe's for these foregrounds."""
+        return IMAGES if self.of_images else VIDEO
+
     def epoch(self, frames: int, *, images: bool) -> int:
         """How many samples an epoch has: all windows; with `images`, at least as many as there are backgrounds."""
         samples = len(self.windows(frames).first)
@@ -103,6 +109,7 @@ def batches(
     size: int,
     augmentation: Augmentation = VIDEO,
     shape: tuple[int, int] | None = None,
+    buckets: int = sampling.BUCKETS,
     threads: int | None = None,
 ) -> tf.data.Dataset:
     """Endless batches for one host.
@@ -119,6 +126,7 @@ def batches(
         size: S, the side of the square from which a batch's shape is cut.
         augmentation: What happens to clips.
         shape: A fixed height and width instead of a random one for each batch.
+        buckets: From how many heights, and how many widths, a random one is drawn.
         threads: How many samples are made at the same time; all cores by default. The result does not depend on it.
     """
     table = data.windows(frames)
@@ -126,7 +134,7 @@ def batches(
 
     def sample(number: tf.Tensor) -> dict[str, tf.Tensor]:
         drawn = plan(draws.Position(seed, stream, number), data, table, frames, augmentation)
-        height, width = shape or sampling.shape(seed, stream, number // part.batch, size)
+        height, width = shape or sampling.shape(seed, stream, number // part.batch, size, buckets)
         drawn |= {"height": height, "width": width}
         outputs = {"foreground": (frames, 3), "alpha": (frames, 1), "background": (frames, 3)}
         return from_plan(lambda plan: render(plan, data.foregrounds, backgrounds, size), drawn, outputs)
@@ -153,6 +161,7 @@ def plan(
         aspect = {who: tf.constant(1.0) for who in placed}
     noise = draws.happens(at, "noise", p.noise)
     return {
+        "whole": tf.constant(not p.varied),
         "foreground frames": foreground_frames,
         "background frames": sampling.background(
             at, data.background_images, data.background_clips, frames, vary=p.varied
@@ -186,7 +195,9 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
     numbers, shown = plan[f"{who} frames"], plan["shown"]
     height, width = int(plan["height"]), int(plan["width"])
     read = functools.lru_cache(maxsize=1)(clips.read)
-    inverse = _inverse(plan, who, pictures.size(read(int(numbers[0]))[names[0]]), height, width)
+    with pictures.named(clips, int(numbers[0])):
+        source_size = pictures.size(read(int(numbers[0]))[names[0]])
+    inverse = _inverse(plan, who, source_size, height, width)
     reduction = motion.reduction(inverse)
     reduced = np.diag([1 / reduction, 1 / reduction, 1.0])
     adjustments = easing.along(plan["drift"][who], len(numbers))
@@ -236,5 +247,9 @@ def _inverse(plan: Plan, who: str, source: tuple[int, int], height: int, width: 
     forward = motion.affine(np.asarray(plan["placed"][who]), *source)
     for moves in ("all", who):
         forward = forward @ motion.affine(easing.along(plan["moves"][moves], frames), *source)
-    box = motion.centre_box(*source, float(plan["aspect"][who]))
+    box = (
+        motion.fitting_box(*source, height, width)
+        if plan["whole"]
+        else motion.centre_box(*source, float(plan["aspect"][who]))
+    )
     return np.linalg.inv(forward) @ motion.crop(box, bool(plan["flip"][who]), height, width)

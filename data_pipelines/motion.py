@@ -98,6 +98,12 @@ def centre_box(width: int, height: int, aspect: float) -> Box:
     return (width - box_width) / 2, (height - box_height) / 2, box_width, box_height
 
 
+def fitting_box(width: int, height: int, shown_height: int, shown_width: int) -> Box:
+    """The square, perhaps larger than the picture, of which `crop` shows what the picture can fill, and no less."""
+    side = max(shown_height, shown_width) * min(width / shown_width, height / shown_height)
+    return (width - side) / 2, (height - side) / 2, side, side
+
+
 def random_box(width: int, height: int, area: float, aspect: float, corner: np.ndarray) -> Box:
     """A box of this aspect over this part of the picture's area (less if it would not fit); `corner` [2] places it."""
     box_width, box_height = math.sqrt(area * width * height * aspect), math.sqrt(area * width * height / aspect)

@@ -11,14 +11,13 @@ import tensorflow as tf
 from PIL import Image
 
 from data_pipelines import matting, segmentation
-from data_pipelines.batches import Slice
+from data_pipelines.batches import Batch, Slice, arrays
 from data_pipelines.clips import Clips
 from data_pipelines.matting import MattingData
 from data_pipelines.sampling import SMALLEST
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 
-Batch = Mapping[str, np.ndarray]
 Layers = Mapping[str, np.ndarray]
 Augmentation = Literal["auto", "video", "images", "none"]
 COLUMNS = 6
@@ -55,7 +54,7 @@ def write(
     for name in ("grid.png", "clips.mp4"):
         if (folder / name).exists() and not overwrite:
             raise InputError(f"{folder / name} exists already: choose another name, or overwrite it with --force")
-    batch = next(_batches(data, Slice(clips), seed, frames, size, augmentation).as_numpy_iterator())
+    batch = next(arrays(_batches(data, Slice(clips), seed, frames, size, augmentation)))
     shown = layers(batch)
     write_grid(shown, folder / "grid.png", overwrite=overwrite)
     yield folder / "grid.png"
@@ -73,7 +72,7 @@ def grid(shown: Layers) -> np.ndarray:
     clips, frames = next(iter(shown.values())).shape[:2]
     moments = np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
     rows = [_beside([layer[clip, moment] for moment in moments]) for clip in range(clips) for layer in shown.values()]
-    return _below(rows)
+    return np.concatenate(rows)
 
 
 def film(shown: Layers) -> np.ndarray:
@@ -81,7 +80,7 @@ def film(shown: Layers) -> np.ndarray:
     clips, frames = next(iter(shown.values())).shape[:2]
     return np.stack(
         [
-            _below([_beside([layer[clip, moment] for layer in shown.values()]) for clip in range(clips)])
+            np.concatenate([_beside([layer[clip, moment] for layer in shown.values()]) for clip in range(clips)])
             for moment in range(frames)
         ]
     )
@@ -108,16 +107,15 @@ def write_film(shown: Layers, path: Path, *, overwrite: bool = False) -> None:
 def _batches(
     data: MattingData | Clips, part: Slice, seed: int, frames: int, size: int, augmentation: Augmentation
 ) -> tf.data.Dataset:
-    stills = data.of_images if isinstance(data, MattingData) else data.lengths.max() == 1
-    chosen = ("images" if stills else "video") if augmentation == "auto" else augmentation
     if isinstance(data, MattingData):
-        mats = {"video": matting.VIDEO, "images": matting.IMAGES, "none": matting.NONE}
+        mats = {"auto": data.augmentation, "video": matting.VIDEO, "images": matting.IMAGES, "none": matting.NONE}
         return matting.batches(
-            data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=mats[chosen]
+            data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=mats[augmentation]
         )
-    segs = {"video": segmentation.VIDEO, "images": segmentation.STILLS, "none": segmentation.NONE}
+    auto = segmentation.STILLS if data.lengths.max() == 1 else segmentation.VIDEO
+    segs = {"auto": auto, "video": segmentation.VIDEO, "images": segmentation.STILLS, "none": segmentation.NONE}
     return segmentation.batches(
-        data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=segs[chosen]
+        data, part, seed=seed, stream="preview", frames=frames, size=size, augmentation=segs[augmentation]
     )
 
 
@@ -142,7 +140,3 @@ def _shrunk(pictures: np.ndarray) -> np.ndarray:
 
 def _beside(pictures: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.pad(picture, ((0, GAP), (0, GAP), (0, 0))) for picture in pictures], 1)
-
-
-def _below(rows: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(rows, 0)

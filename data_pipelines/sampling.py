@@ -83,15 +83,19 @@ def sizes(size: int, buckets: int = BUCKETS) -> tuple[int, ...]:
 
     Each is the middle of its bucket, so the mean is what it would be if every size were allowed.
     """
+    if buckets < 1:
+        raise InputError(f"{buckets} buckets of sizes: expected 1 or more")
     if size < SMALLEST:
         raise InputError(f"a square of {size} pixels: expected {SMALLEST} or more")
     return tuple(size // 2 + (2 * bucket + 1) * size // (4 * buckets) for bucket in range(buckets))
 
 
-def shape(seed: int, stream: str, batch: tf.Tensor | int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def shape(
+    seed: int, stream: str, batch: tf.Tensor | int, size: int, buckets: int = BUCKETS
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width of a batch: int64, independent of each other, the same on every host."""
     at = draws.Position(seed, stream, tf.cast(batch, tf.int64))
-    grid = sizes(size)
+    grid = sizes(size, buckets)
     height, width = (
         tf.gather(tf.constant(grid, tf.int64), draws.integer(at, name, len(grid))) for name in ("height", "width")
     )

@@ -33,11 +33,12 @@ class StageData:
     """What a stage asks of the data.
 
     Attributes:
-        iterations: How many it has, see `iterations`.
+        iterations: How many it has, see `iterations`. A stage with none is skipped.
         batch: Clips in a batch, over all devices and hosts.
         low: Shape of the low-resolution matting clips, and of the segmentation clips.
         high: Shape of the high-resolution matting clips, if the stage has such a pass.
         segmentation_size: Side of the square for segmentation.
+        buckets: How many heights, and how many widths, the batches of each kind may have.
     """
 
     iterations: int
@@ -45,10 +46,14 @@ class StageData:
     low: ClipShape
     high: ClipShape | None = None
     segmentation_size: int = 512
+    buckets: int = sampling.BUCKETS
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.batch < 1:
-            raise InputError(f"{self.iterations} iterations with batches of {self.batch}: expected 1 or more of both")
+        if self.iterations < 0 or self.batch < 1:
+            raise InputError(
+                f"{self.iterations} iterations with batches of {self.batch}: expected 0 or more, of 1 or more"
+            )
+        sampling.sizes(self.segmentation_size, self.buckets)
 
     def shape(self, kind: Kind) -> ClipShape:
         """Frames and square size of the samples of this kind of pass."""
@@ -134,8 +139,9 @@ def passes(stages: Sequence[StageData], seed: int, iteration: int) -> list[Pass]
     """The passes of an iteration of the whole run."""
     stage, number = stage_of(stages, iteration)
     made = []
-    for kind in kinds(stages[stage], number):
-        wanted, batch = stages[stage].shape(kind), batch_number(kind, number)
-        height, width = sampling.shape(seed, stream(stage, kind), batch, wanted.size)
+    data = stages[stage]
+    for kind in kinds(data, number):
+        wanted, batch = data.shape(kind), batch_number(kind, number)
+        height, width = sampling.shape(seed, stream(stage, kind), batch, wanted.size, data.buckets)
         made.append(Pass(kind, stage, stream(stage, kind), batch, wanted.frames, int(height), int(width)))
     return made

@@ -3,6 +3,7 @@
 Samples have positions, plans and pixels as in `data_pipelines.matting`.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ def batches(
     size: int,
     augmentation: Augmentation,
     shape: tuple[int, int] | None = None,
+    buckets: int = sampling.BUCKETS,
     threads: int | None = None,
 ) -> tf.data.Dataset:
     """Endless batches for one host: dicts of uint8, `image` [b, T, h, w, 3] and `mask` [b, T, h, w, 1] of 0 and 1.
@@ -65,7 +67,7 @@ def batches(
 
     def sample(number: tf.Tensor) -> dict[str, tf.Tensor]:
         drawn = plan(draws.Position(seed, stream, number), table, frames, augmentation)
-        height, width = shape or sampling.shape(seed, stream, number // part.batch, size)
+        height, width = shape or sampling.shape(seed, stream, number // part.batch, size, buckets)
         drawn |= {"height": height, "width": width}
         return from_plan(lambda plan: render(plan, clips), drawn, {"image": (frames, 3), "mask": (frames, 1)})
 
@@ -92,7 +94,9 @@ def render(plan: Plan, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     """The pixels of a plan (as NumPy arrays): image and mask, uint8 [T, h, w, 3 or 1]."""
     numbers = plan["frames"].tolist()
     height, width = int(plan["height"]), int(plan["width"])
-    source = pictures.size(clips.read(numbers[0])["image"])
+    read = functools.lru_cache(maxsize=1)(clips.read)
+    with pictures.named(clips, numbers[0]):
+        source = pictures.size(read(numbers[0])["image"])
     box = motion.random_box(*source, float(plan["area"]), float(plan["aspect"]), plan["corner"])
     inverse = np.linalg.inv(motion.affine(plan["placed"], *source))
     inverse = inverse @ motion.crop(box, bool(plan["flip"]), height, width)
@@ -102,7 +106,7 @@ def render(plan: Plan, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
     masks = np.empty((len(numbers), height, width, 1), np.uint8)
     for moment, number in enumerate(numbers):
         with pictures.named(clips, number):
-            record = clips.read(number)
+            record = read(number)
             image = pictures.decode_color(record["image"], reduction)
             mask = pictures.decode_gray(record["mask"], reduction)
         image, mask = (motion.warp(picture, inverse, height, width) for picture in (image, mask))

@@ -70,7 +70,6 @@ def whole(
     data: matting.MattingData, *, frames: int, size: int, batch: int, batches: int, threads: int | None = None
 ) -> Rate:
     """The rate of the whole pipeline, after two batches of warming up."""
-    augmentation = matting.IMAGES if data.of_images else matting.VIDEO
     dataset = matting.batches(
         data,
         Slice(batch),
@@ -78,7 +77,7 @@ def whole(
         stream="bench",
         frames=frames,
         size=size,
-        augmentation=augmentation,
+        augmentation=data.augmentation,
         threads=threads,
     ).as_numpy_iterator()
     next(dataset), next(dataset)
@@ -143,11 +142,10 @@ def _in_place_of_stages(others: Mapping[str, Callable[..., Any]]) -> Iterator[No
 
 def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[matting.Plan]:
     table = data.windows(frames)
-    augmentation = matting.IMAGES if data.of_images else matting.VIDEO
 
     @tf.autograph.experimental.do_not_convert
     def plan(number: tf.Tensor) -> dict[str, Any]:
-        drawn = matting.plan(draws.Position(0, "bench", number), data, table, frames, augmentation)
+        drawn = matting.plan(draws.Position(0, "bench", number), data, table, frames, data.augmentation)
         height, width = sampling.shape(0, "bench", number, size)
         return drawn | {"height": height, "width": width}
 

@@ -40,21 +40,21 @@ def check(
     Example: rvm data check footage --folder ~/shoot
 
     Args:
-        names: Datasets, `all`, or `footage`.
+        names: Datasets, `all`, or `footage`; what was prepared of your own as `footage/NAME`.
         manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         folder: Your own footage.
         deep: Read all of what is prepared, and compare it with the checksums from when that was done.
     """
     quiet_import("data_pipelines.batches")
-    from data_pipelines import catalog, clips
     from data_pipelines import check as checking
+    from data_pipelines import clips
 
     manual, data_dir = _folders(manual, data_dir)
     if _only_footage(names, folder=folder):
         states = iter([checking.check_footage(_footage(folder))])
     else:
-        states = checking.check(catalog.named(list(names)), manual, data_dir)
+        states = checking.check(checking.chosen(names, data_dir), manual, data_dir)
         print(f"looking in {manual}" + ("" if manual.is_dir() else ", which does not exist"), flush=True)
     bad = []
     for checked in states:

@@ -118,7 +118,8 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         found = self._found if any(self._found.splits.values()) else self._sound(self._manual(dl_manager))
         splits = {split: clips for split, clips in found.splits.items() if clips}  # TFDS takes no empty ones
         self.info.metadata["clips"] = {}
-        self.info.metadata["sources"] = fingerprint(splits)
+        if isinstance(self.builder_config, FolderConfig):  # nobody asks for it of other datasets
+            self.info.metadata["sources"] = fingerprint(splits)
         prepared = scratch.prepare(self._scratch, splits, self.CLIPS_PER_FILE, workers=self._workers)
         generators = {}
         for split, files in prepared.items():

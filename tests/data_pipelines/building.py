@@ -1,6 +1,7 @@
 """Building a dataset from a miniature archive, and looking at what came out."""
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +33,19 @@ def numbers(clips: Clips, feature: str) -> dict[str, list[int]]:
         name: [number_in(pixels(clips.read(frame)[feature])) for frame in range(first, first + length)]
         for name, first, length in ranges
     }
+
+
+class FromArchive:
+    """For TFDS's test of a builder: what the test's `archive` puts into a folder is what the builder is given."""
+
+    @classmethod
+    def archive(cls, folder: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.EXAMPLE_DIR = folder.name
+        cls.archive(Path(folder.name))
+        super().setUpClass()

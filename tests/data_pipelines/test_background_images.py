@@ -1,6 +1,5 @@
 """Still backgrounds: any folder of pictures."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from data_pipelines.builders.background_images import layout
 from data_pipelines.builders.background_images.background_images_dataset_builder import Builder
 from rvm_jax.errors import InputError
 from tests.data_pipelines import archives
-from tests.data_pipelines.building import build, numbers, opened, pixels
+from tests.data_pipelines.building import FromArchive, build, numbers, opened, pixels
 
 NAMES = ["A.JPG", "b.jpeg", "c.png", "deep/er/a.webp", "deep/z.bmp", *(f"many/{i:02d}.png" for i in range(40))]
 
@@ -29,19 +28,13 @@ def archive(manual: Path) -> Path:
     return folder
 
 
-class BackgroundImagesTest(tfds.testing.DatasetBuilderTestCase):
+class BackgroundImagesTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     """What TFDS asks of every builder."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 43, "validation": 2}  # noqa: RUF012 - as TFDS declares it
 
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        archive(Path(folder.name))
-        super().setUpClass()
+    archive = staticmethod(archive)
 
 
 def test_all_pictures_are_there_by_name(tmp_path):

@@ -394,3 +394,10 @@ def test_a_dataset_keeps_a_fingerprint_of_what_it_was_made_from(folder, tmp_path
     (moved / "fgr" / "clip20").rename(moved / "fgr" / "clip21")
     (moved / "pha" / "clip20").rename(moved / "pha" / "clip21")
     assert fingerprint(moved) != kept
+
+
+def test_only_what_is_made_from_a_folder_of_ones_own_keeps_one(tmp_path):
+    for number in range(2):
+        archives.write_picture(tmp_path / "manual" / "backgrounds" / f"{number}.png", archives.stamped(number))
+    build(Backgrounds(data_dir=tmp_path / "data"), tmp_path / "manual")
+    assert clips.whole(tmp_path / "data" / "background_images" / "1.0.0").sources is None

@@ -294,6 +294,26 @@ def test_a_deep_check_finds_what_has_changed_since(shoot, tmp_path, capsys):
     assert "not ready: background_images; see above for what is wrong" in captured.err
 
 
+def test_prepared_footage_can_be_checked_by_its_name(shoot, tmp_path, capsys):
+    data = ("--data-dir", tmp_path / "data")
+    assert run("prepare", "footage", "--folder", shoot, *data) == 0
+    names = ("footage/shoot", "background_images/shoot")
+    capsys.readouterr()
+    assert run("check", *names, "--deep", *data) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "footage/shoot: prepared - matting clips of your own",
+        "background_images/shoot: prepared - background images: any folder of pictures without people",
+    ]
+    (shard,) = (tmp_path / "data" / "footage").rglob("*train.array_record*")
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"\xff\xd8") + 200] ^= 255
+    shard.write_bytes(content)
+    assert run("check", *names, "--deep", *data) == 2
+    assert "not ready: footage/shoot; see above" in capsys.readouterr().err
+    assert run("check", "footage/none", *data) == 2
+    assert "there is no dataset 'footage/none'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,6 @@
 """Background videos: those that the lists name, the first 100 frames of each."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.builders.dvm_backgrounds import layout
 from data_pipelines.builders.dvm_backgrounds.dvm_backgrounds_dataset_builder import Builder
 from tests.data_pipelines import archives
-from tests.data_pipelines.building import build, numbers, opened, pixels
+from tests.data_pipelines.building import FromArchive, build, numbers, opened, pixels
 
 LISTS = Path(__file__).parent / "lists"
 
@@ -27,19 +26,13 @@ def archive(manual: Path) -> Path:
     return root
 
 
-class BackgroundVideosTest(tfds.testing.DatasetBuilderTestCase):
+class BackgroundVideosTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     """What TFDS asks of every builder."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 106, "test": 4}  # noqa: RUF012 - as TFDS declares it
 
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        archive(Path(folder.name))
-        super().setUpClass()
+    archive = staticmethod(archive)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The user's own footage in the plain layout."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from data_pipelines.builders.footage import layout
 from data_pipelines.builders.footage.footage_dataset_builder import Builder
 from rvm_jax.errors import InputError
 from tests.data_pipelines import archives
-from tests.data_pipelines.building import build, numbers, opened, pixels
+from tests.data_pipelines.building import FromArchive, build, numbers, opened, pixels
 
 
 def archive(folder: Path) -> Path:
@@ -37,19 +36,15 @@ def footage(tmp_path_factory) -> Path:
     return archive(tmp_path_factory.mktemp("footage"))
 
 
-class FootageTest(tfds.testing.DatasetBuilderTestCase):
+class FootageTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     """What TFDS asks of every builder."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 10, "validation": 3}  # noqa: RUF012 - as TFDS declares it
 
     @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        cls.BUILDER_CONFIG_NAMES_TO_TEST = [FolderConfig(name="mine", folder=archive(Path(folder.name)))]
-        super().setUpClass()
+    def archive(cls, folder):
+        cls.BUILDER_CONFIG_NAMES_TO_TEST = [FolderConfig(name="mine", folder=archive(folder))]
 
 
 def test_every_frame_is_there_and_can_be_read_without_the_folder(footage, tmp_path):

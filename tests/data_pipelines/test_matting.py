@@ -275,6 +275,21 @@ def test_without_augmentation_a_clip_is_its_centre_square():
         assert np.abs(batch["background"][0, frame].astype(int) - np.asarray(square))[inside].mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [((30, 60), slice(8, 38), slice(0, 60)), ((46, 30), slice(0, 46), slice(15, 45))],
+    ids=["wide", "tall"],
+)
+def test_without_augmentation_as_much_is_seen_as_the_shape_has_room_for(shape, rows, columns):
+    foreground = stamped.photo(46, 60)
+    data = replace(
+        DATA,
+        foregrounds=stamped.clips([1], {"foreground": lambda n: foreground, "alpha": lambda n: foreground[..., 0]}),
+    )
+    seen = one(data, frames=1, count=1, shape=shape)["foreground"][0, 0]
+    np.testing.assert_array_equal(seen, foreground[rows, columns])
+
+
 def test_frames_are_those_that_were_drawn():
     table, backgrounds = DATA.windows(6), concatenate([DATA.background_images, DATA.background_clips])
     still = replace(matting.NONE, varied=True)
@@ -364,12 +379,13 @@ def test_large_sources_are_decoded_small():
     assert np.abs(alpha.astype(int) - 127).max() <= 2
 
 
-def test_a_damaged_record_is_named():
+@pytest.mark.parametrize("faulty", [range(9, 10), range(38)], ids=["in between", "all"])
+def test_a_damaged_record_is_named(faulty):
     def damaged(number):
-        return {"foreground": b"junk", "alpha": b"junk"} if number == 9 else DATA.foregrounds.read(number)
+        return {"foreground": b"junk", "alpha": b"junk"} if number in faulty else DATA.foregrounds.read(number)
 
     broken = replace(DATA, foregrounds=replace(DATA.foregrounds, read=damaged))
-    with pytest.raises(tf.errors.OpError, match="frame 9 of clip0 is damaged: prepare it again"):
+    with pytest.raises(tf.errors.OpError, match=f"frame {faulty[0]} of clip0 is damaged: prepare it again"):
         batches(1, Slice(8), broken, frames=30, augmentation=matting.NONE)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from data_pipelines import sampling, schedule
@@ -73,13 +75,20 @@ def test_a_batch_of_stills_has_as_many_pictures_as_one_of_clips():
     [
         (lambda: ClipShape(0, 512), "clips of 0 frames: expected 1 or more"),
         (lambda: ClipShape(1, 8), "a square of 8 pixels: expected 16 or more"),
-        (lambda: StageData(0, 4, ClipShape(1, 512)), "0 iterations with batches of 4"),
+        (lambda: StageData(-1, 4, ClipShape(1, 512)), "-1 iterations with batches of 4"),
+        (lambda: StageData(1, 4, ClipShape(1, 512), buckets=0), "0 buckets of sizes: expected 1 or more"),
         (lambda: StageData(1, 0, ClipShape(1, 512)), "1 iterations with batches of 0"),
     ],
 )
 def test_an_impossible_stage_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_stage_without_iterations_is_skipped():
+    stages = [replace(stage, iterations=count) for stage, count in zip(STAGES, (0, 3, 0, 2), strict=True)]
+    assert [schedule.stage_of(stages, iteration) for iteration in range(5)] == [(1, 0), (1, 1), (1, 2), (3, 0), (3, 1)]
+    assert schedule.iterations(0, 100, 4) == 0
 
 
 def test_there_is_nothing_before_the_beginning():
@@ -91,3 +100,22 @@ def test_shapes_come_from_a_bounded_grid():
     shapes = {(made.height, made.width) for i in range(400) for made in schedule.passes(STAGES, 3, i)[:1]}
     assert len(shapes) == 16
     assert {side for shape in shapes for side in shape} == {288, 352, 416, 480}
+
+
+def test_there_may_be_as_few_shapes_as_one():
+    stage = StageData(50, 4, ClipShape(15, 512), ClipShape(6, 2048), buckets=1)
+    made = [one for iteration in range(50) for one in schedule.passes([stage], 3, iteration)]
+    assert {(one.kind.split("_")[-1], one.height, one.width) for one in made} == {
+        ("low", 384, 384),
+        ("high", 1536, 1536),
+        ("video", 384, 384),
+        ("stills", 384, 384),
+    }
+    two = replace(stage, buckets=2)
+    sides = {
+        side
+        for iteration in range(50)
+        for one in schedule.passes([two], 3, iteration)[:1]
+        for side in (one.height, one.width)
+    }
+    assert sides == {320, 448}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -125,3 +127,20 @@ def test_draws_match_the_recipe(augmentation, expected):
     for name, probability in (("grayscale", expected["gray"]), ("flip", 0.5)):
         assert abs(plans[name].mean() - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
     assert_uniform(plans["corner"].ravel(), 0, 1, "corner")
+
+
+def test_a_record_is_read_once_and_named_if_it_is_damaged():
+    reads = []
+
+    def read(number):
+        reads.append(number)
+        return CLIPS.read(number)
+
+    plan = segmentation.plan(
+        draws.Position(1, "s", tf.constant(3, tf.int64)), sampling.windows(CLIPS, 1), 3, segmentation.NONE
+    )
+    plan = tf.nest.map_structure(np.asarray, plan | {"height": 16, "width": 16})
+    segmentation.render(plan, replace(CLIPS, read=read))
+    assert reads == plan["frames"].tolist()
+    with pytest.raises(ValueError, match=r"frame \d of clip[01] is damaged: prepare it again"):
+        segmentation.render(plan, replace(CLIPS, read=lambda number: {"image": b"junk", "mask": b"junk"}))

@@ -5,7 +5,6 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -14,11 +13,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_pipelines import synthetic
-from data_pipelines.builders.synthetic import layout
+from data_pipelines.builders.synthetic import ROLES, layout
 from data_pipelines.builders.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig
 from data_pipelines.synthetic.canvas import straight
 from rvm_jax.errors import InputError
-from tests.data_pipelines.building import build, opened, pixels
+from tests.data_pipelines.building import FromArchive, build, opened, pixels
 
 HEIGHT, WIDTH = 128, 160
 CLIPS = 24
@@ -199,12 +198,12 @@ def test_masks_follow_the_people_in_the_image():
 
 def test_no_clip_is_in_two_datasets():
     drawn = set()
-    for role in layout.ROLES:
+    for role in ROLES:
         found = layout.find(role, {"train": 3, "validation": 2}, seed=0, frames=1, height=32, width=32)
         for split, count in (("train", 3), ("validation", 2)):
             assert len({clip.name for clip in found.splits[split]}) == count
             drawn |= {clip.encode.args[1:3] for clip in found.splits[split]}
-    assert len(drawn) == 5 * len(layout.ROLES)
+    assert len(drawn) == 5 * len(ROLES)
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", -1), ("frames", 0), ("height", 8), ("width", 0)])
@@ -233,7 +232,7 @@ def test_records_are_what_is_drawn(role, tmp_path):
         clips = opened(builder, split)
         assert clips.lengths.tolist() == [config.frames] * config.clips
         for index, first in enumerate(clips.firsts):
-            place = layout.BLOCK * (2 * list(layout.ROLES).index(role) + number) + index
+            place = layout.BLOCK * (2 * ROLES.index(role) + number) + index
             coloured, grays = KINDS[kind](0, place, config.frames, 32, 40)
             for frame in range(config.frames):
                 record = clips.read(first + frame)
@@ -242,7 +241,7 @@ def test_records_are_what_is_drawn(role, tmp_path):
                 assert np.abs(pixels(record[colour]).astype(int) - coloured[frame]).mean() < 4
 
 
-class SyntheticTest(tfds.testing.DatasetBuilderTestCase):
+class SyntheticTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     """What TFDS asks of every builder."""
 
     DATASET_CLASS = Builder
@@ -251,9 +250,6 @@ class SyntheticTest(tfds.testing.DatasetBuilderTestCase):
     ]
     SPLITS = {"train": 4, "validation": 4}  # noqa: RUF012
 
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()  # it asks for one, though nothing is read
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        super().setUpClass()
+    @staticmethod
+    def archive(folder):
+        """TFDS asks for a folder, though nothing is read."""

@@ -1,6 +1,5 @@
 """VideoMatte240K: which clips, in which size, from which of its archives; and what is wrong with an archive."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from data_pipelines.builders.video_matte_240k import layout
 from data_pipelines.builders.video_matte_240k.video_matte_240k_dataset_builder import Builder
 from rvm_jax.errors import InputError
 from tests.data_pipelines import archives
-from tests.data_pipelines.building import build, numbers, opened, pixels
+from tests.data_pipelines.building import FromArchive, build, numbers, opened, pixels
 
 TRAIN = {"train/0001": list(range(20, 30)), "train/0002": list(range(40, 51))}
 VALIDATION = {"train/0000": list(range(9)), "train/0100": list(range(60, 72))}
@@ -35,19 +34,13 @@ def jpegs(tmp_path_factory) -> Path:
     return manual
 
 
-class VideoMatteTest(tfds.testing.DatasetBuilderTestCase):
+class VideoMatteTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     """What TFDS asks of every builder."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 21, "validation": 21, "test": 9}  # noqa: RUF012 - as TFDS declares it
 
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        archives.video_matte_240k(Path(folder.name))
-        super().setUpClass()
+    archive = staticmethod(archives.video_matte_240k)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from data_pipelines.layout import Clip, Found
+from data_pipelines.layout import Clip, Found, split
 from data_pipelines.media import background_records
 from data_pipelines.messages import first_errors, other_kinds
 from data_pipelines.names import name_error
@@ -32,10 +32,7 @@ def find(manual: Path) -> Found:
             "the paper; with 200, others got twice the error"
         )
     clips = [_clip(path.relative_to(folder).as_posix(), path) for path in paths]
-    validation = clips[::VALIDATION_EVERY] if len(clips) > 1 else []
-    held_out = {clip.name for clip in validation}
-    splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
-    found.splits = {split: chosen for split, chosen in splits.items() if chosen}
+    found.splits = split(clips, VALIDATION_EVERY)
     return found
 
 

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from data_pipelines.layout import Clip, Found
+from data_pipelines.layout import Clip, Found, split
 from data_pipelines.media import PICTURES, VIDEOS, matting_records, pairs_in
 from data_pipelines.messages import other_kinds
 
@@ -26,8 +26,5 @@ def find(folder: Path) -> Found:
         errors = [f"{folder / 'fgr'} has no clips{only}: expected videos, pictures, or folders of these ({kinds})"]
     found = Found(errors=errors)
     clips = [Clip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
-    validation = clips[::VALIDATION_EVERY] if len(clips) >= LEAST_TO_SPLIT else []
-    held_out = {clip.name for clip in validation}
-    splits = {"train": [clip for clip in clips if clip.name not in held_out], "validation": validation}
-    found.splits = {split: chosen for split, chosen in splits.items() if chosen}
+    found.splits = split(clips, VALIDATION_EVERY, least=LEAST_TO_SPLIT)
     return found

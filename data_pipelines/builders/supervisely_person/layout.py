@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from data_pipelines import decode
-from data_pipelines.layout import Clip, Found, Record
+from data_pipelines.layout import Clip, Found, Record, split
 from data_pipelines.messages import first_few, sized
 from data_pipelines.progress import looking_at
 from data_pipelines.stills import by_stem, mask_record
@@ -24,14 +24,13 @@ from rvm_jax.errors import InputError
 
 SHORT_SIDE = 1080
 PUBLISHED = 5711
-HELD_OUT = 50
-"""Every 50th picture is for validation."""
+VALIDATION_EVERY = 50
 CLASSES = {"person", "person_bmp", "person_poly"}
 """The release has a third class, "neutral", which is not of persons."""
 
 
 def find(manual: Path) -> Found:
-    """The pictures, in the order of their names."""
+    """The pictures, in the order of their names; the 1st, 51st, 101st and so on are for validation."""
     found = Found()
     folder = manual / "supervisely_person"
     if (folder / "img").is_dir() and (folder / "seg").is_dir():
@@ -46,10 +45,7 @@ def find(manual: Path) -> Found:
     if len(clips) != PUBLISHED:
         found.warnings.append(f"{folder} holds {len(clips)} pictures, but {PUBLISHED} were published")
     clips.sort(key=lambda clip: clip.name)
-    found.splits = {
-        "train": [clip for index, clip in enumerate(clips) if index % HELD_OUT],
-        "validation": clips[::HELD_OUT],
-    }
+    found.splits = split(clips, VALIDATION_EVERY)
     return found
 
 

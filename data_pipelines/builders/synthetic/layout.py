@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import synthetic
+from data_pipelines.builders.synthetic import ROLES
 from data_pipelines.decode import encode_jpeg, encode_png
 from data_pipelines.layout import Clip, Found, Record
 from rvm_jax.errors import InputError
@@ -29,14 +30,8 @@ def segmentation(*clip: int) -> dict[str, np.ndarray]:
     return {"image": image, "mask": mask}
 
 
-ROLES: dict[str, Frames] = {
-    "matting_clips": matting,
-    "matting_images": matting,
-    "background_clips": background,
-    "background_images": background,
-    "segmentation_clips": segmentation,
-    "segmentation_images": segmentation,
-}
+PICTURES: dict[str, Frames] = {"matting": matting, "background": background, "segmentation": segmentation}
+"""By the first word of a role."""
 SPLITS = ("train", "validation")
 BLOCK = 2**32  # every role and split has as many numbers for itself, so that no clip is in two of them
 
@@ -48,7 +43,7 @@ def find(role: str, clips: dict[str, int], *, seed: int, frames: int, height: in
             raise InputError(f"synthetic {role}: {name} is {value}, and {low} or more is expected")
     splits = {}
     for number, split in enumerate(SPLITS):
-        first = BLOCK * (len(SPLITS) * list(ROLES).index(role) + number)
+        first = BLOCK * (len(SPLITS) * ROLES.index(role) + number)
         splits[split] = [
             Clip(
                 # All that makes the clip is in its name: what is prepared from other numbers is another clip.
@@ -63,7 +58,7 @@ def find(role: str, clips: dict[str, int], *, seed: int, frames: int, height: in
 
 def encode(role: str, seed: int, index: int, frames: int, height: int, width: int) -> Iterator[Record]:
     """Draw a clip; JPEG for colour, PNG for alpha and mask."""
-    features = ROLES[role](seed, index, frames, height, width)
+    features = PICTURES[role.split("_")[0]](seed, index, frames, height, width)
     for frame in range(frames):
         yield {name: _encoded(pictures[frame]) for name, pictures in features.items()}
 

@@ -18,7 +18,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     """What to draw, how much, and how large. Other numbers need another `name`: TFDS takes it for the dataset's.
 
     Attributes:
-        role: One of `layout.ROLES`; says which features a record has.
+        role: One of `synthetic.ROLES`; says which features a record has.
         clips: How many in the split train.
         validation: How many in the split validation; none of them is in train.
         frames: The length of every clip; 1 for stills.
@@ -46,12 +46,12 @@ class Builder(ClipBuilder):
     BUILDER_CONFIGS: ClassVar[list[SyntheticConfig]] = [
         SyntheticConfig(name=role, role=role, clips=clips, validation=validation, frames=frames)
         for role, clips, validation, frames in (
-            ("matting_clips", 48, 6, 24),
-            ("matting_images", 24, 4, 1),
-            ("background_clips", 16, 4, 24),
+            ("matting_clips", 72, 8, 16),
+            ("matting_images", 96, 8, 1),
+            ("background_clips", 24, 4, 16),
             ("background_images", 64, 8, 1),
-            ("segmentation_clips", 24, 4, 24),
-            ("segmentation_images", 96, 8, 1),
+            ("segmentation_clips", 36, 4, 16),
+            ("segmentation_images", 160, 8, 1),
         )
     ]
     builder_config: SyntheticConfig

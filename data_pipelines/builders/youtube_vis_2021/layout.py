@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.layout import Clip, Found, Record
+from data_pipelines.layout import Clip, Found, Record, split
 from data_pipelines.messages import first_few
 from data_pipelines.progress import looking_at
 from data_pipelines.rle import run_lengths, to_mask
@@ -18,8 +18,7 @@ from data_pipelines.stills import mask_record
 from rvm_jax.errors import InputError
 
 SHORT_SIDE = 720
-HELD_OUT = 50
-"""Every 50th video is for validation."""
+VALIDATION_EVERY = 50
 ASK = "get train.zip of YouTube-VIS 2021 (https://youtube-vos.org/dataset/vis/) and extract it"
 
 
@@ -34,7 +33,7 @@ class Video(NamedTuple):
 
 
 def find(manual: Path) -> Found:
-    """The videos with a person, in the order of their names."""
+    """The videos with a person, in the order of their names; the 1st, 51st, 101st and so on are for validation."""
     found = Found()
     folder = manual / "youtube_vis_2021" / "train"
     annotations = folder / "instances.json"
@@ -49,10 +48,7 @@ def find(manual: Path) -> Found:
     ]
     if len(clips) < 2:
         found.errors.append(f"{annotations} names {len(clips)} videos of persons: expected two or more; {ASK} again")
-    found.splits = {
-        "train": [clip for index, clip in enumerate(clips) if index % HELD_OUT],
-        "validation": clips[::HELD_OUT],
-    }
+    found.splits = split(clips, VALIDATION_EVERY)
     return found
 
 
