@@ -7,7 +7,7 @@ PIP_FLAGS ?=
 # Test processes; each wants some 5 GB.
 WORKERS ?= 2
 
-.PHONY: install test test-slow lint benchmark clean
+.PHONY: install test test-slow lint demo benchmark clean
 
 install: $(VENV)/installed
 
@@ -28,9 +28,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# From nothing to a trained network; goes on where it was stopped.
+demo: install
+	$(BIN)/rvm data prepare synthetic --data-dir demo/data
+	$(BIN)/rvm train demo --data-dir demo/data --out demo/run --cpu-devices 2
+
 benchmark: install
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/data.py
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

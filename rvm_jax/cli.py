@@ -9,11 +9,12 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from rvm_jax import cli_data
+from rvm_jax import cli_data, cli_train
 from rvm_jax.errors import InputError
 
 app = tyro.extras.SubcommandApp()
 app.command(cli_data.app, name="data", help="Check, prepare, look at and measure datasets.")
+app.command(cli_train.app, name="train", help="Train a network, or go on where training stopped.")
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 
@@ -26,9 +27,9 @@ def convert(
 ) -> None:
     """Convert weights between PyTorch and JAX.
 
-    IN is a .pth or .safetensors file in the released format, a JAX folder, or torchvision's ImageNet
-    mobilenet_v3_large or resnet50, which becomes an encoder to start training from. OUT is written as its ending says:
-    .pth, .safetensors, or a JAX folder if it has none.
+    IN is a .pth or .safetensors file in the released format, a JAX folder, the folder of a training run or one of its
+    checkpoints, or torchvision's ImageNet mobilenet_v3_large or resnet50, which becomes an encoder to start training
+    from. OUT is written as its ending says: .pth, .safetensors, or a JAX folder if it has none.
 
     Example: rvm convert rvm_mobilenetv3.pth weights/mobilenetv3
 

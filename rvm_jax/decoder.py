@@ -10,10 +10,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from rvm_jax.convolution import conv2d, input_gradient, kernel_gradient, per_channel
-from rvm_jax.layers import kernel_init
+from rvm_jax.layers import affine, kernel_init
+from rvm_jax.remat import frame_by_frame, recomputed, scan
 from rvm_jax.resize import halve, upscale_twice
 
 
@@ -41,11 +42,15 @@ class LRASPP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the LR-ASPP output and the encoder's features up to the hidden features at full size."""
+    """From the LR-ASPP output and the encoder's features up to the hidden features at full size.
+
+    With `remat`, every block is computed twice in training, and the convolutions at full size frame by frame.
+    """
 
     features: tuple[int, int, int, int]
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -56,22 +61,55 @@ class Decoder(nn.Module):
         s2 = halve(s1)
         s3 = halve(s2)
         d3, d2, d1, d0 = self.features
-        x, r4 = RecurrentHalf(name="gru4")(bottom, state.r4)
+        recur = recomputed(RecurrentHalf.__call__, self.remat)
+        x, r4 = recur(RecurrentHalf(name="gru4"), bottom, state.r4)
         x = self._merge("3", d3, x, f3, s3)
-        x, r3 = RecurrentHalf(name="gru3")(x, state.r3)
+        x, r3 = recur(RecurrentHalf(name="gru3"), x, state.r3)
         x = self._merge("2", d2, x, f2, s2)
-        x, r2 = RecurrentHalf(name="gru2")(x, state.r2)
+        x, r2 = recur(RecurrentHalf(name="gru2"), x, state.r2)
         x = self._merge("1", d1, x, f1, s1)
-        x, r1 = RecurrentHalf(name="gru1")(x, state.r1)
-        x = self._merge("0", d0, x, frames)
-        x = nn.relu(self.norm(name="norm0b")(self.conv(d0, 3, name="conv0b")(x)))
+        x, r1 = recur(RecurrentHalf(name="gru1"), x, state.r1)
+        x = self._finish_in_less_memory(d0, x, frames) if self.remat else self._finish(d0, x, frames)
         return x, State(r1, r2, r3, r4)
 
     def _merge(self, scale: str, features: int, x: Array, *others: Array) -> Array:
         """Up-sample x to the size of the others, concatenate all, convolve."""
-        x = upscale_twice(x, others[-1].shape[1:3])
-        x = jnp.concatenate([x, *(other.astype(x.dtype) for other in others)], -1)
-        return nn.relu(self.norm(name=f"norm{scale}")(self.conv(features, 3, name=f"conv{scale}")(x)))
+
+        def block(decoder: Decoder, x: Array, *others: Array) -> Array:
+            x = decoder.conv(features, 3, name=f"conv{scale}")(_join(x, *others))
+            return nn.relu(decoder.norm(name=f"norm{scale}")(x))
+
+        return recomputed(block, self.remat)(self, x, *others)
+
+    def _finish(self, features: int, x: Array, frames: Array) -> Array:
+        """The last block, at full size: two convolutions."""
+        x = self._merge("0", features, x, frames)
+        return nn.relu(self.norm(name="norm0b")(self.conv(features, 3, name="conv0b")(x)))
+
+    def _finish_in_less_memory(self, features: int, x: Array, frames: Array) -> Array:
+        """The same, so that only what the two convolutions give exists at once for all frames.
+
+        BatchNorm needs all of that for its statistics; but applying them is part of whatever comes next.
+        """
+
+        def first(decoder: Decoder, x: Array, frame: Array) -> Array:
+            return decoder.conv(features, 3, name="conv0")(_join(x, frame))
+
+        def second(decoder: Decoder, x: Array, factor: Array, offset: Array) -> Array:
+            return decoder.conv(features, 3, name="conv0b")(nn.relu(affine(x, factor, offset)))
+
+        def last(_: Decoder, x: Array, factor: Array, offset: Array) -> Array:
+            return nn.relu(affine(x, factor, offset))
+
+        x = frame_by_frame(first)(self, x, frames)
+        x = frame_by_frame(second)(self, x, *self.norm(name="norm0")(x, apply=False))
+        return frame_by_frame(last)(self, x, *self.norm(name="norm0b")(x, apply=False))
+
+
+def _join(x: Array, *others: Array) -> Array:
+    """Up-sample x to the size of the others, and concatenate all."""
+    x = upscale_twice(x, others[-1].shape[1:3])
+    return jnp.concatenate([x, *(other.astype(x.dtype) for other in others)], -1)
 
 
 class RecurrentHalf(nn.Module):
@@ -126,7 +164,7 @@ def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_ker
         hidden, _ = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
         return hidden, hidden
 
-    return lax.scan(step, hidden, inputs)[1]
+    return scan(step, hidden, inputs)[1]
 
 
 def _gru_step(
@@ -153,7 +191,7 @@ def _recurrence_forward(
         new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
         return new, (new, *parts)
 
-    _, (outputs, *parts) = lax.scan(step, hidden, inputs)
+    _, (outputs, *parts) = scan(step, hidden, inputs)
     before = jnp.concatenate([hidden[None], outputs[:-1]])
     return outputs, (before, *parts, gates_kernel, candidate_kernel)
 
@@ -175,7 +213,7 @@ def _recurrence_backward(residuals: tuple[Array, ...], cotangent: Array) -> tupl
         return to_hidden, jnp.concatenate([to_gates, to_candidate], -1).astype(dtype)
 
     frames = (cotangent, before, reset, update, candidate)
-    to_hidden, to_inputs = lax.scan(step, jnp.zeros_like(before[0]), frames, reverse=True)
+    to_hidden, to_inputs = scan(step, jnp.zeros_like(before[0]), frames, reverse=True)
 
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:]).astype(dtype)

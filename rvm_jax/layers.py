@@ -67,8 +67,11 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` → the same, normalised per channel."""
+    def __call__(self, x: Array, *, apply: bool = True) -> Array | tuple[Array, Array]:
+        """`[N, H, W, C]` → the same, normalised per channel.
+
+        Without `apply`, what `affine` needs to do that: factor and offset, each `[C]`.
+        """
         features = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
@@ -78,20 +81,25 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            mean, var = running_mean.value, running_var.value
-            return _affine(x.astype(scale.dtype), mean, var, scale, bias, self.epsilon).astype(x.dtype)
+            line = _line(running_mean.value, running_var.value, scale, bias, self.epsilon)
+            return affine(x, *line) if apply else line
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
         if size < 2:
             raise InputError("training needs more than one value per channel: give larger frames or more of them")
-        y, mean, var = normalize(x, scale, bias, self.epsilon, axis_name)
+        result: Array | tuple[Array, Array]
+        if apply:
+            result, mean, var = normalize(x, scale, bias, self.epsilon, axis_name)
+        else:
+            mean, var = _statistics(x.astype(scale.dtype), axis_name)
+            result = _line(mean, var, scale, bias, self.epsilon)
         if not self.is_initializing():
             m = self.momentum
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
             count.value = count.value + 1
-        return y
+        return result
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -101,12 +109,8 @@ def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: st
     No gradient flows through that record. With `axis_name` the statistics are those of all devices. The backward pass
     is written out because the one that differentiation finds reads x several times more often.
     """
-    dtype = scale.dtype
-    wide = x.astype(dtype)
-    mean = _average(wide.mean((0, 1, 2)), axis_name)
-    # Two passes: the mean of squares minus the square of the mean would lose its digits in float32.
-    var = _average(jnp.square(wide - per_channel(mean)).mean((0, 1, 2)), axis_name)
-    return _affine(wide, mean, var, scale, bias, epsilon).astype(x.dtype), mean, var
+    mean, var = _statistics(x.astype(scale.dtype), axis_name)
+    return affine(x, *_line(mean, var, scale, bias, epsilon)), mean, var
 
 
 def _normalize_forward(
@@ -143,9 +147,22 @@ def _average(x: Array, axis_name: str | None) -> Array:
     return x if axis_name is None else lax.pmean(x, axis_name)
 
 
-def _affine(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+def _statistics(x: Array, axis_name: str | None) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel."""
+    mean = _average(x.mean((0, 1, 2)), axis_name)
+    # Two passes: the mean of squares minus the square of the mean would lose its digits in float32.
+    return mean, _average(jnp.square(x - per_channel(mean)).mean((0, 1, 2)), axis_name)
+
+
+def _line(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:
+    """Factor and offset of each channel that normalise it."""
     factor = scale * lax.rsqrt(var + epsilon)
-    return x * per_channel(factor) + per_channel(bias - mean * factor)
+    return factor, bias - mean * factor
+
+
+def affine(x: Array, factor: Array, offset: Array) -> Array:
+    """`x · factor + offset` for each channel, in the dtype of the factor; what comes out has that of x."""
+    return (x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)).astype(x.dtype)
 
 
 def hard_sigmoid(x: Array) -> Array:

@@ -79,6 +79,8 @@ def automatic_ratio(size: tuple[int, ...]) -> float:
 def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
     """Load a `.pth` or `.safetensors` file or a saved folder; variant and refiner are read from the weights.
 
+    Of the folder of a training run it takes the final weights, or else those of its best or newest checkpoint.
+
     `dtype` is what the network computes in: float32, float64 (in JAX's x64 mode), or bfloat16 or float16, with which
     parameters, the state and the frames stay float32.
     """

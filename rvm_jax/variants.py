@@ -103,15 +103,15 @@ _MOBILENETV3_LARGE = MobileNetV3(
 )
 
 _TINY = MobileNetV3(
-    stem=4,
+    stem=8,
     blocks=(
-        InvertedResidual(3, 4, 4, False, "relu"),
-        InvertedResidual(3, 8, 6, False, "relu", stride=2),
-        InvertedResidual(5, 12, 8, True, "relu", stride=2),
-        InvertedResidual(3, 16, 10, False, "hard_swish", stride=2),
-        InvertedResidual(5, 20, 10, True, "hard_swish", dilation=2),
+        InvertedResidual(3, 8, 8, False, "relu"),
+        InvertedResidual(3, 24, 12, False, "relu", stride=2),
+        InvertedResidual(5, 36, 20, True, "relu", stride=2),
+        InvertedResidual(3, 60, 32, False, "hard_swish", stride=2),
+        InvertedResidual(5, 96, 32, True, "hard_swish", dilation=2),
     ),
-    last=24,
+    last=96,
     taps=(1, 2, 3, 6),
 )
 
@@ -121,6 +121,6 @@ VARIANTS: dict[str, Variant] = {
         Variant("mobilenetv3", _MOBILENETV3_LARGE, aspp=128, decoder=(80, 40, 32, 16)),
         Variant("resnet50", ResNet(64, (256, 512, 1024, 2048), (3, 4, 6, 3)), aspp=256, decoder=(128, 64, 32, 16)),
         # The same code with a few channels, for tests and demonstrations.
-        Variant("tiny", _TINY, aspp=16, decoder=(12, 8, 8, 8)),
+        Variant("tiny", _TINY, aspp=48, decoder=(32, 20, 12, 8)),
     )
 }

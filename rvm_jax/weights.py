@@ -1,4 +1,4 @@
-"""Weight files: PyTorch checkpoints (`.pth`), `.safetensors`, and folders saved by orbax.
+"""Weight files: PyTorch checkpoints (`.pth`), `.safetensors`, and folders saved by orbax, a training run's among them.
 
 All three hold the same network, under PyTorch's names or under Flax's. Which variant and refiner it is follows from
 those names, so nothing has to be told; what does not fit is named, entry by entry. A file may also hold an encoder
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvm_jax import orbax_folders
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 from rvm_jax.network import MattingNetwork
@@ -54,10 +55,16 @@ class Weights:
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
-    """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network."""
+    """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network.
+
+    The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
+    newest if none was validated. A checkpoint's own folder gives that one.
+    """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist: give a .pth or .safetensors file, or a saved folder")
+        raise InputError(
+            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run"
+        )
     if path.is_dir():
         return _read_folder(path)
     arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
@@ -101,20 +108,12 @@ def _write_folder(variables: Variables, path: Path) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path, variables)
     except ValueError as error:  # what TensorStore makes of a full disk
-        raise OSError(_first_line(error)) from error
+        raise OSError(orbax_folders.reason(error)) from error
 
 
 def _read_folder(path: Path) -> Weights:
-    import orbax.checkpoint as ocp
-
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(path.absolute()).item_metadata.tree
-            # As NumPy arrays, since they may have been saved on devices that this machine does not have.
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            variables = checkpointer.restore(path.absolute(), restore_args=as_numpy)
-    except Exception as error:  # a damaged folder may make orbax raise anything
-        raise InputError(f"{path} is not a folder of saved weights, or it is damaged: {_first_line(error)}") from error
+    path = orbax_folders.variables_in(path)
+    variables = orbax_folders.read_arrays(path)
     if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
@@ -248,7 +247,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except Exception as error:  # a damaged file, or a dtype that NumPy does not have
-        raise InputError(f"{path} is not a safetensors file, or it is damaged: {_first_line(error)}") from error
+        raise InputError(
+            f"{path} is not a safetensors file, or it is damaged: {orbax_folders.reason(error)}"
+        ) from error
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
@@ -256,7 +257,3 @@ def _widen(array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
     half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
     return array.astype(np.float32) if half else array
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -42,3 +42,34 @@ def test_data_benchmark(tmp_path):
     assert out["rates"]["plain tf.data"]["ratio"] == 1
     assert out["stages"]["warp"]["milliseconds"] > 0
     assert "frames/s a core" in result.stdout
+
+
+@pytest.mark.slow
+def test_training_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "train.py", "--variant", "tiny", "--rounds", "1"]
+    shape = ["--frames", "2", "--size", "32", "--remat"]
+    result = subprocess.run(
+        [*command, *shape, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True
+    )
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert (out["batch"], out["frames"], out["size"], out["remat"]) == (1, 2, 32, True)
+    ours, theirs = out["results"]
+    assert (ours["contender"], theirs["contender"], theirs["ratio"]) == ("jax", "torch eager", 1)
+    assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-3)
+    assert all(row["milliseconds"] > 0 and row["peak_megabytes"] > 0 for row in (ours, theirs))
+    assert "torch eager" in result.stdout
+
+
+@pytest.mark.slow
+def test_memory_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "memory.py", "--variant", "tiny", "--size", "64"]
+    shape = ["--frames", "2", "8"]
+    result = subprocess.run(
+        [*command, *shape, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True
+    )
+    short, long = json.loads((tmp_path / "out.json").read_text())
+    assert (short["frames"], long["frames"]) == (2, 8)
+    assert short["megabytes"] < long["megabytes"]
+    assert long["megabytes_with_remat"] < long["megabytes"]
+    assert "| 8 |" in result.stdout
+    assert "T = 8 with remat needs" in result.stdout

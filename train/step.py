@@ -26,9 +26,15 @@ class TrainState(NamedTuple):
 
 
 def init(network: MattingNetwork, key: jax.Array) -> TrainState:
-    """Random weights, and the optimizer's state before its first step."""
+    """Random weights, and the optimizer's state before its first step.
+
+    Alpha begins at a half: where it is clipped there is no gradient, and most pixels would pull it to 0 for good before
+    the network has learned to tell people from what is behind them.
+    """
     variables = jax.jit(network.init)(key, jnp.zeros((1, 1, 64, 64, 3)))
-    return from_variables(variables)
+    head = variables["params"]["project_mat"]
+    head = {**head, "bias": head["bias"].at[3].set(0.5)}
+    return from_variables({**variables, "params": {**variables["params"], "project_mat": head}})
 
 
 def from_variables(variables: Mapping[str, Any]) -> TrainState:
@@ -37,9 +43,9 @@ def from_variables(variables: Mapping[str, Any]) -> TrainState:
     return TrainState(params, variables["batch_stats"], optimizer.init(params))
 
 
-def groups(batch: Batch, downsample_ratio: float) -> tuple[str, ...]:
-    """The groups that a pass over this batch uses."""
-    head = ("project_seg",) if "mask" in batch else ("project_mat",)
+def groups(segmentation: bool, downsample_ratio: float) -> tuple[str, ...]:
+    """The groups that a pass uses."""
+    head = ("project_seg",) if segmentation else ("project_mat",)
     return ("encoder", "aspp", "decoder", *head, *(("refiner",) if downsample_ratio != 1 else ()))
 
 
@@ -47,19 +53,47 @@ def train_pass(
     network: MattingNetwork,
     state: TrainState,
     batch: Batch,
-    learning_rates: Mapping[str, float],
+    learning_rates: Mapping[str, jax.typing.ArrayLike],
     downsample_ratio: float = 1.0,
+    parts: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """An optimizer step on a batch of matting or of segmentation.
 
-    Returns the next state, and the terms of the loss with the norm of each group's gradient. A group with a learning
-    rate of 0 is frozen: it is not differentiated.
+    Returns the next state, and the terms of the loss with the norm of each group's gradient. A group without a
+    learning rate is frozen: it is not differentiated. The batch may be computed in equal `parts`, one after the other,
+    for want of memory; then each part is normalised by its own statistics.
     """
-    used = [group for group in groups(batch, downsample_ratio) if learning_rates[group] != 0 and group in state.params]
-    terms, batch_stats, gradients = differentiate(network, state, batch, used, downsample_ratio)
+    used = [
+        group
+        for group in groups("mask" in batch, downsample_ratio)
+        if group in learning_rates and group in state.params
+    ]
+    terms, batch_stats, gradients = accumulate(network, state, batch, used, downsample_ratio, parts)
+    if network.axis_name is not None:  # the statistics are those of all devices already
+        terms, gradients = jax.lax.pmean((terms, gradients), network.axis_name)
     params, moments = optimizer.update(state.params, state.moments, gradients, learning_rates)
     norms = {f"gradient_norm/{group}": optax.tree.norm(tree) for group, tree in gradients.items()}
     return TrainState(params, batch_stats, moments), {**terms, **norms}
+
+
+def accumulate(
+    network: MattingNetwork, state: TrainState, batch: Batch, used: list[str], downsample_ratio: float, parts: int
+) -> tuple[Metrics, Mapping[str, Any], optimizer.Params]:
+    """As `differentiate`, part by part: the mean of terms and gradients, and the statistics that the last one left."""
+    if parts == 1:
+        return differentiate(network, state, batch, used, downsample_ratio)
+    divided = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
+
+    def one(carried: Any, part: Batch) -> tuple[Any, Metrics]:
+        batch_stats, total = carried
+        terms, batch_stats, gradients = differentiate(
+            network, state._replace(batch_stats=batch_stats), part, used, downsample_ratio
+        )
+        return (batch_stats, jax.tree.map(jnp.add, total, gradients)), terms
+
+    nothing = jax.tree.map(jnp.zeros_like, {group: state.params[group] for group in used})
+    (batch_stats, total), terms = jax.lax.scan(one, (state.batch_stats, nothing), divided)
+    return jax.tree.map(lambda x: x.mean(0), terms), batch_stats, jax.tree.map(lambda x: x / parts, total)
 
 
 def differentiate(
@@ -75,8 +109,6 @@ def differentiate(
         return terms["total"], (terms, updated["batch_stats"])
 
     gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(trained)
-    if network.axis_name is not None:  # the statistics are those of all devices already
-        terms, gradients = jax.lax.pmean((terms, gradients), network.axis_name)
     return terms, batch_stats, gradients
 
 

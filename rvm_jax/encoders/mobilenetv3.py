@@ -9,6 +9,7 @@ from jax import Array
 
 from rvm_jax.convolution import per_channel
 from rvm_jax.layers import ACTIVATIONS, hard_sigmoid, hard_swish
+from rvm_jax.remat import recomputed
 from rvm_jax.variants import InvertedResidual, MobileNetV3
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,11 +17,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class MobileNetV3Encoder(nn.Module):
-    """`norm` makes a BatchNorm; `conv` a convolution."""
+    """`norm` makes a BatchNorm; `conv` a convolution; with `remat`, every block is computed twice in training."""
 
     table: MobileNetV3
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    remat: bool = False
 
     @nn.compact
     def __call__(self, frames: Array) -> tuple[Array, Array, Array, Array]:
@@ -28,14 +30,22 @@ class MobileNetV3Encoder(nn.Module):
         norm = partial(self.norm, momentum=0.01, epsilon=1e-3)
         mean, std = (per_channel(jnp.array(values, frames.dtype)) for values in (IMAGENET_MEAN, IMAGENET_STD))
         x = (frames - mean) / std
-        x = self.conv(self.table.stem, 3, stride=2, name="stem_conv")(x)
-        x = hard_swish(norm(name="stem_norm")(x))
+
+        def stem(encoder: MobileNetV3Encoder, x: Array) -> Array:
+            x = encoder.conv(encoder.table.stem, 3, stride=2, name="stem_conv")(x)
+            return hard_swish(norm(name="stem_norm")(x))
+
+        def last(encoder: MobileNetV3Encoder, x: Array) -> Array:
+            x = encoder.conv(encoder.table.last, name="last_conv")(x)
+            return hard_swish(norm(name="last_norm")(x))
+
+        x = recomputed(stem, self.remat)(self, x)
         features = [x]
         for number, block in enumerate(self.table.blocks, 1):
-            x = InvertedResidualBlock(block, self.conv, norm, name=f"block{number}")(x)
+            residual = InvertedResidualBlock(block, self.conv, norm, name=f"block{number}")
+            x = recomputed(InvertedResidualBlock.__call__, self.remat)(residual, x)
             features.append(x)
-        x = self.conv(self.table.last, name="last_conv")(x)
-        features.append(hard_swish(norm(name="last_norm")(x)))
+        features.append(recomputed(last, self.remat)(self, x))
         f1, f2, f3, f4 = (features[tap] for tap in self.table.taps)
         return f1, f2, f3, f4
 

@@ -5,21 +5,27 @@ from collections.abc import Callable
 import flax.linen as nn
 from jax import Array
 
+from rvm_jax.remat import recomputed
 from rvm_jax.variants import ResNet
 
 
 class ResNetEncoder(nn.Module):
-    """`norm` makes a BatchNorm; `conv` a convolution."""
+    """`norm` makes a BatchNorm; `conv` a convolution; with `remat`, every block is computed twice in training."""
 
     table: ResNet
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    remat: bool = False
 
     @nn.compact
     def __call__(self, frames: Array) -> tuple[Array, Array, Array, Array]:
         """`[N, H, W, 3]` in 0..1 → four features `[N, ⌈H/s⌉, ⌈W/s⌉, C]`, s = 2, 4, 8, 16."""
-        x = self.conv(self.table.stem, 7, stride=2, name="stem_conv")(frames)
-        f1 = nn.relu(self.norm(name="stem_norm")(x))
+
+        def stem(encoder: ResNetEncoder, frames: Array) -> Array:
+            x = encoder.conv(encoder.table.stem, 7, stride=2, name="stem_conv")(frames)
+            return nn.relu(encoder.norm(name="stem_norm")(x))
+
+        f1 = recomputed(stem, self.remat)(self, frames)
         x = max_pool(f1)
         layers = []
         for layer, (features, depth) in enumerate(zip(self.table.features, self.table.depths, strict=True), 1):
@@ -28,7 +34,8 @@ class ResNetEncoder(nn.Module):
                 stride = 2 if layer in (2, 3) and number == 0 else 1
                 dilation = 2 if layer == 4 and number > 0 else 1
                 name = f"layer{layer}_block{number}"
-                x = Bottleneck(features, stride, dilation, self.conv, self.norm, name=name)(x)
+                block = Bottleneck(features, stride, dilation, self.conv, self.norm, name=name)
+                x = recomputed(Bottleneck.__call__, self.remat)(block, x)
             layers.append(x)
         f2, f3, _, f4 = layers
         return f1, f2, f3, f4

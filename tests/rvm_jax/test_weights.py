@@ -1,6 +1,7 @@
 """Weight files: round trips that lose no bit, and what is said of files that do not fit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -303,6 +304,24 @@ def test_a_full_disk_while_a_folder_is_written(tiny_file, tmp_path):
     assert result.returncode == 2
     assert f"rvm: cannot write {tmp_path}/folder: " in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("damage", "message"), [("cut off", "Error reading "), ("missing", "it holds no arrays\n")])
+def test_a_damaged_folder_gets_one_clear_line(damage, message, tiny_file, tmp_path):
+    """In a process of its own, for TensorStore's threads write to the terminal too."""
+    weights.write(weights.read(tiny_file), tmp_path / "folder")
+    if damage == "missing":
+        (tmp_path / "folder" / "manifest.ocdbt").unlink()
+    else:
+        largest = max((tmp_path / "folder").rglob("d/*"), key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
+    program = "import sys; from rvm_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "convert", str(tmp_path / "folder"), str(tmp_path / "out.pth")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"rvm: {tmp_path}/folder is not a folder of saved weights, or it is damaged: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_unknown_endings_are_refused(tiny_file, tmp_path):

@@ -57,13 +57,38 @@ def test_a_pass_steps_what_it_uses_and_touches_nothing_else(start, kind):
     assert any(changed)
 
 
-def test_a_group_with_learning_rate_0_is_frozen(start):
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates={**RATES, "encoder": 0.0}))
-    state, metrics = run(start, make_batch("matting", (1, 2, 32, 32)))
+def test_a_group_without_a_learning_rate_is_frozen(start):
+    rates = {group: rate for group, rate in RATES.items() if group != "encoder"}
+    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny")))
+    state, metrics = run(start, make_batch("matting", (1, 2, 32, 32)), rates)
     jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], start.params["encoder"])
     assert state.moments["encoder"].count == 0
     assert "gradient_norm/encoder" not in metrics
     assert state.moments["decoder"].count == 1
+
+
+def test_a_batch_in_parts_is_the_mean_of_its_parts(start):
+    """Two clips at once or one after the other: the same clip twice has the same statistics either way."""
+    clip = make_batch("matting", (1, 2, 32, 32), dtype=np.float64)
+    batch = {name: jnp.concatenate([x, x]) for name, x in clip.items()}
+    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES), static_argnames="parts")
+    state = in_float64(start)
+    (once, metrics), (twice, measured) = (run(state, batch, parts=parts) for parts in (1, 2))
+    for name, value in metrics.items():
+        np.testing.assert_allclose(measured[name], value, rtol=1e-9, err_msg=name)
+    for one, other in zip(jax.tree.leaves(once.moments), jax.tree.leaves(twice.moments), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
+
+
+def test_parts_are_of_different_clips(start):
+    """The terms of a batch in parts are the means of those that each part has alone."""
+    batch = make_batch("segmentation", (2, 2, 32, 32), dtype=np.float64)
+    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES), static_argnames="parts")
+    state = in_float64(start)
+    _, together = run(state, batch, parts=2)
+    alone = [run(state, {name: x[i : i + 1] for name, x in batch.items()}, parts=1)[1]["total"] for i in range(2)]
+    assert abs(alone[0] - alone[1]) > 1e-4
+    np.testing.assert_allclose(together["total"], np.mean(alone), rtol=1e-9)
 
 
 def test_bytes_and_fractions_are_the_same_batch():

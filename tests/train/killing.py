@@ -1,0 +1,47 @@
+"""Saves one checkpoint after the other until it is killed, and tells how far it is: run by `test_checkpoint.py`."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from train.checkpoint import Checkpoints
+from train.step import TrainState
+
+
+def state_after(iterations: int) -> TrainState:
+    """A small state that follows from the number of iterations."""
+    rng = np.random.default_rng(iterations)
+
+    def tree() -> dict[str, np.ndarray]:
+        wide, narrow = rng.standard_normal((64, 129)), rng.standard_normal(7)
+        return {"kernel": wide.astype(np.float32), "bias": -np.zeros(5, np.float32), "wide": narrow}
+
+    params = {"encoder": tree(), "refiner": tree()}
+    statistics = {"encoder": {"mean": tree()["wide"], "count": np.array(iterations, np.int32)}}
+    moments = {group: optax.ScaleByAdamState(np.array(iterations, np.int32), tree(), tree()) for group in params}
+    return TrainState(params, statistics, moments)
+
+
+def same_bits(one: TrainState, other: TrainState) -> bool:
+    """Whether two states are alike to the last bit, dtypes and the kinds of nodes included."""
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all((a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()) for a, b in pairs)
+
+
+def main() -> None:
+    with Checkpoints(Path(sys.argv[1]), keep=2) as checkpoints:
+        done, state = checkpoints.restore(state_after(0)) or (0, state_after(0))
+        assert same_bits(state, state_after(done))
+        while True:
+            print(done, flush=True)
+            done += 1
+            checkpoints.save(done, state_after(done), stage=1, mad=1 / done if done % 3 == 0 else None)
+
+
+if __name__ == "__main__":
+    main()

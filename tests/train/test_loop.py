@@ -1,0 +1,129 @@
+"""Whole runs on eight devices: what they leave, how they go on, and how they end."""
+
+import os
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import rvm_jax
+from rvm_jax import weights
+from rvm_jax.errors import InputError
+from tests.data_pipelines import conftest
+from tests.train import runs
+from train import loop, stopping
+from train.checkpoint import Checkpoints
+from train.start import start
+from train.tracking import Tracker
+
+prepared = conftest.prepared
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
+    """The folder of a run from its beginning to its end."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    loop.train(runs.RECIPE, runs.options(out, prepared))
+    return out
+
+
+def newest(out):
+    """The newest checkpoint: iterations, and all arrays."""
+    like = start(rvm_jax.MattingNetwork("tiny"), 0, None)
+    with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
+        return checkpoints.restore(like)
+
+
+def assert_same_run(out, other):
+    assert runs.recorded(out) == runs.recorded(other)
+    (done, state), (expected, wanted) = newest(out), newest(other)
+    assert done == expected
+    jax.tree.map(np.testing.assert_array_equal, state, wanted)
+
+
+def stop_with(monkeypatch, number, at):
+    """Send this process a signal when the iteration `at` is recorded."""
+    record = Tracker.iteration
+
+    def iteration(self, done, numbers):
+        record(self, done, numbers)
+        if done == at:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Tracker, "iteration", iteration)
+
+
+def test_a_run_records_every_iteration_and_validation(whole):
+    lines = runs.recorded(whole)
+    assert [line["iteration"] for line in lines if "stage" in line] == list(range(runs.ITERATIONS))
+    assert [line["stage"] for line in lines if "stage" in line] == [1, 1, 1, 2, 3, 3, 4, 4]
+    assert [line["iteration"] for line in lines if "validation/mad" in line] == [0, 3, 4, 6, 8]
+    passes = [{name.split("/")[0] for name in line if name.endswith("/total")} for line in lines if "stage" in line]
+    assert passes[0] == passes[2] == {"matting_low", "segmentation_video"}
+    assert passes[1] == {"matting_low", "segmentation_stills"}
+    assert passes[3] == {"matting_low", "segmentation_video"}  # each stage counts from its beginning
+    assert passes[5] == {"matting_low", "matting_high", "segmentation_stills"}
+    assert lines[-2]["matting_high/gradient_norm/refiner"] > 0
+    assert lines[-2]["learning_rate/refiner"] == 1e-3
+
+
+def test_a_run_leaves_weights_and_a_report(whole):
+    _, state = newest(whole)
+    for name in ("weights", "weights.pth"):
+        written = weights.read(whole / name)
+        jax.tree.map(np.testing.assert_array_equal, written.variables["params"], state.params)
+        jax.tree.map(np.testing.assert_array_equal, written.variables["batch_stats"], state.batch_stats)
+    assert rvm_jax.load(whole).network.variant == "tiny"
+    assert "<svg" in (whole / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGTERM, 1), (signal.SIGINT, 4)])
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(whole, prepared, tmp_path, monkeypatch, capsys, number, at):
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patched:
+        stop_with(patched, number, at)
+        with pytest.raises(stopping.Stopped) as stopped:
+            loop.train(runs.RECIPE, runs.options(out, prepared))
+    assert stopped.value.status == 128 + number
+    done, _ = newest(out)
+    assert at < done < runs.ITERATIONS
+    assert f"stopped and saved after {done} of 8 iterations" in str(stopped.value)
+    capsys.readouterr()
+    loop.train(runs.RECIPE, runs.options(out, prepared))
+    assert_same_run(out, whole)
+    told = capsys.readouterr().err
+    assert f"going on after {done}" in told
+    assert "loaded matting low of 2 × 48 × 48" in told  # compiled by the run before
+
+
+def test_a_finished_run_is_not_trained_further(whole, prepared):
+    before = (whole / "metrics.jsonl").read_bytes()
+    loop.train(runs.RECIPE, runs.options(whole, prepared))
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_recipe_is_refused_with_the_differences(whole, prepared):
+    with pytest.raises(InputError, match=r"seed: 0 in the run, 1 now"):
+        loop.train(replace(runs.RECIPE, seed=1), runs.options(whole, prepared))
+
+
+def test_what_is_not_finite_stops_the_run(prepared, tmp_path):
+    rates = replace(runs.RATES, decoder=1e38)
+    recipe = replace(runs.RECIPE, stages=(replace(runs.LOW, rates=rates), *runs.RECIPE.stages[1:]))
+    with pytest.raises(InputError, match=r"^segmentation_video/\S+ is (nan|inf) in iteration 0 \(stage 1\): training"):
+        loop.train(recipe, runs.options(tmp_path / "wild", prepared))
+    assert runs.recorded(tmp_path / "wild")[-1].keys() >= {"validation/mad"}  # nothing that is not finite
+
+
+def test_a_batch_that_devices_cannot_divide(prepared, tmp_path):
+    with pytest.raises(InputError, match=r"--batch 4 cannot be divided among 8 devices: give a multiple of 8"):
+        loop.train(replace(runs.RECIPE, batch=4), runs.options(tmp_path / "run", prepared))
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"synthetic/tiny_\w+ is not prepared in .*: run `rvm data prepare`"):
+        loop.train(runs.RECIPE, runs.options(tmp_path / "run", tmp_path))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,128 @@
+"""Runs in processes of their own: killed without warning, and on several hosts."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rvm_jax.network import MattingNetwork
+from tests.data_pipelines import conftest
+from tests.train import runs
+from train.checkpoint import Checkpoints
+from train.start import start
+
+prepared = conftest.prepared
+ROOT = Path(__file__).parent.parent.parent
+
+
+def begin(worker, devices, *arguments):
+    command = [sys.executable, "-m", f"tests.train.{worker}", *map(str, arguments)]
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "NPROC": "16",
+    }
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    return told
+
+
+def newest(out):
+    with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
+        return checkpoints.restore(start(MattingNetwork("tiny"), 0, None))
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
+    """The folder of a run on eight devices that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    finish(begin("run_worker", 8, out, prepared))
+    return out
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(whole, prepared, tmp_path):
+    """However often and whenever it is killed, the run ends as if it had not been."""
+    out = tmp_path / "killed"
+    draw = random.Random(0)
+    kills, done = 0, [0]
+    begin_time = time.monotonic()
+    finish(begin("run_worker", 8, tmp_path / "timed", prepared))
+    seconds = time.monotonic() - begin_time
+    while kills < 20:
+        process = begin("run_worker", 8, out, prepared)
+        # At any moment of a whole run; a run that has come far has less to do, so it is begun anew now and then.
+        try:
+            process.communicate(timeout=draw.uniform(0.3, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        found = newest(out) if (out / "checkpoints").is_dir() else None
+        if found is not None:
+            assert found[0] >= done[-1]
+            done.append(found[0])
+            if found[0] == runs.ITERATIONS and kills < 20:
+                check_same(out, whole)
+                out, done = tmp_path / f"killed{kills}", [0]
+    finish(begin("run_worker", 8, out, prepared))
+    check_same(out, whole)
+
+
+def check_same(out, whole):
+    assert runs.recorded(out)[-1].keys() == runs.recorded(whole)[-1].keys()
+    (iterations, state), (expected, wanted) = newest(out), newest(whole)
+    assert iterations == expected
+    jax.tree.map(np.testing.assert_array_equal, state, wanted)
+
+
+@pytest.fixture
+def coordinator():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_passes_of_two_hosts_with_four_devices_are_those_of_one_with_eight(tmp_path, coordinator):
+    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
+    arguments = [(8, alone), (4, together, coordinator, 0, 2), (4, together, coordinator, 1, 2)]
+    processes = [begin("pass_worker", *given) for given in arguments]
+    for process in processes:
+        finish(process)
+    expected, found = np.load(alone), np.load(together)
+    assert sorted(found) == sorted(expected)
+    assert any(name.startswith("1/gradient_norm/refiner") for name in expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_hosts(whole, prepared, tmp_path, coordinator):
+    outs = [tmp_path / name for name in ("first", "second")]
+    processes = [begin("run_worker", 4, out, prepared, coordinator, number, 2) for number, out in enumerate(outs)]
+    for process in processes:
+        finish(process)
+    assert not outs[1].exists()  # the first alone writes
+    ours, theirs = runs.recorded(outs[0]), runs.recorded(whole)
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    for name, value in theirs[1].items():  # in later ones, the rounding of sums over devices is amplified
+        np.testing.assert_allclose(ours[1][name], value, rtol=2e-5, atol=1e-7, err_msg=name)
+    for line, expected in zip(ours, theirs, strict=True):
+        for name in expected:
+            if name.endswith("/total") or name == "validation/mad":
+                np.testing.assert_allclose(line[name], expected[name], rtol=0.02, err_msg=f"{line['iteration']} {name}")

@@ -1,0 +1,248 @@
+"""`report.html`: a run's curves and its mattes before and after, in one page that needs nothing else.
+
+All of it is from the run's folder: `metrics.jsonl`, `recipe.json`, `sessions.jsonl` and the pictures of validations.
+"""
+
+import base64
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.files import replacing
+from train import records
+from train.charts import COLOURS, Line, chart, label
+
+Columns = Mapping[str, Line]
+"""The numbers of a run, each with the iterations at which it was told."""
+
+PASSES = {
+    "matting_low": "Matting, low resolution",
+    "matting_high": "Matting, high resolution",
+    "segmentation_video": "Segmentation, clips",
+    "segmentation_stills": "Segmentation, stills",
+}
+WORDS = {"mad": "MAD", "mse": "MSE", "dtssd": "dtSSD", "l1": "L1", "gb": "GB"}
+UNITS = {"frames_per_second": "frames/s", "data_wait": "share of the time", "device_memory_gb": "GB"}
+STYLE = """
+:root { color-scheme: light dark; --back: #fbfbfa; --card: #fff; --line: #e2e2de; --text: #22252a; --soft: #6b7079;
+  --c0: #2f6fde; --c1: #d9541e; --c2: #1d9a6c; --c3: #a24bd0; --c4: #c18a00; --c5: #d13a78; }
+@media (prefers-color-scheme: dark) { :root { --back: #16181b; --card: #1e2125; --line: #34383e; --text: #e6e7e9;
+  --soft: #9aa0a8; --c0: #6ea1ff; --c1: #ff8a5c; --c2: #4cc79a; --c3: #c98bf0; --c4: #e3b23c; --c5: #f27aa8; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1240px; padding: 24px 20px 60px; background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 36px 0 12px; }
+p { margin: 0 0 16px; }
+.soft, figcaption { color: var(--soft); }
+.cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
+.charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); }
+.mattes { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
+.card, figure { margin: 0; min-width: 0; padding: 12px 14px; background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; }
+.card div { color: var(--soft); font-size: 13px; }
+.card b { font-size: 17px; font-weight: 600; overflow-wrap: anywhere; }
+figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 12px; font-size: 13px; }
+figcaption b { color: var(--text); font-size: 14px; }
+figure img { display: block; width: 100%; margin-top: 8px; border-radius: 4px; }
+svg { display: block; width: 100%; height: auto; margin-top: 4px; }
+svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+svg polyline.raw { stroke-width: 1; opacity: 0.28; }
+svg .axis { stroke: var(--line); fill: none; }
+svg .mark { stroke: var(--soft); stroke-dasharray: 3 4; fill: none; opacity: 0.7; }
+svg .text { fill: var(--soft); font-size: 13px; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 13px; }
+.legend i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; }
+.wide { overflow-x: auto; margin-bottom: 20px; }
+table { border-collapse: collapse; font-size: 13px; }
+th, td { padding: 3px 18px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; white-space: nowrap; }
+td { overflow-wrap: anywhere; }
+""" + "".join(
+    f"svg polyline.c{n} {{ stroke: var(--c{n}); }} svg circle.c{n}, .legend i.c{n} {{ fill: var(--c{n}); "
+    f"background: var(--c{n}); }}\n"
+    for n in range(COLOURS)
+)
+
+
+def write(folder: Path) -> Path:
+    """Write the report of the run in `folder`, as far as it has come; gives its path."""
+    columns = read(folder / records.NAME)
+    about = json.loads((folder / "recipe.json").read_text())
+    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
+    stages = beginnings(columns)
+    body = [
+        f"<h1>{escape(folder.resolve().name)}</h1>",
+        f'<p class="soft">A training run of rvm-jax, begun {_day(sessions[0])}.'
+        + (" Dashed lines mark where a stage begins." if len(stages) > 1 else "")
+        + "</p>",
+        _summary(columns, about, sessions),
+        *_mattes(columns, folder / "validation"),
+        *_curves(columns, stages),
+        *_tables(about, sessions[-1]),
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(folder.resolve().name)}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+    path = folder / "report.html"
+    with replacing(path, overwrite=True) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Columns:
+    """The record of a run, number by number."""
+    if not path.exists():
+        raise InputError(f"there is no {path}: a report is made of a run, give the folder of one")
+    columns: dict[str, tuple[array[int], array[float]]] = {}
+    for numbers in records.read(path):
+        for name, number in numbers.items():
+            iterations, values = columns.setdefault(name, (array("l"), array("d")))
+            iterations.append(int(numbers["iteration"]))
+            values.append(number)
+    return {name: Line(name, np.array(x), np.array(y)) for name, (x, y) in columns.items()}
+
+
+def beginnings(columns: Columns) -> dict[int, str]:
+    """The first iteration of each stage, with a name for it."""
+    if "stage" not in columns:
+        return {}
+    _, iterations, stages = columns["stage"]
+    first = np.flatnonzero(np.diff(stages, prepend=np.nan) != 0)
+    return {int(iterations[at]): f"stage {stages[at]:.0f}" for at in first}
+
+
+def seconds_spent(times: np.ndarray, starts: np.ndarray) -> float:
+    """Seconds between the lines of a record, without those in which nothing ran: from a last line to the next start."""
+    before = np.concatenate([[-np.inf], times[:-1]])
+    started = np.concatenate([[-np.inf], starts])[np.searchsorted(starts, times, "right")]
+    since = np.maximum(before, started)
+    return float(np.sum(np.maximum(times - since, 0), where=np.isfinite(since)))
+
+
+def _summary(columns: Columns, about: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> str:
+    done = int(columns["stage"].x[-1]) + 1 if "stage" in columns else 0
+    starts = np.array([datetime.fromisoformat(session["started"]).timestamp() for session in sessions])
+    times = columns["time"].y if "time" in columns else np.zeros(0)
+    facts = {
+        "network": about["recipe"]["variant"],
+        "iterations": f"{done:,} of {sum(about['iterations'].values()):,}",
+        "time spent": str(timedelta(seconds=round(seconds_spent(times, starts)))),
+        "devices": sessions[-1]["devices"] + (f", {sessions[-1]['hosts']} hosts" if sessions[-1]["hosts"] > 1 else ""),
+    }
+    if len(sessions) > 1:
+        facts["sessions"] = str(len(sessions))
+    if "validation/mad" in columns:
+        _, iterations, mads = columns["validation/mad"]
+        facts["validation MAD"] = " → ".join(label(mad) for mad in dict.fromkeys([mads[0], mads[-1]]))
+        facts["best MAD"] = f"{label(mads.min())} at {iterations[mads.argmin()]:,}"
+    cards = [f'<div class="card"><div>{name}</div><b>{escape(fact)}</b></div>' for name, fact in facts.items()]
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _mattes(columns: Columns, folder: Path) -> Iterator[str]:
+    if "validation/mad" not in columns:
+        return
+    _, iterations, mads = columns["validation/mad"]
+    shown = [(n, mad) for n, mad in zip(iterations, mads, strict=True) if (folder / f"{n}.png").exists()]
+    if not shown:
+        return
+    yield "<h2>Mattes of the validation set</h2>"
+    yield '<p class="soft">From top to bottom: input, true matte, the network’s matte, the person on green.</p>'
+    figures = []
+    for n, mad in dict.fromkeys([shown[0], shown[-1]]):
+        picture = base64.b64encode((folder / f"{n}.png").read_bytes()).decode()
+        caption = "before training" if n == 0 else f"iteration {n:,}"
+        figures.append(
+            f"<figure><figcaption><b>{caption}</b><span>MAD {label(mad)}</span></figcaption>"
+            f'<img alt="{caption}" src="data:image/png;base64,{picture}"></figure>'
+        )
+    yield f'<div class="mattes">{"".join(figures)}</div>'
+
+
+def _curves(columns: Columns, stages: Mapping[int, str]) -> Iterator[str]:
+    """All charts, a section for each kind of number."""
+
+    def section(title: str, figures: list[str]) -> Iterator[str]:
+        if figures:
+            yield f'<h2>{escape(title)}</h2>\n<div class="charts">{"".join(figures)}</div>'
+
+    def below(prefix: str) -> list[Line]:
+        return [line._replace(name=name[len(prefix) :]) for name, line in columns.items() if name.startswith(prefix)]
+
+    metrics = below("validation/")
+    yield from section(
+        "Validation", [_figure(line.name, [line], "", stages, log=True, smooth=False) for line in metrics]
+    )
+    gradients = []
+    for kind, title in PASSES.items():
+        terms = [line for line in below(f"{kind}/") if not line.name.startswith("gradient_norm/")]
+        terms.sort(key=lambda line: line.name != "total")
+        yield from section(title, [_figure(line.name, [line], "loss", stages, log=True) for line in terms])
+        if groups := below(f"{kind}/gradient_norm/"):
+            gradients.append(_figure(title, groups, "norm of the gradient", stages, log=True))
+    if rates := below("learning_rate/"):
+        gradients.append(_figure("Learning rates", rates, "learning rate", stages, log=True, smooth=False))
+    yield from section("Gradients and learning rates", gradients)
+    others = [line for name, line in columns.items() if "/" not in name and name not in ("iteration", "stage", "time")]
+    speed = [
+        _figure(line.name, [line], UNITS.get(line.name, ""), stages, smooth=line.name != "compilations")
+        for line in others
+    ]
+    yield from section("Speed", speed)
+
+
+def _figure(
+    title: str, lines: Sequence[Line], unit: str, stages: Mapping[int, str], *, log: bool = False, smooth: bool = True
+) -> str:
+    picture = chart(lines, unit=unit, marks=stages, log=log, smooth=smooth)
+    if len(lines) == 1:
+        side, legend = f"<span>last {label(lines[0].y[-1])}</span>", ""
+    else:
+        names = [f'<span><i class="c{n % COLOURS}"></i>{escape(line.name)}</span>' for n, line in enumerate(lines)]
+        side, legend = "", f'<div class="legend">{"".join(names)}</div>'
+    title = escape(" ".join(WORDS.get(word, word) for word in title.split("_")))
+    return f"<figure><figcaption><b>{title}</b>{side}</figcaption>{picture}{legend}</figure>"
+
+
+def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[str]:
+    recipe = dict(about["recipe"])
+    stages = {name: dict(_leaves(stage)) for name, stage in recipe.pop("stages").items()}
+    rows = [["", *(f"stage {name}" for name in stages)]]
+    for field in dict.fromkeys(field for stage in stages.values() for field in stage):
+        rows.append([field, *(stage.get(field, "") for stage in stages.values())])
+    yield "<h2>Recipe</h2>"
+    yield _table(rows)
+    yield _table(_leaves(recipe))
+    yield "<h2>Surroundings</h2>"
+    yield _table(_leaves(session))
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"<th>{escape(name)}</th>" + "".join(f"<td>{escape(text)}</td>" for text in rest) for name, *rest in rows]
+    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every value of nested mappings as text, with its path as its name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
+            yield f"{prefix}{name}".replace("_", " "), text
+
+
+def _day(session: Mapping[str, Any]) -> str:
+    return f"{datetime.fromisoformat(session['started']):%d %B %Y, %H:%M} UTC"
