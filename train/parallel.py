@@ -66,8 +66,10 @@ def replicate(tree: Tree) -> Tree:
 
 
 def read_back(tree: Tree) -> Tree:
-    """What is the same on every device, as NumPy arrays. Waits for it."""
-    return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree))
+    """What is the same on every device, as NumPy arrays. Waits for it, but not for what the devices do after it."""
+    first = jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
+    # Indexed here and not on the device, which would come to that only after all that it was given since.
+    return jax.tree.map(lambda x: np.asarray(x[0]), first)
 
 
 def divide(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

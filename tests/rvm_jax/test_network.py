@@ -120,7 +120,7 @@ def test_each_platform_gets_its_own_form_of_depthwise_convolution(tiny):
     for platform, grouped in (("cpu", False), ("cuda", True), ("tpu", True)):
         for function in (loss, jax.grad(loss, allow_int=True)):
             program = jax.export.export(jax.jit(function), platforms=[platform])(variables, frames).mlir_module()
-            assert ("feature_group_count = 4" in program) is grouped
+            assert ("feature_group_count = 8" in program) is grouped
 
 
 @pytest.mark.parametrize("segmentation", [False, True])

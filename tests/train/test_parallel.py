@@ -16,6 +16,7 @@ def test_what_is_replicated_is_read_back():
     back = parallel.read_back(on_devices)
     assert isinstance(back["w"], np.ndarray)
     np.testing.assert_array_equal(back["w"], tree["w"])
+    assert isinstance(back["count"], np.ndarray)
     assert back["count"] == 3
     assert back["count"].shape == ()
 
