@@ -13,7 +13,8 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable '.[dev]'
+	# What is imported gets compiled then; to compile all of TensorFlow and PyTorch now takes as long as to install them.
+	$(BIN)/python -m pip install --quiet --no-compile $(PIP_FLAGS) --editable '.[dev]'
 	touch $@
 
 # The default suite.

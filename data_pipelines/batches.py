@@ -79,6 +79,8 @@ def batched(
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = threads
+    # Nothing here is for it to tune, and an iterator that is left can wait a minute for the thread that would.
+    options.autotune.enabled = False
     return (
         tf.data.Dataset.range(part.start * part.share, tf.int64.max)
         .map(make, num_parallel_calls=threads, deterministic=True)

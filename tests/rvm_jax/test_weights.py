@@ -136,7 +136,7 @@ def test_every_wrong_entry_is_named(tiny_state_dict, tmp_path):
     first, *lines = str(caught.value).splitlines()
     assert "changed.pth does not fit the network 'tiny'" in first
     assert lines == [
-        "- aspp.aspp1.0.weight [16, 24, 1, 1] float",
+        "- aspp.aspp1.0.weight [48, 96, 1, 1] float",
         "+ aspp.extra [2, 3] float",
         "- project_mat.conv.bias [4] float",
         "+ project_mat.conv.bias [4] integer",
