@@ -8,6 +8,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
         # Most of a test's time is compiling. `tests/reference` compiles as users do.
         "--xla_backend_optimization_level=0",
+        # On a busy machine, eight devices on two cores can be far apart; XLA would end the process after 40 seconds.
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
         os.environ.get("XLA_FLAGS", ""),
     ]
 )

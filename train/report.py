@@ -159,7 +159,10 @@ def _mattes(columns: Columns, folder: Path) -> Iterator[str]:
     if not shown:
         return
     yield "<h2>Mattes of the validation set</h2>"
-    yield '<p class="soft">From top to bottom: input, true matte, the network’s matte, the person on green.</p>'
+    yield (
+        '<p class="soft">From top to bottom: input, true matte, the network’s matte, the person on green. Each stage is '
+        "validated on clips of its own data.</p>"
+    )
     figures = []
     for n, mad in dict.fromkeys([shown[0], shown[-1]]):
         picture = base64.b64encode((folder / f"{n}.png").read_bytes()).decode()
