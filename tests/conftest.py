@@ -18,6 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("NPROC", "16")
 
 import jax
+import pytest
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
@@ -25,3 +26,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module():
+    """Programs are kept for the tests of a module; all modules' together would take several GB."""
+    yield
+    jax.clear_caches()

@@ -7,7 +7,7 @@ count stages from 1; in code, `stages[0]` is the first.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -239,29 +239,6 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
     plain = dataclasses.asdict(recipe)
     plain["stages"] = {str(number): stage for number, stage in enumerate(plain["stages"], 1)}
     return json.loads(json.dumps(plain, default=str))
-
-
-def from_json(plain: Mapping[str, Any]) -> Recipe:
-    """What `to_json` was given."""
-    made = _fitting(Recipe, plain, "")
-    stages = []
-    for name, given in made["stages"].items():
-        stage = _fitting(Stage, given, f"stages.{name}.")
-        rates = Rates(**_fitting(Rates, stage["rates"], f"stages.{name}.rates."))
-        stages.append(Stage(**{**stage, "rates": rates}))
-    validation = Validation(**_fitting(Validation, made["validation"], "validation."))
-    init = None if made["init"] is None else Path(made["init"])
-    return Recipe(**{**made, "stages": tuple(stages), "validation": validation, "init": init})
-
-
-def _fitting(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What was given for the fields of a dataclass, lists as tuples; refuses it if it is not for all and only them."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    wrong = [f"- {where}{name}" for name in names if name not in given]
-    wrong += [f"+ {where}{name}" for name in given if name not in names]
-    if wrong:
-        raise InputError("\n".join(["not a recipe of this version: fields are missing (-) or too many (+)", *wrong]))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def describe(recipe: Recipe) -> str:

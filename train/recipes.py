@@ -25,18 +25,18 @@ MOBILENETV3 = Recipe(
 
 RESNET50 = dataclasses.replace(MOBILENETV3, variant="resnet50")
 
-_FIRST = Stage(("synthetic/matting_clips",), epochs=4, frames=4, rates=_rates(6e-3, 6e-3, 6e-3), size=128)
+_FIRST = Stage(("synthetic/matting_clips",), epochs=3, frames=4, rates=_rates(6e-3, 6e-3, 6e-3), size=128)
 _HIGH = dataclasses.replace(
-    _FIRST, iterations=36, rates=_rates(1e-3, 1e-3, 1e-3, 5e-3), high_frames=2, high_size=256, downsample_ratio=0.5
+    _FIRST, epochs=1, rates=_rates(1e-3, 1e-3, 1e-3, 5e-3), high_frames=2, high_size=256, downsample_ratio=0.5
 )
 
 DEMO = Recipe(
     variant="tiny",
     stages=(
         _FIRST,
-        dataclasses.replace(_FIRST, iterations=36, rates=_rates(2e-3, 2e-3, 2e-3)),
+        dataclasses.replace(_FIRST, epochs=1, rates=_rates(2e-3, 2e-3, 2e-3)),
         _HIGH,
-        dataclasses.replace(_HIGH, matting=("synthetic/matting_images",)),
+        dataclasses.replace(_HIGH, matting=("synthetic/matting_images",), epochs=2),
     ),
     backgrounds=("synthetic/background_clips", "synthetic/background_images"),
     segmentation_clips=("synthetic/segmentation_clips",),

@@ -160,8 +160,8 @@ def _mattes(columns: Columns, folder: Path) -> Iterator[str]:
         return
     yield "<h2>Mattes of the validation set</h2>"
     yield (
-        '<p class="soft">From top to bottom: input, true matte, the network’s matte, the person on green. Each stage is '
-        "validated on clips of its own data.</p>"
+        '<p class="soft">From top to bottom: input, true matte, the network’s matte, the person on green. '
+        "Each stage is validated on clips of its own data.</p>"
     )
     figures = []
     for n, mad in dict.fromkeys([shown[0], shown[-1]]):

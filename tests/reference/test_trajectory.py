@@ -52,16 +52,9 @@ def passes(reference):
         yield ("seg_image", (b * t, 1, h, w), 1.0) if iteration % 2 else ("seg_video", (b, t, h, w), 1.0)
 
 
-def cases():
-    """The longest has every kind of pass; the others, and float32, take their time."""
-    for path in TRAJECTORIES:
-        for dtype in ("float64", "float32"):
-            quick = dtype == "float64" and path == TRAJECTORIES[-1]
-            marks = () if quick else (pytest.mark.slow,)
-            yield pytest.param(path, dtype, marks=marks, id=f"{path.stem}-{dtype}")
-
-
-@pytest.mark.parametrize(("path", "dtype"), list(cases()))
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
 def test_trajectory(path: Path, dtype):
     reference = json.loads(path.read_text())
     table = entries(VARIANTS[reference["variant"]])

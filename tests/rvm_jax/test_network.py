@@ -29,7 +29,9 @@ def tiny():
     return network, random_variables(network)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param(jnp.float64, 1e-12, marks=pytest.mark.slow), (jnp.float32, 1e-4)]
+)
 def test_200_frames_in_chunks_are_the_clip(tiny, dtype, tolerance):
     network, variables = tiny[0], random_variables(tiny[0], dtype)
     frames = random_frames(1, 200, 32, 48, 3, dtype=dtype)

@@ -201,25 +201,12 @@ def test_stages_at_the_limits_are_taken():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_json_and_back(name, tmp_path):
+def test_json(name, tmp_path):
     asked = dataclasses.replace(RECIPES[name], init=tmp_path / "start", remat=True)
     plain = recipe.to_json(asked)
     assert json.loads(json.dumps(plain)) == plain
     assert [plain["stages"][number]["epochs"] for number in "1234"] == [stage.epochs for stage in asked.stages]
-    assert recipe.from_json(plain) == asked
-    assert recipe.from_json(recipe.to_json(RECIPES[name])) == RECIPES[name]
-
-
-def test_json_of_another_version_is_refused_with_what_differs():
-    plain = recipe.to_json(MOBILENETV3)
-    del plain["seed"]
-    plain["momentum"] = 0.9
-    with pytest.raises(InputError, match=r"fields are missing \(-\) or too many \(\+\)\n- seed\n\+ momentum$"):
-        recipe.from_json(plain)
-    plain = recipe.to_json(MOBILENETV3)
-    del plain["stages"]["2"]["rates"]["encoder"]
-    with pytest.raises(InputError, match=r"\n- stages\.2\.rates\.encoder$"):
-        recipe.from_json(plain)
+    assert (plain["init"], plain["remat"]) == (str(tmp_path / "start"), True)
 
 
 def test_description():

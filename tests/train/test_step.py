@@ -38,7 +38,9 @@ def in_float64(tree):
     return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "matting" else ()) for kind in KINDS]
+)
 def test_a_pass_steps_what_it_uses_and_touches_nothing_else(start, kind):
     shape, ratio, trained = KINDS[kind]
     run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES, downsample_ratio=ratio))
@@ -67,6 +69,7 @@ def test_a_group_without_a_learning_rate_is_frozen(start):
     assert state.moments["decoder"].count == 1
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_is_the_mean_of_its_parts(start):
     """Two clips at once or one after the other: the same clip twice has the same statistics either way."""
     clip = make_batch("matting", (1, 2, 32, 32), dtype=np.float64)
@@ -80,6 +83,7 @@ def test_a_batch_in_parts_is_the_mean_of_its_parts(start):
         np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_parts_are_of_different_clips(start):
     """The terms of a batch in parts are the means of those that each part has alone."""
     batch = make_batch("segmentation", (2, 2, 32, 32), dtype=np.float64)
@@ -104,9 +108,8 @@ def test_the_network_sees_the_composite():
     np.testing.assert_allclose(share, 0.2, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=() if k == "segmentation" else pytest.mark.slow) for k in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_eight_devices_do_what_one_does(start, kind):
     """Eight devices with a clip each, and one with eight clips, in float64."""
     shape, ratio, _ = KINDS[kind]
