@@ -55,9 +55,16 @@ def test_eval_mode(variant, refiner):
     assert float(alpha.std()) > 0.03  # neither clipped away nor constant
 
 
-@pytest.mark.parametrize("kind", ["matting", "segmentation"])
+@pytest.mark.parametrize(
+    ("kind", "refiner"),
+    [
+        ("matting", "deep_guided_filter"),
+        pytest.param("matting", "fast_guided_filter", marks=pytest.mark.slow),
+        ("segmentation", "deep_guided_filter"),
+    ],
+)
 @pytest.mark.parametrize("variant", SMALL + RELEASED)
-def test_train_mode_and_gradients(variant, kind, refiner="deep_guided_filter"):
+def test_train_mode_and_gradients(variant, kind, refiner):
     network, variables, twin, table = make_pair(variant, refiner)
     segmentation = kind == "segmentation"
     ratio = 1.0 if segmentation else 0.5
@@ -102,7 +109,3 @@ def test_train_mode_and_gradients(variant, kind, refiner="deep_guided_filter"):
     for name, parameter in twin.named_parameters():
         expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         np.testing.assert_allclose(given[name], expected, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
-
-
-def test_train_mode_and_gradients_with_the_fast_guided_filter():
-    test_train_mode_and_gradients("tiny", "matting", "fast_guided_filter")
