@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from rvm_jax import cli_data, cli_train
-from rvm_jax.errors import InputError
+from rvm_jax.errors import InputError, Stopped
 
 app = tyro.extras.SubcommandApp()
 app.command(cli_data.app, name="data", help="Check, prepare, look at and measure datasets.")
@@ -46,7 +46,7 @@ def convert(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 2 for what the user has to mend, 130 for Ctrl-C."""
+    """Run the command; returns the exit status: 2 for what the user has to mend, 130 or 143 if told to stop."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"rvm-jax {version('rvm-jax')}")
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rvm: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"rvm: {stopped}", file=sys.stderr)
+        return stopped.status
     except ModuleNotFoundError as error:
         # Matting installs small; what only training needs is imported when a command asks for it.
         if error.name is None or error.name.split(".")[0] in ("rvm_jax", "data_pipelines", "train"):

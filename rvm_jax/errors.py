@@ -1,4 +1,6 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""What is raised for the person at the keyboard: commands print it, and leave with its status."""
+
+import signal
 
 
 class InputError(ValueError):
@@ -7,3 +9,11 @@ class InputError(ValueError):
     The message says what was given, what is expected and what to do, in one line (a list of names may follow). Commands
     print it and leave with status 2.
     """
+
+
+class Stopped(Exception):  # noqa: N818 — it is no error
+    """Something was told to stop, and has saved where it was. `status` is the exit status that such a signal has."""
+
+    def __init__(self, message: str, signal_number: int | None = None):
+        super().__init__(message)
+        self.status = 128 + (signal_number or signal.SIGTERM)

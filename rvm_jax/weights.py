@@ -102,10 +102,15 @@ def write(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = F
 
 
 def _write_folder(variables: Variables, path: Path) -> None:
+    import jax
     import orbax.checkpoint as ocp
 
+    me = jax.process_index()  # the other hosts of a run, if it has any, write nothing and are not waited for
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix="weights"
+    )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
             checkpointer.save(path, variables)
     except ValueError as error:  # what TensorStore makes of a full disk
         raise OSError(orbax_folders.reason(error)) from error

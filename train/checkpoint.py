@@ -25,6 +25,7 @@ from jax.experimental import multihost_utils
 from rvm_jax import orbax_folders
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
+from train import parallel
 from train.step import TrainState
 
 MOMENTS = "moments"
@@ -37,8 +38,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, keep: int):
-        self._folder = folder.absolute()
-        self._manager = _open(self._folder, keep) if jax.process_index() == 0 else None
+        self.folder = folder.absolute()
+        self._manager = _open(self.folder, keep) if jax.process_index() == 0 else None
 
     def __enter__(self) -> Self:
         return self
@@ -63,11 +64,14 @@ class Checkpoints:
         name, unless all of them are like that.
         """
         found = None
-        if self._manager is not None:
-            found = self._read_newest(like)
-            self._manager.reload()  # to forget those that were put aside
-            self._forget_what_was_not_saved()
-        return found if jax.process_count() == 1 else _from_first_host(found, like)
+        with parallel.together():
+            if self._manager is not None:
+                found = self._read_newest(like)
+                self._manager.reload()  # to forget those that were put aside
+                self._forget_what_was_not_saved()
+        iterations, state = found or (-1, None)
+        iterations = int(multihost_utils.broadcast_one_to_all(np.int32(iterations)))
+        return None if iterations < 0 else (iterations, parallel.from_first_host(state, like))
 
     def save(self, iterations: int, state: TrainState, *, stage: int, mad: float | None = None) -> None:
         """Begin to write NumPy arrays, and return. They may change afterwards; the next `save` waits for these.
@@ -80,7 +84,7 @@ class Checkpoints:
         self.wait()
         try:
             if mad is not None and math.isfinite(mad):
-                results = orbax_folders.validations(self._folder)
+                results = orbax_folders.validations(self.folder)
                 self._write({**results, str(iterations): {"stage": stage, "mad": mad}})
             variables = {"params": state.params, "batch_stats": state.batch_stats}
             items = {orbax_folders.VARIABLES: variables, MOMENTS: state.moments}
@@ -105,21 +109,21 @@ class Checkpoints:
 
     def validated(self, iterations: int) -> bool:
         """Whether the state after so many iterations was validated; every host is told the same."""
-        there = self._manager is not None and str(iterations) in orbax_folders.validations(self._folder)
+        there = self._manager is not None and str(iterations) in orbax_folders.validations(self.folder)
         return bool(multihost_utils.broadcast_one_to_all(np.int32(there)))
 
     def best(self) -> int | None:
         """The iterations of the checkpoint that validated best, if any was validated."""
-        return orbax_folders.best(self._folder, self._iterations())
+        return orbax_folders.best(self.folder, self._iterations())
 
     def _iterations(self) -> list[int]:
-        return orbax_folders.saved(self._folder) if self._manager is not None else []
+        return orbax_folders.saved(self.folder) if self._manager is not None else []
 
     def _read_newest(self, like: TrainState) -> tuple[int, TrainState] | None:
         damaged: dict[int, str] = {}
         for iterations in reversed(self._iterations()):
             try:
-                state = _read(self._folder / str(iterations), like)
+                state = _read(self.folder / str(iterations), like)
             except ValueError as error:
                 damaged[iterations] = orbax_folders.reason(error)
                 continue
@@ -133,7 +137,7 @@ class Checkpoints:
         return None
 
     def _put_aside(self, iterations: int) -> None:
-        path = self._folder / str(iterations)
+        path = self.folder / str(iterations)
         aside = path.with_name(f"damaged-{iterations}")
         try:
             if aside.exists():
@@ -144,20 +148,20 @@ class Checkpoints:
 
     def _forget_what_was_not_saved(self) -> None:
         """A killed run may have validated what it did not finish writing; it is validated again."""
-        results, saved = orbax_folders.validations(self._folder), self._iterations()
+        results, saved = orbax_folders.validations(self.folder), self._iterations()
         kept = {iterations: result for iterations, result in results.items() if int(iterations) in saved}
         if kept != results:
             self._write(kept)
 
     def _write(self, results: Mapping[str, Mapping[str, float]]) -> None:
-        with replacing(self._folder / orbax_folders.VALIDATION, overwrite=True) as partial:
+        with replacing(self.folder / orbax_folders.VALIDATION, overwrite=True) as partial:
             partial.write_text(json.dumps(results, indent=1) + "\n")
 
     def _cannot_save(self, error: Exception) -> InputError:
         newest = max(self._iterations(), default=None)
         go_on = "begins anew" if newest is None else f"goes on from iteration {newest}"
         return InputError(
-            f"cannot save a checkpoint in {self._folder}: {orbax_folders.reason(error)}; "
+            f"cannot save a checkpoint in {self.folder}: {orbax_folders.reason(error)}; "
             f"once that is mended, the same command {go_on}"
         )
 
@@ -227,16 +231,3 @@ def _read(folder: Path, like: TrainState) -> TrainState:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(f"{folder} has {name} as {found.dtype}{found.shape}, not {wanted.dtype}{wanted.shape}")
     return state
-
-
-def _from_first_host(found: tuple[int, TrainState] | None, like: TrainState) -> tuple[int, TrainState] | None:
-    """What the first host has found, on every host, bit for bit: as bytes, since a sum over hosts makes 0.0 of -0.0."""
-
-    def as_bytes(array: Any) -> np.ndarray:
-        return np.frombuffer(np.asarray(array).tobytes(), np.uint8)
-
-    iterations, state = found or (-1, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like))
-    iterations, state = multihost_utils.broadcast_one_to_all((np.int32(iterations), jax.tree.map(as_bytes, state)))
-    if iterations < 0:
-        return None
-    return int(iterations), jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), state, like)

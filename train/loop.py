@@ -17,8 +17,8 @@ import jax
 
 from data_pipelines.batches import Batch
 from data_pipelines.schedule import Pass, StageData, stage_of
-from rvm_jax import weights
-from rvm_jax.errors import InputError
+from rvm_jax import orbax_folders, weights
+from rvm_jax.errors import InputError, Stopped
 from rvm_jax.network import MattingNetwork
 from train import evaluation, feeding, optimizer, parallel, report, run_folder, stopping
 from train.checkpoint import Checkpoints
@@ -26,7 +26,7 @@ from train.options import Options
 from train.programs import Programs, keep_compiled, possible, program_key
 from train.recipe import Recipe, describe, for_devices, learning_rates, to_json
 from train.start import start
-from train.step import Metrics, TrainState
+from train.step import Metrics, TrainState, init
 from train.tracking import Tracker
 
 
@@ -73,7 +73,7 @@ def train(recipe: Recipe, options: Options) -> None:
     """Train by a recipe in the folder `options.out`, going on where an earlier run of the same recipe stopped.
 
     Leaves `weights` (and `weights.pth`, where PyTorch is installed) and `report.html` there. When it is told to stop,
-    by Ctrl-C or SIGTERM, it saves a checkpoint and raises `stopping.Stopped`.
+    by Ctrl-C or SIGTERM, it saves a checkpoint and raises `Stopped`.
     """
     if options.cpu_devices is not None:
         parallel.divide_processor(options.cpu_devices)
@@ -94,18 +94,24 @@ def train(recipe: Recipe, options: Options) -> None:
         axis_name=parallel.AXIS,
         remat=recipe.remat,
     )
-    first = start(network, recipe.seed, recipe.init)
+    like = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
     writes = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        if writes:
-            stack.enter_context(run_folder.claim(options.out, identity))
-        checkpoints = stack.enter_context(Checkpoints(options.out / "checkpoints", keep=options.keep))
-        done, state = checkpoints.restore(first) or (0, first)
+        with parallel.together():
+            # A run that goes on does not need what it began with, which may be gone by now.
+            begins = writes and not orbax_folders.saved(options.out / orbax_folders.CHECKPOINTS)
+            first = start(network, recipe.seed, recipe.init) if begins else None
+            if writes:
+                stack.enter_context(run_folder.claim(options.out, identity))
+            checkpoints = stack.enter_context(Checkpoints(options.out / orbax_folders.CHECKPOINTS, keep=options.keep))
+        restored = checkpoints.restore(like)
+        done, state = restored or (0, parallel.from_first_host(first, like))
         tracker = stack.enter_context(
             Tracker(
                 options.out,
                 done,
                 sum(stage.iterations for stage in stages),
+                validated=checkpoints.validated(done),
                 wandb=options.wandb,
                 project=options.wandb_project,
                 silent=not writes,
@@ -172,7 +178,7 @@ def _iterate(run: Run, state: TrainState, done: int, stop: stopping.Requests) ->
                 _save(run, state, done, validates=validates and not stopped)
                 if stopped:
                     run.checkpoints.wait()
-                    raise stopping.Stopped(
+                    raise Stopped(
                         f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on",
                         signal,
                     )
@@ -216,10 +222,11 @@ def _tell(run: Run, iteration: Iteration, told: float) -> float:
     for name, value in terms.items():
         if not math.isfinite(value):
             newest = run.checkpoints.newest()
-            kept = "nothing was saved yet" if newest is None else f"the checkpoint of {newest} iterations is kept"
+            kept = "" if newest is None else f", and {run.checkpoints.folder / str(newest)} is kept; --init takes it"
             raise InputError(
-                f"{name} is {value} in iteration {iteration.number} (stage {iteration.stage + 1}): training stopped, "
-                f"{kept}. Try lower --stages.{iteration.stage + 1}.rates, --warmup, or --precision float32"
+                f"{name} is {value} in iteration {iteration.number} (stage {iteration.stage + 1}): training stopped"
+                f"{kept}. In another --out, try lower --stages.{iteration.stage + 1}.rates, --warmup, or "
+                "--precision float32"
             )
     now = time.perf_counter()
     memory = parallel.peak_memory()

@@ -5,9 +5,11 @@ the same on each of them, the batch is divided among them, and what the pass ave
 Arrays that lie on devices have one more axis at the front, an entry for each device of this host.
 """
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -34,7 +36,7 @@ def divide_processor(devices: int) -> None:
 def start(coordinator: str | None = None, process_id: int | None = None, process_count: int | None = None) -> None:
     """Join the other hosts of this run, if there are any. To be called before JAX computes anything.
 
-    Without a coordinator, TPU pods and SLURM jobs tell JAX what it needs to know.
+    Without a coordinator, TPU pods and SLURM jobs (a task for each GPU) tell JAX what it needs to know.
     """
     given = {"--coordinator": coordinator, "--process-id": process_id, "--process-count": process_count}
     missing = [option for option, value in given.items() if value is None]
@@ -42,16 +44,22 @@ def start(coordinator: str | None = None, process_id: int | None = None, process
         raise InputError(f"several hosts need {', '.join(given)}: {' and '.join(missing)} was not given")
     if process_id is not None and process_count is not None and not 0 <= process_id < process_count:
         raise InputError(f"--process-id {process_id} of {process_count}: expected one of 0 to {process_count - 1}")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise InputError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:8476")
     on_tpu = importlib.util.find_spec("libtpu") is not None
-    if coordinator is None and int(os.environ.get("SLURM_NTASKS", "1")) < 2 and not on_tpu:
+    on_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1  # by srun
+    if coordinator is None and not on_slurm and not on_tpu:
         return
     try:
-        jax.distributed.initialize(coordinator, process_count, process_id)
+        # Where there is a coordinator, JAX shall not ask SLURM as well, by which each task has a single GPU.
+        detection = None if coordinator is None else "deactivate"
+        jax.distributed.initialize(coordinator, process_count, process_id, cluster_detection_method=detection)
     except (RuntimeError, ValueError) as error:
-        if coordinator is None and on_tpu:
-            return  # libtpu is installed, but this machine is not part of a pod
         reason = str(error).splitlines()[0]
-        raise InputError(f"cannot join the other hosts at {coordinator} ({reason}): is process 0 up?") from error
+        if coordinator is None and not on_slurm and "coordinator_address should be defined" in reason:
+            return  # libtpu is installed, but this machine is not part of a pod
+        where = "the other hosts" if coordinator is None else f"the other hosts at {coordinator}"
+        raise InputError(f"cannot join {where} ({reason}): is process 0 up?") from error
 
 
 def host() -> tuple[int, int]:
@@ -88,6 +96,35 @@ def on_every_device(
 ) -> Callable[..., Any]:
     """`function` on all devices at once: arguments with axis 0 lie on the devices, those with None are given to all."""
     return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donated)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What one host cannot do, the others do not go on from: an `InputError` in the block leaves it on all hosts."""
+    failed: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        failed = error
+    anywhere = jax.process_count() > 1 and multihost_utils.process_allgather(np.bool_(failed is not None)).any()
+    if failed is not None:
+        raise failed
+    if anywhere:
+        raise InputError("another host cannot go on: see what it says")
+
+
+def from_first_host(tree: Tree | None, like: Tree) -> Tree:
+    """What the first host has, on every host, bit for bit: as bytes, since a sum over hosts makes 0.0 of -0.0.
+
+    `like` has the shapes and dtypes; the other hosts need nothing but that.
+    """
+    if jax.process_count() == 1:
+        assert tree is not None
+        return tree
+    given = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like) if tree is None else tree
+    as_bytes = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), given)
+    told = multihost_utils.broadcast_one_to_all(as_bytes)
+    return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), told, like)
 
 
 def everywhere(flag: bool, iteration: int) -> bool:

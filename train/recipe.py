@@ -157,8 +157,6 @@ class Recipe:
         _at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
         if self.seed >= 2**32:
             raise InputError(f"--seed {self.seed}: expected less than {2**32}")
-        if self.batch % self.accumulation:
-            raise InputError(f"--batch {self.batch}: expected a multiple of --accumulation {self.accumulation}")
         for number, stage in enumerate(self.stages, 1):
             _check(stage, f"stages.{number}.")
         if all(stage.skipped for stage in self.stages):

@@ -1,9 +1,10 @@
-"""`metrics.jsonl`, the record of a run: a line an iteration and a line a validation, each a JSON object of numbers.
+"""The records of a run, a JSON object a line.
 
-A line is written once and never changed. What is not finite is a string that `float` reads, since JSON has no word for
-it.
+`metrics.jsonl` has the numbers of every iteration and every validation; a line is written once and never changed. What
+is not finite is a string that `float` reads, since JSON has no word for it. `sessions.jsonl` tells of every start.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from rvm_jax.files import replacing
 
 NAME = "metrics.jsonl"
+SESSIONS = "sessions.jsonl"
 
 
 def encode(numbers: Mapping[str, Any]) -> bytes:
@@ -43,18 +45,37 @@ def is_validation(numbers: Mapping[str, float]) -> bool:
     return any(name.startswith("validation/") for name in numbers)
 
 
-def rewind(path: Path, done: int) -> None:
-    """Leave what an uninterrupted run would have recorded by the end of `done` iterations; at 0, nothing."""
+def rewind(path: Path, done: int, *, validated: bool) -> None:
+    """Leave what an uninterrupted run would have recorded by the end of `done` iterations.
+
+    That has a validation after the last of them only if that is `validated`; if not, it is going to be.
+    """
     if not path.exists():
         return
     with replacing(path, overwrite=True) as partial, path.open("rb") as old, partial.open("wb") as new:
-        new.writelines(line for line in old if _belongs(decode(line), done))
+        new.writelines(line for line in old if _belongs(decode(line), done, validated))
 
 
-def _belongs(numbers: Mapping[str, float] | None, done: int) -> bool:
-    if numbers is None or done == 0:
+def sessions(path: Path) -> list[dict[str, Any]]:
+    """What every start of the run has told of itself, in order; without what a full disk has left of a line."""
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def add_session(path: Path, told: Mapping[str, Any]) -> None:
+    """Add a line for a start of the run."""
+    torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a") as file:
+        file.write("\n" * torn + json.dumps(told) + "\n")
+
+
+def _belongs(numbers: Mapping[str, float] | None, done: int, validated: bool) -> bool:
+    if numbers is None:
         return False
-    return numbers["iteration"] < done + is_validation(numbers)
+    return numbers["iteration"] < done + (is_validation(numbers) and validated)
 
 
 def _plain(number: Any) -> int | float | str:

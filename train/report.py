@@ -76,7 +76,7 @@ def write(folder: Path) -> Path:
     """Write the report of the run in `folder`, as far as it has come; gives its path."""
     columns = read(folder / records.NAME)
     about = json.loads((folder / "recipe.json").read_text())
-    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
+    sessions = records.sessions(folder / records.SESSIONS)
     stages = beginnings(columns)
     body = [
         f"<h1>{escape(folder.resolve().name)}</h1>",

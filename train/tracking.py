@@ -10,7 +10,6 @@ In the run's folder are
 """
 
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -49,18 +48,21 @@ class Tracker:
         total: int,
         *,
         wandb: wandb_mirror.Mode = "auto",
+        validated: bool = True,
         project: str = "rvm-jax",
         silent: bool = False,
     ):
-        """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already."""
+        """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already.
+
+        `validated`: whether the validation after so many iterations is done, if there is one, and not to be repeated.
+        """
         self._silent = silent
         if silent:
             return
         self._folder = folder
         with _writing(folder):
-            records.rewind(folder / records.NAME, done)
-            with (folder / "sessions.jsonl").open("a") as sessions:
-                print(json.dumps({**surroundings(), "iteration": done}), file=sessions)
+            records.rewind(folder / records.NAME, done, validated=validated)
+            records.add_session(folder / records.SESSIONS, {**surroundings(), "iteration": done})
             self._file = (folder / records.NAME).open("ab")
         self._bar = tqdm(
             initial=done,

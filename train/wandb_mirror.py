@@ -124,8 +124,7 @@ def _stdin_is_closed() -> bool:
 def _config(folder: Path) -> dict[str, Any]:
     """The recipe, and where the last session of the run takes place."""
     config = json.loads((folder / "recipe.json").read_text())
-    sessions = (folder / "sessions.jsonl").read_text().splitlines()
-    return {**config, **json.loads(sessions[-1])}
+    return {**config, **records.sessions(folder / records.SESSIONS)[-1]}
 
 
 def _pictures(folder: Path, iterations: int) -> Mapping[str, Any]:

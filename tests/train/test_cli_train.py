@@ -1,5 +1,6 @@
 """`rvm train …`: what training is called with."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import train
 from rvm_jax.cli import main
+from rvm_jax.errors import Stopped
 from train.options import Options
 from train.recipe import Recipe
 from train.recipes import RECIPES
@@ -57,6 +59,15 @@ def test_fields_of_stages_are_options(arguments, stage, field, value, run):
     ]
     assert changed == [(stage, field)]
     assert getattr(recipe.stages[stage], field) == value
+
+
+def test_a_run_that_was_stopped_has_the_status_of_the_signal(run, monkeypatch, capsys):
+    def stopped(recipe, options):
+        raise Stopped("stopped and saved after 3 of 8 iterations", signal.SIGTERM)
+
+    monkeypatch.setattr(train.loop, "train", stopped)
+    assert main(["train", "demo"]) == 143
+    assert capsys.readouterr().err == "rvm: stopped and saved after 3 of 8 iterations\n"
 
 
 def test_rates_are_options(run):

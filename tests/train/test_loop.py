@@ -1,6 +1,8 @@
 """Whole runs on eight devices: what they leave, how they go on, and how they end."""
 
+import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from functools import cache
@@ -11,10 +13,10 @@ import pytest
 
 import rvm_jax
 from rvm_jax import weights
-from rvm_jax.errors import InputError
+from rvm_jax.errors import InputError, Stopped
 from tests.data_pipelines import conftest
 from tests.train import runs
-from train import evaluation, loop, programs, stopping
+from train import evaluation, loop, programs
 from train.checkpoint import Checkpoints
 from train.start import start
 from train.tracking import Tracker
@@ -96,7 +98,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(whole, prepared, tmp_path, mo
     out = tmp_path / "stopped"
     with monkeypatch.context() as patched:
         stop_with(patched, number, at)
-        with pytest.raises(stopping.Stopped) as stopped:
+        with pytest.raises(Stopped) as stopped:
             loop.train(runs.RECIPE, runs.options(out, prepared))
     assert stopped.value.status == 128 + number
     done, _ = newest(out)
@@ -112,6 +114,18 @@ def test_a_finished_run_is_not_trained_further(whole, prepared):
     before = (whole / "metrics.jsonl").read_bytes()
     loop.train(runs.RECIPE, runs.options(whole, prepared))
     assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_that_goes_on_does_not_need_what_it_began_with(whole, prepared, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    identity = json.loads((out / "recipe.json").read_text())
+    identity["recipe"]["init"] = str(tmp_path / "gone.pth")
+    (out / "recipe.json").write_text(json.dumps(identity))
+    loop.train(replace(runs.RECIPE, init=tmp_path / "gone.pth"), runs.options(out, prepared))
+    assert_same_run(out, whole)
+    with pytest.raises(InputError, match=r"gone\.pth does not exist"):
+        loop.train(replace(runs.RECIPE, init=tmp_path / "gone.pth"), runs.options(tmp_path / "new", prepared))
+    assert not (tmp_path / "new").exists()
 
 
 def test_another_recipe_is_refused_with_the_differences(whole, prepared):

@@ -47,6 +47,7 @@ def test_a_function_runs_on_every_device_and_averages():
         (("localhost:1234", None, None), "--process-id and --process-count was not given"),
         ((None, 0, 2), "--coordinator was not given"),
         (("localhost:1234", 2, 2), "--process-id 2 of 2: expected one of 0 to 1"),
+        (("localhost", 0, 2), "--coordinator localhost: expected HOST:PORT"),
     ],
 )
 def test_hosts_that_are_named_by_halves(given, message):
@@ -58,6 +59,12 @@ def test_a_single_host_needs_nothing():
     parallel.start()
     assert not jax.distributed.is_initialized()
     assert parallel.host() == (0, 1)
+
+
+def test_a_slurm_job_without_srun_is_a_single_host(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    parallel.start()
+    assert not jax.distributed.is_initialized()
 
 
 def test_devices_that_do_not_tell_their_memory():

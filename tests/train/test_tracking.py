@@ -136,17 +136,39 @@ def test_a_resumed_record_is_that_of_an_uninterrupted_run(folder, tmp_path, monk
     path = folder / "metrics.jsonl"
     whole = path.read_bytes()
     assert len(whole.splitlines()) == 13
-    for done in (0, 1, 4, 6, 10):  # the first 8 iterations with their validations, and half a line
+    for done in (1, 4, 6, 10):  # the first 8 iterations with their validations, and half a line
         path.write_bytes(b"".join(whole.splitlines(keepends=True)[:11])[:-7])
         kept = done if done < 8 else 8
         with Tracker(folder, kept, 10, wandb="disabled") as tracker:
-            assert len(path.read_bytes().splitlines()) == {0: 0, 1: 2, 4: 6, 6: 8, 8: 10}[kept]
+            assert len(path.read_bytes().splitlines()) == {1: 2, 4: 6, 6: 8, 8: 10}[kept]
             if kept == 8:
                 tracker.validation(8, {"validation/mad": 0.1}, [])
             tell(tracker, kept, 10)
         assert path.read_bytes() == whole, done
     sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
-    assert [session["iteration"] for session in sessions] == [0, 0, 1, 4, 6, 8]
+    assert [session["iteration"] for session in sessions] == [0, 1, 4, 6, 8]
+
+
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("done", [0, 4])
+def test_a_validation_that_is_repeated_is_recorded_once(folder, done, validated):
+    with Tracker(folder, 0, 10, wandb="disabled") as tracker:
+        tell(tracker, 0, 10)
+    with Tracker(folder, done, 10, validated=validated, wandb="disabled"):
+        pass
+    validations = [line["iteration"] for line in recorded(folder) if records.is_validation(line)]
+    assert (done in validations) is validated
+    assert max(validations, default=0) <= done
+    assert [line["iteration"] for line in recorded(folder) if not records.is_validation(line)] == list(range(done))
+
+
+def test_half_a_line_of_a_session_is_passed_over(folder):
+    path = folder / records.SESSIONS
+    records.add_session(path, {"iteration": 0})
+    with path.open("a") as file:
+        file.write('{"iteration": 1, "sta')
+    records.add_session(path, {"iteration": 2})
+    assert records.sessions(path) == [{"iteration": 0}, {"iteration": 2}]
 
 
 def test_what_was_flushed_is_on_disk(folder):
