@@ -37,6 +37,8 @@ demo: install
 benchmark: install
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
