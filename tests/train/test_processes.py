@@ -58,28 +58,27 @@ def whole(prepared, tmp_path_factory):
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(whole, prepared, tmp_path):
     """However often and whenever it is killed, the run ends as if it had not been."""
-    out = tmp_path / "killed"
     draw = random.Random(0)
-    kills, done = 0, [0]
     begin_time = time.monotonic()
     assert "loaded matting low of 2 × 48 × 48" in finish(begin("run_worker", 8, tmp_path / "timed", prepared))
     seconds = time.monotonic() - begin_time
+    kills = run = done = 0
     while kills < 20:
+        out = tmp_path / f"killed{run}"
         process = begin("run_worker", 8, out, prepared)
-        # At any moment of a whole run; a run that has come far has less to do, so it is begun anew now and then.
         try:
-            process.communicate(timeout=draw.uniform(0.3, 1.0) * seconds)
+            process.communicate(timeout=draw.uniform(0.3, 0.9) * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             kills += 1
-        found = newest(out) if (out / "checkpoints").is_dir() else None
-        if found is not None:
-            assert found[0] >= done[-1]
-            done.append(found[0])
-            if found[0] == runs.ITERATIONS and kills < 20:
-                check_same(out, whole)
-                out, done = tmp_path / f"killed{kills}", [0]
+        reached, _ = (newest(out) if (out / "checkpoints").is_dir() else None) or (0, None)
+        assert reached >= done
+        done = reached
+        if done == runs.ITERATIONS:  # there is little left to be killed
+            finish(begin("run_worker", 8, out, prepared))
+            check_same(out, whole)
+            run, done = run + 1, 0
     finish(begin("run_worker", 8, out, prepared))
     check_same(out, whole)
 
