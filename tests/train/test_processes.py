@@ -67,11 +67,13 @@ def test_twenty_kills_change_nothing(whole, prepared, tmp_path):
         out = tmp_path / f"killed{run}"
         process = begin("run_worker", 8, out, prepared)
         try:
-            process.communicate(timeout=draw.uniform(0.3, 0.9) * seconds)
+            _, told = process.communicate(timeout=draw.uniform(0.3, 0.9) * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             kills += 1
+        else:
+            assert process.returncode == 0, told
         reached, _ = (newest(out) if (out / "checkpoints").is_dir() else None) or (0, None)
         assert reached >= done
         done = reached
