@@ -16,19 +16,16 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipelines.upright import display_matrix, is_upright, upright_frame, upright_picture
+from rvm_jax import pictures
 from rvm_jax.errors import InputError
+from rvm_jax.pictures import DAMAGED, open_picture
+from rvm_jax.upright import display_matrix, is_upright, upright_frame
 
 DECORD_BUDGET = 2**30
 """Bytes of decoded frames up to which a clip may be read with decord, which decodes ahead without bound."""
 
 DECORD_CODECS = ("hevc", "vp9")
 EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow makes of bad files
-
-MOST_PIXELS = 2 * 89_478_485
-"""How large a picture may be: where Pillow raises an error. From half of that on it would print a warning."""
-
 GRAY_NOISE = 16
 """How far apart the channels of a gray frame may be. Measured: 4 at most after H.264, HEVC, VP8, VP9, AV1, MPEG-2,
 MPEG-4, ProRes and Motion JPEG, whatever the quality."""
@@ -120,15 +117,6 @@ def jpeg_bytes(path: Path, *, upright: bool = True) -> bytes | None:
         return None
 
 
-def open_picture(file: Path | io.BytesIO) -> Image.Image:
-    """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""
-    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(file)
-    finally:
-        Image.MAX_IMAGE_PIXELS = usual
-
-
 def shrink(image: Image.Image, *, short_side: int) -> Image.Image:
     """Make the shorter side at most `short_side` pixels, antialiased; a smaller image is returned as it is."""
     shorter = min(image.size)
@@ -153,22 +141,9 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def _load(path: Path, *, upright: bool = True) -> Image.Image:
-    try:
-        with open_picture(path) as stored:
-            pixels = stored.width * stored.height
-            if pixels > MOST_PIXELS:
-                most = f"{MOST_PIXELS / 1e6:.1f}"
-                raise InputError(f"{path} is too large: {pixels / 1e6:.1f} megapixels, at most {most}; shrink it")
-            stored.load()
-            # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
-            deep = stored.mode.startswith(("I", "F")) or (stored.format == "PNG" and _png_depth(path) == 16)
-            image = upright_picture(stored) if upright else stored
-    except InputError:
-        raise
-    except DAMAGED as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].replace(f" '{path}'", " it")
-        raise InputError(f"{path} cannot be read as a picture, or it is damaged: {reason}") from error
-    if deep:
+    image = pictures.read_picture(path, upright=upright)
+    # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
+    if image.mode.startswith(("I", "F")) or _png_depth(path) == 16:
         raise InputError(f"{path} has 16 bits a channel or more: save it with 8 bits")
     return image
 
@@ -183,9 +158,10 @@ def _is_gray(frame: np.ndarray) -> bool:
     return max(np.abs(red - green).max(), np.abs(green - blue).max(), np.abs(blue - red).max()) <= GRAY_NOISE
 
 
-def _png_depth(path: Path) -> int:
+def _png_depth(path: Path) -> int | None:
     with path.open("rb") as file:
-        return file.read(25)[24]
+        header = file.read(25)
+    return header[24] if header.startswith(b"\x89PNG") else None
 
 
 def _described(image: Image.Image) -> str:

@@ -11,8 +11,7 @@ from data_pipelines.layout import Record
 from data_pipelines.messages import first_errors, sized
 from data_pipelines.names import name_error
 from rvm_jax.errors import InputError
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+from rvm_jax.pictures import SUFFIXES
 
 
 def by_stem(folder: Path, errors: list[str]) -> dict[str, list[Path]]:

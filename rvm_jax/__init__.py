@@ -4,6 +4,7 @@
 
     matte = rvm_jax.load("rvm_mobilenetv3.pth")
     foreground, alpha, state = matte(frames)
+    rvm_jax.matte_video("in.mp4", "out.mp4", weights=matte)
 
 Everything is imported when it is first used, so that `rvm --help` need not wait for JAX.
 """
@@ -15,18 +16,21 @@ if TYPE_CHECKING:
     from rvm_jax.decoder import State
     from rvm_jax.errors import InputError
     from rvm_jax.matte import Matte, load
+    from rvm_jax.matting import Matted, matte_video
     from rvm_jax.network import Matting, MattingNetwork, Segmentation
 
 _HOMES = {
     "InputError": "rvm_jax.errors",
     "Matte": "rvm_jax.matte",
+    "Matted": "rvm_jax.matting",
     "Matting": "rvm_jax.network",
     "MattingNetwork": "rvm_jax.network",
     "Segmentation": "rvm_jax.network",
     "State": "rvm_jax.decoder",
     "load": "rvm_jax.matte",
+    "matte_video": "rvm_jax.matting",
 }
-__all__ = ["InputError", "Matte", "Matting", "MattingNetwork", "Segmentation", "State", "load"]
+__all__ = ["InputError", "Matte", "Matted", "Matting", "MattingNetwork", "Segmentation", "State", "load", "matte_video"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,13 +17,14 @@ import jax
 
 from data_pipelines.batches import Batch
 from data_pipelines.schedule import Pass, StageData, stage_of
-from rvm_jax import orbax_folders, weights
+from rvm_jax import orbax_folders, stopping, weights
+from rvm_jax.compiled import keep_compiled
 from rvm_jax.errors import InputError, Stopped
 from rvm_jax.network import MattingNetwork
-from train import evaluation, feeding, optimizer, parallel, report, run_folder, stopping
+from train import evaluation, feeding, optimizer, parallel, report, run_folder
 from train.checkpoint import Checkpoints
 from train.options import Options
-from train.programs import Programs, keep_compiled, possible, program_key
+from train.programs import Programs, possible, program_key
 from train.recipe import Recipe, describe, for_devices, learning_rates, to_json
 from train.start import start
 from train.step import Metrics, TrainState, init

@@ -1,11 +1,9 @@
 """The compiled programs of a run: one for each kind of pass and each shape of the grid, kept for the next run."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -45,13 +43,6 @@ def _count(event: str, **_: Any) -> None:
 
 
 jax.monitoring.register_event_listener(_count)
-
-
-def keep_compiled() -> None:
-    """Keep compiled programs for other runs: where JAX is told to, or else in the user's cache folder."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "rvm-jax" / "compiled"))
 
 
 def program_key(recipe: Recipe, stages: Sequence[StageData], one: Pass) -> Key:

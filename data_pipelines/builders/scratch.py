@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.cores import cores
-from data_pipelines.decode import open_picture
 from data_pipelines.layout import Clip, Record
 from data_pipelines.messages import first_errors, sized
 from data_pipelines.progress import looking_at, preparing
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
+from rvm_jax.pictures import open_picture
 
 TABLE = "clips.json"  # the last entry of a file
 FORMAT = 1

@@ -7,7 +7,7 @@ from data_pipelines.layout import Clip, Found, split
 from data_pipelines.media import background_records
 from data_pipelines.messages import first_errors, other_kinds
 from data_pipelines.names import name_error
-from data_pipelines.stills import SUFFIXES
+from rvm_jax.pictures import SUFFIXES
 
 FOLDER = "backgrounds"
 SHORT_SIDE = 2048

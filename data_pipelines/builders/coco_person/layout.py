@@ -19,6 +19,7 @@ from data_pipelines.layout import Clip, Found, Record
 from data_pipelines.messages import sized
 from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
+from rvm_jax.pictures import DAMAGED
 
 URL = "http://images.cocodataset.org/"
 ZIPS = ("zips/train2017.zip", "zips/val2017.zip", "annotations/panoptic_annotations_trainval2017.zip")
@@ -83,7 +84,7 @@ def encode(folder: Path, split: str, index: int) -> Iterator[Record]:
             picture.load()
         with Image.open(io.BytesIO(example["panoptic_image"])) as areas:
             red, green, blue = np.moveaxis(np.asarray(areas.convert("RGB"), np.uint32), -1, 0)
-    except decode.DAMAGED as error:
+    except DAMAGED as error:
         raise InputError(f"{name} is damaged ({error}): get the zip files again, and remove that folder") from error
     if areas.size != picture.size:
         raise InputError(

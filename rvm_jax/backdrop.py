@@ -1,0 +1,109 @@
+"""What is put behind people: nothing, a colour, a picture, a video, or what was there, blurred."""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from rvm_jax import source
+from rvm_jax.errors import InputError
+from rvm_jax.source import Frame
+
+GREEN = (120, 255, 155)
+"""The colour of the paper's pictures, which few people wear."""
+
+TRANSPARENT, BLUR = "transparent", "blur"
+
+
+class Backdrop(NamedTuple):
+    """With neither, it is what the frames show themselves, or nothing."""
+
+    still: np.ndarray | None = None
+    """uint8 [1, H, W, 3] or [1, 1, 1, 3]."""
+    moving: Callable[[Fraction], np.ndarray] | None = None
+    """For times in seconds that grow: what is behind the frame then, uint8 [H, W, 3]."""
+
+
+def check(text: str) -> None:
+    """Refuse what is neither a colour nor a file."""
+    if text not in (TRANSPARENT, BLUR) and _color(text) is None and not Path(text).expanduser().exists():
+        raise InputError(
+            f"--background {text} is no colour and no file: expected #rrggbb, a colour's name, a picture, a video, "
+            "blur or transparent"
+        )
+
+
+@contextlib.contextmanager
+def opened(text: str, height: int, width: int) -> Iterator[Backdrop]:
+    """What `text` names, cropped and scaled to cover frames of that size."""
+    color = _color(text)
+    if text in (TRANSPARENT, BLUR):
+        yield Backdrop()
+    elif color is not None:
+        yield Backdrop(np.full((1, 1, 1, 3), color, np.uint8))
+    elif source.is_picture(Path(text)) and Path(text).is_file():
+        with source.opened(text) as picture:
+            (frame,) = picture.items
+            assert isinstance(frame, Frame)
+            yield Backdrop(cover(frame.pixels, height, width)[None])
+    else:
+        with contextlib.closing(_played(text)) as frames:
+            yield Backdrop(moving=_following(frames, height, width))
+
+
+def cover(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The largest part of uint8 [h, w, 3] from its middle that has the shape asked for, scaled: [height, width, 3]."""
+    h, w, _ = pixels.shape
+    scale = min(h / height, w / width)
+    part_h, part_w = height * scale, width * scale
+    left, top = (w - part_w) / 2, (h - part_h) / 2
+    box = (left, top, left + part_w, top + part_h)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    if text == "green":
+        return GREEN
+    try:
+        color = ImageColor.getrgb(text)
+    except ValueError:
+        return None
+    return color[0], color[1], color[2]
+
+
+def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
+    """The frames of a video over and over, each with the time when it ends."""
+    passed = end = Fraction(0)
+    while True:
+        with source.opened(name) as video:
+            frames = (item for item in video.items if isinstance(item, Frame))
+            frame = next(frames)
+            for following in frames:
+                yield frame.pixels, passed + following.time * video.time_base
+                frame = following
+            duration = frame.duration * video.time_base or 1 / video.rate
+            end = passed + frame.time * video.time_base + duration
+            yield frame.pixels, end
+        passed = end
+
+
+def _following(
+    frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int
+) -> Callable[[Fraction], np.ndarray]:
+    pixels, end = next(frames)
+    covering = cover(pixels, height, width)
+
+    def at(seconds: Fraction) -> np.ndarray:
+        nonlocal pixels, end, covering
+        if seconds < end:
+            return covering
+        while seconds >= end:
+            pixels, end = next(frames)
+        covering = cover(pixels, height, width)
+        return covering
+
+    return at

@@ -1,0 +1,257 @@
+"""Frames and sound of video files, streams and cameras, with exact times."""
+
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from rvm_jax.errors import InputError
+from rvm_jax.source import UNSPECIFIED, Colors, Frame, Item, Part, Source, begun, numbered, sized
+from rvm_jax.upright import display_matrix, upright_frame
+
+BT709_FROM_HEIGHT = 720
+"""Videos that name no matrix are taken as BT.601 if they are lower than this, or else as BT.709, as players do."""
+
+RGB = 0
+OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
+SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
+
+
+class Stored(NamedTuple):
+    """A frame as the file has it, at its own time."""
+
+    pixels: np.ndarray
+    time: int
+    duration: int
+    colors: Colors
+    on_its_side: bool
+
+
+class Clock(NamedTuple):
+    """How a file counts time."""
+
+    ticks: Fraction
+    """Seconds of one tick of the frames."""
+    origin: int
+    """The tick at which the first of its streams begins."""
+    rate: Fraction
+
+    def seconds(self, time: int, base: Fraction) -> Fraction:
+        return time * base - self.origin * self.ticks
+
+
+def is_live(name: str) -> bool:
+    """Whether a name is that of a stream or a camera, which cannot be read again."""
+    return "://" in name or _camera(name) is not None
+
+
+@contextlib.contextmanager
+def opened(name: str, part: Part) -> Iterator[Source]:
+    """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
+    file, form = _camera(name) or (name, None)
+    options: Any = {"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {}
+    try:
+        container = av.open(file, format=form, metadata_errors="replace", **options)
+    except (av.FFmpegError, OSError) as error:
+        empty = not is_live(name) and Path(name).stat().st_size == 0
+        reason = "it is empty" if empty else str(error.strerror).lower()
+        raise InputError(f"{name} cannot be read as a video: {reason}") from error
+    with container:
+        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not videos:
+            raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
+        yield _source(name, container, videos[0], part)
+
+
+def _source(name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part) -> Source:
+    stream.thread_type = "AUTO"
+    rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+    ticks = stream.time_base or 1 / rate
+    begin = Fraction(container.start_time or 0, av.time_base)
+    clock = Clock(ticks, round(begin / ticks), rate)
+    if part.start and not is_live(name):
+        container.seek(round((begin + part.start) * av.time_base))
+
+    stored = _read(name, container, stream, clock, part)
+    taken = []
+    for item in stored:
+        taken.append(item)
+        if isinstance(item, Stored):
+            break
+    else:
+        mend = "nothing is left by --start and --end" if part.start or part.end else "get it again"
+        raise InputError(f"{name} has no frame that can be decoded: {mend}")
+    zero = item.time if part.start else clock.origin
+    time_base = _time_base(clock)
+    timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
+    _, (height, width), items = begun(sized(name, timed, part.size))
+
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    if part.size is not None and part.size.height is not None:
+        aspect = Fraction(1)
+    return Source(
+        name=name,
+        height=height,
+        width=width,
+        time_base=time_base,
+        rate=rate,
+        length=_length(container, stream, clock, part),
+        items=items,
+        colors=item.colors,
+        pixel_aspect=1 / aspect if item.on_its_side else aspect,
+        sounds=tuple(container.streams.audio),
+    )
+
+
+def _read(
+    name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
+) -> "Iterator[Stored | av.Packet[Any]]":
+    """What the part to read holds, in the order in which it is stored. What is missing or damaged is told at the end.
+
+    Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,
+    which need others that are gone.
+    """
+    live = is_live(name)
+    reformatter = VideoReformatter()
+    step = max(1, round(1 / clock.rate / clock.ticks))
+    begin: int | None = None
+    time = clock.origin - step
+    decoded = hidden = 0
+    reached = Fraction(0)
+    over = False  # all frames are read; there may be sound yet
+
+    def damaged(reason: str) -> InputError:
+        at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
+        return InputError(
+            f"{name} is damaged or cut short at {at} s: {reason}; get it again, or take what is sound with --end {at}"
+        )
+
+    try:
+        for packet in container.demux():
+            at = None if packet.pts is None else clock.seconds(packet.pts, packet.time_base)
+            if at is not None:
+                reached = max(reached, at + (packet.duration or 0) * packet.time_base)
+            if over and (not container.streams.audio or (at is not None and at > (part.end or 0) + SOUND_BEHIND)):
+                return
+            if packet.stream.type == "audio":
+                # Before the begin there may be what a decoder of sound needs to warm up.
+                begun = not part.start or (at is not None and at >= part.start)
+                ended = part.end is not None and at is not None and at >= part.end
+                if packet.size and at is not None and begun and not ended:
+                    yield packet
+            elif packet.stream.index == stream.index and not over:
+                if packet.size and packet.pts is not None:
+                    begin = packet.pts if begin is None else begin
+                    hidden += packet.is_discard or packet.pts < begin
+                try:
+                    frames = stream.decode(packet)
+                except av.FFmpegError as error:
+                    if live:
+                        continue
+                    raise damaged(str(error.strerror).lower()) from error
+                for frame in frames:
+                    decoded += 1
+                    time = max(time + 1, frame.pts if frame.pts is not None else time + step)
+                    shown = clock.seconds(time, clock.ticks)
+                    if part.end is not None and shown >= part.end:
+                        over = True
+                        break
+                    if shown + clock.ticks / 2 >= part.start:
+                        yield _stored(frame, time, name, reformatter)
+    except av.FFmpegError as error:
+        raise damaged(str(error.strerror).lower()) from error
+    if live or over or not decoded:
+        return
+    if not part.start and decoded < stream.frames - hidden:
+        raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
+    promised = Fraction(container.duration or 0, av.time_base)
+    if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
+        raise damaged(f"its header promises {float(promised):.1f} s")
+
+
+def _stored(frame: av.VideoFrame, time: int, name: str, reformatter: VideoReformatter) -> Stored:
+    matrix = None  # that of the frame
+    if frame.colorspace in (UNSPECIFIED, RGB):
+        matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
+    rgb = reformatter.reformat(
+        frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, threads=1
+    )  # fmt: skip
+    turn = display_matrix(frame)
+    return Stored(
+        upright_frame(rgb.to_ndarray(), frame, Path(name)),
+        time,
+        frame.duration or 0,
+        Colors(frame.colorspace, frame.color_primaries, frame.color_trc),
+        turn is not None and turn[0] == 0,
+    )
+
+
+def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, time_base: Fraction) -> Iterator[Item]:
+    """Frames and packets with times from `zero` on, those of frames in another time base."""
+    finer = clock.ticks / time_base
+    frame_time = 1 / clock.rate / time_base
+
+    def place(ticks: int) -> int:
+        exact = ticks * finer
+        nearest = round(exact / frame_time) * frame_time
+        return round(nearest if finer != 1 and abs(nearest - exact) < finer else exact)
+
+    number, last = 0, -1
+    for item in items:
+        if isinstance(item, Stored):
+            last = max(last + 1, place(item.time - zero))
+            yield Frame(item.pixels, last, place(item.duration), numbered(number))
+            number += 1
+        else:
+            shift = round(zero * clock.ticks / item.time_base)
+            item.pts, item.dts = (None if time is None else time - shift for time in (item.pts, item.dts))
+            yield item
+
+
+def _time_base(clock: Clock) -> Fraction:
+    """The time base to use.
+
+    Matroska and others round times to milliseconds. In one that has both these and the frame rate, frames can be put
+    back to where they were before they were rounded.
+    """
+    if clock.ticks != Fraction(1, 1000) or (1 / clock.rate / clock.ticks).denominator == 1:
+        return clock.ticks
+    both = lcm(1000, clock.rate.numerator)
+    return Fraction(1, both) if both < 10**8 else clock.ticks
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part) -> int | None:
+    if not part.start and part.end is None and stream.frames:
+        return stream.frames
+    seconds = Fraction(container.duration or 0, av.time_base)
+    if stream.duration:
+        seconds = stream.duration * clock.ticks
+    if not seconds:
+        return None
+    end = seconds if part.end is None else min(seconds, part.end)
+    return max(1, round((end - part.start) * clock.rate))
+
+
+def _camera(name: str) -> tuple[str, str] | None:
+    """What FFmpeg calls a camera, and how it reads it; None if the name is not that of one."""
+    if re.fullmatch(r"/dev/video\d+", name):
+        return name, "v4l2"
+    match = re.fullmatch(r"webcam(?::(.+))?", name)
+    if match is None:
+        return None
+    which = match[1]
+    if sys.platform == "darwin":
+        return which or "0", "avfoundation"
+    if sys.platform == "win32":
+        return f"video={which}", "dshow"
+    return f"/dev/video{which or 0}", "v4l2"

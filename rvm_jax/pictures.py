@@ -1,0 +1,41 @@
+"""Pictures in, sound and upright."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from rvm_jax.errors import InputError
+from rvm_jax.upright import upright_picture
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow makes of bad files
+
+MOST_PIXELS = 2 * 89_478_485
+"""How large a picture may be: where Pillow raises an error. From half of that on it would print a warning."""
+
+
+def open_picture(file: Path | io.BytesIO) -> Image.Image:
+    """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""
+    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
+
+
+def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
+    """A picture in the mode it is stored in, decoded, and turned as its orientation tag asks for if `upright`."""
+    try:
+        with open_picture(path) as stored:
+            pixels = stored.width * stored.height
+            if pixels > MOST_PIXELS:
+                most = f"{MOST_PIXELS / 1e6:.1f}"
+                raise InputError(f"{path} is too large: {pixels / 1e6:.1f} megapixels, at most {most}; shrink it")
+            stored.load()
+            return upright_picture(stored) if upright else stored
+    except InputError:
+        raise
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].replace(f" '{path}'", " it")
+        raise InputError(f"{path} cannot be read as a picture, or it is damaged: {reason}") from error
