@@ -1,0 +1,175 @@
+"""How much of decoding, computing and encoding happens at once, and how much memory a whole video takes.
+
+    python benchmarks/matting.py [VIDEO] [--weights FILE] [--kinds .mp4 .mov] [--memory 30 600]
+
+First each of the three alone, on frames that are in memory, then all together as `rvm matte` does it; the ratio is to the
+slowest of the three. With `--memory`, videos of so many seconds are matted, each in a process of its own, and the most
+memory that it held is told. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+# Python puts the folder of a script first, where `matting` would be the benchmark and not the module.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import av
+import numpy as np
+
+RATE = 30
+
+
+def synthetic(path: Path, frames: int, height: int = 1080, width: int = 1920) -> Path:
+    """A video of soft shapes that move, with a little noise, which codecs find about as hard as a talking person."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width].astype(np.float32) / height
+    noise = rng.integers(0, 6, (8, height, width, 3), np.uint8)
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.options = {"preset": "veryfast", "crf": "20"}
+        phases = [np.stack([120 + 60 * np.sin(9 * x + n), 110 + 70 * np.cos(7 * y + n), 90 + 60 * np.sin(5 * (x + y) - n)], -1)
+                  for n in np.linspace(0, 2 * np.pi, 24, endpoint=False)]  # fmt: skip
+        pictures = [phase.astype(np.uint8) for phase in phases]
+        for number in range(frames):
+            picture = pictures[number % len(pictures)] + noise[number % len(noise)]
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        output.mux(stream.encode(None))
+    return path
+
+
+def loaded(weights: Path | None) -> Any:
+    """A network; without weights of its own it has random ones, which take the same time."""
+    import jax
+    import jax.numpy as jnp
+
+    from rvm_jax import Matte, MattingNetwork, load
+
+    if weights is not None:
+        return load(weights)
+    network = MattingNetwork("mobilenetv3")
+    frames = jnp.zeros((1, 1, 64, 64, 3))
+    return Matte(network, jax.jit(network.init)(jax.random.key(0), frames))
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str, float]:
+    """Seconds that decoding, computing and encoding take alone, and all of it at once."""
+    import jax
+
+    from rvm_jax import matting, sink, source
+    from rvm_jax.backdrop import Backdrop
+    from rvm_jax.matte import automatic_ratio
+
+    matte = loaded(weights)
+    with source.opened(str(video)) as opened:
+        end = Fraction(most) / opened.rate
+    part = source.Part(end=end)
+
+    def decode() -> None:
+        with source.opened(str(video), part) as opened:
+            for _ in opened.items:
+                pass
+
+    with source.opened(str(video), part) as opened:
+        size = opened.height, opened.width
+        ratio = automatic_ratio(size)
+        length = max(1, min(matting.MOST_AT_ONCE, matting.PIXELS_AT_ONCE // (size[0] * size[1])))
+        chunks = list(matting._chunks(opened, length, Backdrop(np.zeros((1, 1, 1, 3), np.uint8))))
+    output = "composite" if kind == ".mp4" else "cut_out"
+    still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None
+    made: list[np.ndarray] = []
+
+    def compute() -> None:
+        state = matte.network.initial_state(1, size, ratio, np.float32)
+        made.clear()
+        for chunk in chunks:
+            pixels = jax.device_put(chunk.pixels)
+            results, state = matting._matted(matte.network, matte.variables, pixels, state, still, ratio, (output,))
+            made.append(np.asarray(results[output]))
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def encode() -> None:
+            with (
+                source.opened(str(video), part) as opened,
+                sink.opened(Path(folder) / f"alone{kind}", kind, opened, made[0].shape[-1]) as put,
+            ):
+                for chunk, pictures in zip(chunks, made, strict=True):
+                    for frame, pixels in zip(chunk.frames, pictures, strict=False):
+                        put(frame._replace(pixels=pixels))
+
+        def together() -> None:
+            matting.matte_video(video, Path(folder) / f"out{kind}", weights=matte, end=float(end), force=True)
+
+        compute()  # compiles
+        times = {"decode": decode, "compute": compute, "encode": encode, "together": together}
+        return {name: min(seconds(work) for _ in range(2)) for name, work in times.items()}
+
+
+def peak_megabytes(video: Path, weights: Path | None, kind: str) -> float:
+    """The most memory that a process held which mattes a whole video."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, str(video), "--matte-to", f"{folder}/out{kind}"]
+        command += [] if weights is None else ["--weights", str(weights)]
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(result.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path, nargs="?")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--kinds", nargs="+", default=[".mp4", ".mov"], choices=(".mp4", ".mov", ".webm"))
+    parser.add_argument("--frames", type=int, default=120, help="how many frames are timed")
+    parser.add_argument("--memory", type=int, nargs="*", default=[], metavar="SECONDS")
+    parser.add_argument("--json", type=Path, help="write the results here as well")
+    parser.add_argument("--matte-to", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+
+    if options.matte_to:
+        from rvm_jax import matte_video
+
+        matte_video(options.video, options.matte_to, weights=loaded(options.weights))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        results: dict[str, Any] = {"cores": os.cpu_count(), "together": {}, "memory": {}}
+        video = options.video or synthetic(Path(folder) / "short.mp4", options.frames)
+        print("| written | decode | compute | encode | sum | together | ratio to the slowest | frames/s |")
+        print("|---|---|---|---|---|---|---|---|")
+        for kind in options.kinds:
+            times = compare(video, options.weights, kind, options.frames)
+            results["together"][kind] = times
+            alone = [times[name] for name in ("decode", "compute", "encode")]
+            whole = times["together"]
+            cells = [*alone, sum(alone), whole, whole / max(alone), options.frames / whole]
+            print(f"| {kind} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
+        for length in options.memory:
+            long = synthetic(Path(folder) / f"{length}.mp4", length * RATE)
+            for kind in options.kinds[:1]:
+                results["memory"][length] = peak_megabytes(long, options.weights, kind)
+                print(f"{length} s of 1080p to {kind}: {results['memory'][length]:.0f} MB at most", flush=True)
+            long.unlink()
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
