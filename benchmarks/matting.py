@@ -2,9 +2,9 @@
 
     python benchmarks/matting.py [VIDEO] [--weights FILE] [--kinds .mp4 .mov] [--memory 30 600]
 
-First each of the three alone, on frames that are in memory, then all together as `rvm matte` does it; the ratio is to the
-slowest of the three. With `--memory`, videos of so many seconds are matted, each in a process of its own, and the most
-memory that it held is told. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
+First each of the three alone, on frames that are in memory, then all together as `rvm matte` does it; the ratio is to
+the slowest of the three. With `--memory`, videos of so many seconds are matted, each in a process of its own, and the
+most memory that it held is told. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-# Python puts the folder of a script first, where `matting` would be the benchmark and not the module.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import av
 import numpy as np
+
+# Python puts the folder of a script first, where `matting` would be the benchmark and not the module.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 RATE = 30
 
@@ -38,9 +38,10 @@ def synthetic(path: Path, frames: int, height: int = 1080, width: int = 1920) ->
         stream: Any = output.add_stream("libx264", rate=RATE)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.options = {"preset": "veryfast", "crf": "20"}
-        phases = [np.stack([120 + 60 * np.sin(9 * x + n), 110 + 70 * np.cos(7 * y + n), 90 + 60 * np.sin(5 * (x + y) - n)], -1)
-                  for n in np.linspace(0, 2 * np.pi, 24, endpoint=False)]  # fmt: skip
-        pictures = [phase.astype(np.uint8) for phase in phases]
+        pictures = []
+        for phase in np.linspace(0, 2 * np.pi, 24, endpoint=False):
+            red, green, blue = np.sin(9 * x + phase), np.cos(7 * y + phase), np.sin(5 * (x + y) - phase)
+            pictures.append((110 + 60 * np.stack([red, green, blue], -1)).astype(np.uint8))
         for number in range(frames):
             picture = pictures[number % len(pictures)] + noise[number % len(noise)]
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
