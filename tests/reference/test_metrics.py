@@ -13,6 +13,7 @@ from tests.reference import FOLDER
 METRICS = {
     "pha_mad": lambda m: metrics.mad(m["pred_pha"], m["true_pha"]),
     "pha_mse": lambda m: metrics.mse(m["pred_pha"], m["true_pha"]),
+    "pha_grad": lambda m: metrics.gradient(m["pred_pha"], m["true_pha"]),
     "pha_dtssd": lambda m: metrics.dtssd(m["pred_pha"], m["true_pha"]),
     "fgr_mad": lambda m: metrics.foreground_mad(m["pred_fgr"], m["true_fgr"], m["true_pha"]),
     "fgr_mse": lambda m: metrics.foreground_mse(m["pred_fgr"], m["true_fgr"], m["true_pha"]),
@@ -30,6 +31,13 @@ def mattes():
 def test_every_frame(name, mattes):
     expected = json.loads((FOLDER / "metrics.json").read_text())[name]
     np.testing.assert_allclose(jax.jit(METRICS[name])(mattes), expected, rtol=1e-5)
+
+
+def test_connectivity_of_every_frame(mattes):
+    expected = json.loads((FOLDER / "metrics.json").read_text())["pha_conn"]
+    for dtype in (np.float64, np.float32):
+        alpha, true_alpha = (np.asarray(mattes[name], dtype) for name in ("pred_pha", "true_pha"))
+        np.testing.assert_allclose(metrics.connectivity(alpha, true_alpha), expected, rtol=1e-5)
 
 
 def test_a_frame_without_foreground_has_no_error_of_colour(mattes):
