@@ -13,9 +13,9 @@ SECONDS_BETWEEN_LINES = 30.0
 Item = TypeVar("Item")
 
 
-def looking_at(clips: Collection[Item], where: object) -> Iterator[Item]:
+def looking_at(clips: Collection[Item], where: object, doing: str = "looking at") -> Iterator[Item]:
     """The clips, one after the other. Says what goes on once that has taken longer than a moment."""
-    text = f"looking at {where}"
+    text = f"{doing} {where}"
     bar = tqdm(clips, desc=text, unit="clip", leave=False, delay=SECONDS_IN_SILENCE, disable=None)
     begin, told = time.monotonic(), not bar.disable
     for clip in bar:

@@ -39,18 +39,25 @@ def open_named(names: Sequence[str], split: str, data_dir: Path) -> MattingData 
     """Matting datasets with backgrounds, or segmentation datasets."""
     if not names:
         raise InputError("no dataset was named: give a matting dataset with backgrounds, or segmentation datasets")
+    if all(kind(name, data_dir) == "segmentation" for name in names):
+        return open_clips(names, split, data_dir)
+    return open_matting(*sorted_out(names, data_dir), split, data_dir)
+
+
+def sorted_out(names: Sequence[str], data_dir: Path) -> tuple[list[str], list[str]]:
+    """Which of these are matting datasets, and which backgrounds; `synthetic` stands for both of its kind."""
+    if tuple(names) == ("synthetic",):
+        names = ("synthetic/matting_clips", "synthetic/background_images", "synthetic/background_clips")
     of_kind: dict[Kind, list[str]] = {"matting": [], "background": [], "segmentation": []}
     for name in names:
         of_kind[kind(name, data_dir)].append(name)
     if of_kind["segmentation"]:
-        if len(of_kind["segmentation"]) < len(names):
-            raise InputError("segmentation datasets are not composited: leave out the others, or these")
-        return open_clips(of_kind["segmentation"], split, data_dir)
+        raise InputError("segmentation datasets are not composited: leave out the others, or these")
     examples: dict[Kind, str] = {"matting": "video_matte_240k/sd", "background": "dvm_backgrounds"}
     for needed, example in examples.items():
         if not of_kind[needed]:
             raise InputError(f"there is no {needed} dataset among {', '.join(names)}: add one, such as {example}")
-    return open_matting(of_kind["matting"], of_kind["background"], split, data_dir)
+    return of_kind["matting"], of_kind["background"]
 
 
 def matting_only(data: MattingData | Clips) -> MattingData:

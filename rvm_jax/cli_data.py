@@ -202,6 +202,55 @@ def preview(
         print(path)
 
 
+@app.command(name="testset")
+def make_testset(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
+    *,
+    out: Annotated[Path, arg(metavar="DIR")] = Path("testset"),
+    data_dir: DataDir = None,
+    split: str = "test",
+    size: Annotated[str, arg(metavar="WIDTHxHEIGHT")] = "512x288",
+    frames: int = 100,
+    clips: int = 0,
+    seed: int = 0,
+) -> None:
+    """Build a test set for `rvm evaluate`: people on still and on moving backgrounds, as PNGs.
+
+    OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP hold com (what a method is given), pha and fgr (the truth) and
+    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted.
+
+    Example: rvm data testset video_matte_240k/sd dvm_backgrounds background_images
+
+    Example: rvm data testset synthetic --clips 2 --frames 20
+
+    Args:
+        names: Prepared datasets: matting with backgrounds, or `synthetic`.
+        out: The folder to write to.
+        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        split: Which part of the datasets; those that have no such part give validation, or else train.
+        size: Of the frames.
+        frames: In a clip, at most.
+        clips: Of each dataset, at most; 0 for all.
+        seed: Another seed, other backgrounds and movements.
+    """
+    quiet_import("data_pipelines.batches")
+    from data_pipelines import testset as testsets
+    from data_pipelines import training_data
+
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 16):
+        raise InputError(f"--size {size}: expected WIDTHxHEIGHT of 16 pixels or more, such as 512x288")
+    if frames < 1 or clips < 0:
+        raise InputError(f"--frames {frames} --clips {clips}: expected a frame or more, and clips, or 0 for all")
+    _, data_dir = _folders(None, data_dir)
+    foregrounds, backgrounds = training_data.sorted_out(names, data_dir)
+    settings = testsets.Settings(
+        tuple(foregrounds), tuple(backgrounds), split, int(height), int(width), frames, clips, seed
+    )
+    done = testsets.build(settings, data_dir, out)
+    print(f"{out}: {done} clips of {width}×{height}")
+
+
 @app.command
 def bench(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],

@@ -1,0 +1,137 @@
+"""Test sets: people on still and on moving backgrounds, as files in the layout that published predictions use.
+
+    OUT/<dataset>_<static or motion>/<clip>/{com,pha,fgr,bgr}/0000.png
+
+`com` is what a method is given; `pha` and `fgr` are the truth. A clip is a function of the seed and its number, so the
+same command makes the same set anywhere, and goes on where it was interrupted.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from data_pipelines import draws, matting, sampling
+from data_pipelines.clips import concatenate, open_clips
+from data_pipelines.matting import Augmentation, MattingData
+from data_pipelines.progress import looking_at
+from rvm_jax.errors import InputError
+from rvm_jax.files import replacing
+
+LAYERS = ("com", "pha", "fgr", "bgr")
+SETTINGS = "testset.json"
+SLOW_MOTION = replace(matting.NONE, move_foreground=1.0)
+"""What makes a clip of a single picture."""
+
+PNG_EFFORT = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a test set is made of. Two with equal settings are equal.
+
+    Attributes:
+        foregrounds: Prepared matting datasets.
+        backgrounds: Prepared background datasets, images and clips.
+        split: Which part of them.
+        height: Of the frames.
+        width: Of the frames.
+        frames: In a clip, or fewer if its foreground is a video that has fewer.
+        clips: At most so many clips of each dataset; 0 for all.
+        seed: Chooses backgrounds and movements.
+    """
+
+    foregrounds: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    split: str = "test"
+    height: int = 288
+    width: int = 512
+    frames: int = 100
+    clips: int = 0
+    seed: int = 0
+
+
+def build(settings: Settings, data_dir: Path, out: Path) -> int:
+    """Write a test set from prepared datasets, or what is missing of it; returns how many clips it has."""
+    kinds = ("test", "validation", "train")
+    people = {
+        name.replace("/", "_"): open_clips([name], settings.split, data_dir, otherwise=kinds)
+        for name in settings.foregrounds
+    }
+    opened = [open_clips([name], settings.split, data_dir, otherwise=kinds) for name in settings.backgrounds]
+    stills, moving = ([clips for clips in opened if (clips.lengths.max() == 1) == still] for still in (True, False))
+    claim(settings, out)
+    parts = [
+        (f"{name}_{kind}", replace(MattingData(clips), **{of: concatenate(those)}))
+        for name, clips in people.items()
+        for kind, of, those in (("static", "background_images", stills), ("motion", "background_clips", moving))
+        if those
+    ]
+    wanted = [
+        (out / name / f"{number:04d}", data, number)
+        for name, data in parts
+        for number in range(min(len(data.foregrounds), settings.clips or len(data.foregrounds)))
+    ]
+    for folder, data, number in looking_at(wanted, out, "writing"):
+        if not folder.is_dir():
+            write_clip(folder, data, number, settings)
+    return len(wanted)
+
+
+def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """uint8 in, uint8 out, rounded."""
+    share = alpha.astype(np.float32) / 255
+    return np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
+
+
+def claim(settings: Settings, out: Path) -> None:
+    """Note the settings in the folder; refuse one that was begun with others, or holds other things."""
+    path = out / SETTINGS
+    wanted: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    if path.exists():
+        found = json.loads(path.read_text())
+        differences = [
+            f"{key} {found.get(key)} (now {value})" for key, value in wanted.items() if found.get(key) != value
+        ]
+        if differences:
+            raise InputError(f"{out} holds a test set with {', '.join(differences)}: give another folder, or the same")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty and no test set: give another folder")
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(wanted, indent=1) + "\n")
+
+
+def write_clip(folder: Path, data: MattingData, number: int, settings: Settings) -> None:
+    """Write one clip: the foreground of this number."""
+    foreground, alpha, background = _clip(data, number, folder.parent.name, settings)
+    layers = {
+        "com": composite(foreground, alpha, background),
+        "pha": alpha[..., 0],
+        "fgr": foreground,
+        "bgr": background,
+    }
+    with replacing(folder) as partial:
+        for layer, pictures in layers.items():
+            (partial / layer).mkdir(parents=True)
+            for frame, pixels in enumerate(pictures):
+                Image.fromarray(pixels).save(partial / layer / f"{frame:04d}.png", compress_level=PNG_EFFORT)
+
+
+def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> tuple[np.ndarray, ...]:
+    """Foreground, alpha and background, uint8 [T, H, W, C], of the foreground with this number."""
+    people = data.foregrounds
+    first, length = int(people.firsts[number]), int(people.lengths[number])
+    frames = settings.frames if length == 1 else min(settings.frames, length)
+    only = sampling.Windows(*(np.array([value]) for value in (first, length, 0)))
+    at = draws.Position(settings.seed, stream, tf.constant(number, tf.int64))
+    how: Augmentation = SLOW_MOTION if length == 1 else matting.NONE
+    plan = matting.plan(at, data, only, frames, how)
+    plan |= {"height": settings.height, "width": settings.width}
+    backgrounds = data.background_images if len(data.background_images) else data.background_clips
+    numbers = tf.nest.map_structure(np.asarray, plan)
+    return matting.render(numbers, people, backgrounds, max(settings.height, settings.width))
