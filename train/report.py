@@ -3,10 +3,9 @@
 All of it is from the run's folder: `metrics.jsonl`, `recipe.json`, `sessions.jsonl` and the pictures of validations.
 """
 
-import base64
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from html import escape
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from rvm_jax import page
+from rvm_jax.charts import Line, chart, label
 from rvm_jax.errors import InputError
-from rvm_jax.files import replacing
 from train import records
-from train.charts import COLOURS, Line, chart, label
 
 Columns = Mapping[str, Line]
 """The numbers of a run, each with the iterations at which it was told."""
@@ -30,46 +29,6 @@ PASSES = {
 }
 WORDS = {"mad": "MAD", "mse": "MSE", "dtssd": "dtSSD", "l1": "L1", "gb": "GB"}
 UNITS = {"frames_per_second": "frames/s", "data_wait": "share of the time", "device_memory_gb": "GB"}
-STYLE = """
-:root { color-scheme: light dark; --back: #fbfbfa; --card: #fff; --line: #e2e2de; --text: #22252a; --soft: #6b7079;
-  --c0: #2f6fde; --c1: #d9541e; --c2: #1d9a6c; --c3: #a24bd0; --c4: #c18a00; --c5: #d13a78; }
-@media (prefers-color-scheme: dark) { :root { --back: #16181b; --card: #1e2125; --line: #34383e; --text: #e6e7e9;
-  --soft: #9aa0a8; --c0: #6ea1ff; --c1: #ff8a5c; --c2: #4cc79a; --c3: #c98bf0; --c4: #e3b23c; --c5: #f27aa8; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1240px; padding: 24px 20px 60px; background: var(--back); color: var(--text);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 18px; margin: 36px 0 12px; }
-p { margin: 0 0 16px; }
-.soft, figcaption { color: var(--soft); }
-.cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
-.charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); }
-.mattes { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
-.card, figure { margin: 0; min-width: 0; padding: 12px 14px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 10px; }
-.card div { color: var(--soft); font-size: 13px; }
-.card b { font-size: 17px; font-weight: 600; overflow-wrap: anywhere; }
-figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 12px; font-size: 13px; }
-figcaption b { color: var(--text); font-size: 14px; }
-figure img { display: block; width: 100%; margin-top: 8px; border-radius: 4px; }
-svg { display: block; width: 100%; height: auto; margin-top: 4px; }
-svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-svg polyline.raw { stroke-width: 1; opacity: 0.28; }
-svg .axis { stroke: var(--line); fill: none; }
-svg .mark { stroke: var(--soft); stroke-dasharray: 3 4; fill: none; opacity: 0.7; }
-svg .text { fill: var(--soft); font-size: 13px; }
-.legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 13px; }
-.legend i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; }
-.wide { overflow-x: auto; margin-bottom: 20px; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: 3px 18px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; white-space: nowrap; }
-td { overflow-wrap: anywhere; }
-""" + "".join(
-    f"svg polyline.c{n} {{ stroke: var(--c{n}); }} svg circle.c{n}, .legend i.c{n} {{ fill: var(--c{n}); "
-    f"background: var(--c{n}); }}\n"
-    for n in range(COLOURS)
-)
 
 
 def write(folder: Path) -> Path:
@@ -88,16 +47,8 @@ def write(folder: Path) -> Path:
         *_curves(columns, stages),
         *_tables(about, sessions[-1]),
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(folder.resolve().name)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
     path = folder / "report.html"
-    with replacing(path, overwrite=True) as partial:
-        partial.write_text(page, encoding="utf-8")
+    page.write(path, folder.resolve().name, body)
     return path
 
 
@@ -165,58 +116,37 @@ def _mattes(columns: Columns, folder: Path) -> Iterator[str]:
     )
     figures = []
     for n, mad in dict.fromkeys([shown[0], shown[-1]]):
-        picture = base64.b64encode((folder / f"{n}.png").read_bytes()).decode()
         caption = "before training" if n == 0 else f"iteration {n:,}"
-        figures.append(
-            f"<figure><figcaption><b>{caption}</b><span>MAD {label(mad)}</span></figcaption>"
-            f'<img alt="{caption}" src="data:image/png;base64,{picture}"></figure>'
-        )
+        figures.append(page.picture(caption, (folder / f"{n}.png").read_bytes(), f"MAD {label(mad)}"))
     yield f'<div class="mattes">{"".join(figures)}</div>'
 
 
 def _curves(columns: Columns, stages: Mapping[int, str]) -> Iterator[str]:
     """All charts, a section for each kind of number."""
 
-    def section(title: str, figures: list[str]) -> Iterator[str]:
-        if figures:
-            yield f'<h2>{escape(title)}</h2>\n<div class="charts">{"".join(figures)}</div>'
-
     def below(prefix: str) -> list[Line]:
         return [line._replace(name=name[len(prefix) :]) for name, line in columns.items() if name.startswith(prefix)]
 
     metrics = below("validation/")
-    yield from section(
+    yield from page.section(
         "Validation", [_figure(line.name, [line], "", stages, log=True, smooth=False) for line in metrics]
     )
     gradients = []
     for kind, title in PASSES.items():
         terms = [line for line in below(f"{kind}/") if not line.name.startswith("gradient_norm/")]
         terms.sort(key=lambda line: line.name != "total")
-        yield from section(title, [_figure(line.name, [line], "loss", stages, log=True) for line in terms])
+        yield from page.section(title, [_figure(line.name, [line], "loss", stages, log=True) for line in terms])
         if groups := below(f"{kind}/gradient_norm/"):
             gradients.append(_figure(title, groups, "norm of the gradient", stages, log=True))
     if rates := below("learning_rate/"):
         gradients.append(_figure("Learning rates", rates, "learning rate", stages, log=True, smooth=False))
-    yield from section("Gradients and learning rates", gradients)
+    yield from page.section("Gradients and learning rates", gradients)
     others = [line for name, line in columns.items() if "/" not in name and name not in ("iteration", "stage", "time")]
     speed = [
         _figure(line.name, [line], UNITS.get(line.name, ""), stages, smooth=line.name != "compilations")
         for line in others
     ]
-    yield from section("Speed", speed)
-
-
-def _figure(
-    title: str, lines: Sequence[Line], unit: str, stages: Mapping[int, str], *, log: bool = False, smooth: bool = True
-) -> str:
-    picture = chart(lines, unit=unit, marks=stages, log=log, smooth=smooth)
-    if len(lines) == 1:
-        side, legend = f"<span>last {label(lines[0].y[-1])}</span>", ""
-    else:
-        names = [f'<span><i class="c{n % COLOURS}"></i>{escape(line.name)}</span>' for n, line in enumerate(lines)]
-        side, legend = "", f'<div class="legend">{"".join(names)}</div>'
-    title = escape(" ".join(WORDS.get(word, word) for word in title.split("_")))
-    return f"<figure><figcaption><b>{title}</b>{side}</figcaption>{picture}{legend}</figure>"
+    yield from page.section("Speed", speed)
 
 
 def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[str]:
@@ -226,15 +156,18 @@ def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[st
     for field in dict.fromkeys(field for stage in stages.values() for field in stage):
         rows.append([field, *(stage.get(field, "") for stage in stages.values())])
     yield "<h2>Recipe</h2>"
-    yield _table(rows)
-    yield _table(_leaves(recipe))
+    yield page.table(rows)
+    yield page.table(_leaves(recipe))
     yield "<h2>Surroundings</h2>"
-    yield _table(_leaves(session))
+    yield page.table(_leaves(session))
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"<th>{escape(name)}</th>" + "".join(f"<td>{escape(text)}</td>" for text in rest) for name, *rest in rows]
-    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+def _figure(
+    title: str, lines: Sequence[Line], unit: str, stages: Mapping[int, str], *, log: bool = False, smooth: bool = True
+) -> str:
+    picture = chart(lines, unit=unit, marks=stages, log=log, smooth=smooth)
+    words = escape(" ".join(WORDS.get(word, word) for word in title.split("_")))
+    return page.figure(words, picture, lines)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

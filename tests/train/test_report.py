@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from rvm_jax import charts
+from rvm_jax.charts import Line
 from rvm_jax.errors import InputError
-from train import charts, records, report
-from train.charts import Line
+from train import records, report
 
 START = "2030-01-01T00:00:00+00:00"
 SECONDS = 1893456000  # of that

@@ -28,8 +28,16 @@ class Line(NamedTuple):
     y: np.ndarray
 
 
-def chart(lines: Sequence[Line], *, unit: str, marks: Mapping[int, str], log: bool = False, smooth: bool = True) -> str:
-    """An SVG of some lines over the iterations, with vertical marks at the beginnings of stages.
+def chart(
+    lines: Sequence[Line],
+    *,
+    unit: str,
+    marks: Mapping[int, str],
+    log: bool = False,
+    smooth: bool = True,
+    across: str = "iteration",
+) -> str:
+    """An SVG of some lines over whole numbers, `across`, with vertical marks at some of them.
 
     A smoothed line is the mean of a fortieth of its points around each; if it is the only one, the points are shown
     behind it. On a logarithmic scale what is not positive is left out; values that are all of a size get a linear one.
@@ -49,7 +57,7 @@ def chart(lines: Sequence[Line], *, unit: str, marks: Mapping[int, str], log: bo
         down = HEIGHT - BOTTOM - _share(y, y_range) * (HEIGHT - TOP - BOTTOM)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
 
-    parts = [*_y_axis(y_range, log, unit), *_x_axis(x_range), *_marks(marks, x_range)]
+    parts = [*_y_axis(y_range, log, unit), *_x_axis(x_range, across), *_marks(marks, x_range)]
     parts += [f'<polyline class="raw c0" points="{place(*line)}"/>' for line in behind]
     for number, line in enumerate(drawn):
         colour = f"c{number % COLOURS}"
@@ -151,13 +159,12 @@ def _y_axis(bounds: tuple[float, float], log: bool, unit: str) -> list[str]:
     return parts
 
 
-def _x_axis(bounds: tuple[float, float]) -> list[str]:
+def _x_axis(bounds: tuple[float, float], name: str) -> list[str]:
     low, high = bounds
     values = np.array([v for v in ticks(low, high) if v == round(v)] if high > low else [low])
     acrosses = LEFT + _share(values, bounds) * (WIDTH - LEFT - RIGHT)
-    parts = [
-        f'<text class="text" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">iteration</text>'
-    ]
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts = [f'<text class="text" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(name)}</text>']
     for value, across in zip(values, acrosses, strict=True):
         end = "end" if across > WIDTH - RIGHT - 16 else "middle"
         down = HEIGHT - BOTTOM + 16
