@@ -65,7 +65,8 @@ def opened(name: str, part: Part) -> Iterator[Source]:
     except (av.FFmpegError, OSError) as error:
         empty = not is_live(name) and Path(name).stat().st_size == 0
         reason = "it is empty" if empty else str(error.strerror).lower()
-        raise InputError(f"{name} cannot be read as a video: {reason}") from error
+        camera = f" ({file})" if form else ""
+        raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
     with container:
         videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not videos:

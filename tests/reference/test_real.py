@@ -44,3 +44,12 @@ def test_single_frames_and_the_automatic_ratio(real):
         matte(frames[:, 0]).alpha
     )  # 768 pixels wide: the automatic ratio is the one of the expected alphas
     assert np.abs(alpha[0, ..., 0] - expected["pha"][0] / 65535).mean() < 1e-4
+
+
+def test_a_folder_of_pictures_through_the_command(real, tmp_path):
+    matte, _, expected = real
+    rvm_jax.matte_video(Path(FOLDER or "") / "onebyone", tmp_path / "out", weights=matte)
+    written = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "out").iterdir())])
+    assert np.abs(written[..., 3] / 255 - expected["pha"] / 65535).mean(axis=(1, 2)).max() < 1e-4
+    seen = written[-1, ..., 3] > 0
+    assert np.abs(written[-1, ..., :3].astype(int) - expected["last_fgr"].reshape(432, 768, 3))[seen].max() <= 1
