@@ -26,16 +26,14 @@ import numpy as np
 # Python puts the folder of a script first, where `matting` would be the benchmark and not the module.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-RATE = 30
 
-
-def synthetic(path: Path, frames: int, height: int = 1080, width: int = 1920) -> Path:
+def synthetic(path: Path, frames: int, rate: int = 30, height: int = 1080, width: int = 1920) -> Path:
     """A video of soft shapes that move, with a little noise, which codecs find about as hard as a talking person."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     noise = rng.integers(0, 6, (8, height, width, 3), np.uint8)
     with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream("libx264", rate=RATE)
+        stream: Any = output.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.options = {"preset": "veryfast", "crf": "20"}
         pictures = []
@@ -139,6 +137,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=[".mp4", ".mov"], choices=(".mp4", ".mov", ".webm"))
     parser.add_argument("--frames", type=int, default=120, help="how many frames are timed")
     parser.add_argument("--memory", type=int, nargs="*", default=[], metavar="SECONDS")
+    parser.add_argument("--rate", type=int, default=30, help="frames a second of the videos for --memory")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     parser.add_argument("--matte-to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -163,10 +162,13 @@ def main() -> None:
             cells = [*alone, sum(alone), whole, whole / max(alone), options.frames / whole]
             print(f"| {kind} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
         for length in options.memory:
-            long = synthetic(Path(folder) / f"{length}.mp4", length * RATE)
+            long = synthetic(Path(folder) / f"{length}.mp4", length * options.rate, options.rate)
             for kind in options.kinds[:1]:
                 results["memory"][length] = peak_megabytes(long, options.weights, kind)
-                print(f"{length} s of 1080p to {kind}: {results['memory'][length]:.0f} MB at most", flush=True)
+                print(
+                    f"{length * options.rate} frames of 1080p to {kind}: {results['memory'][length]:.0f} MB at most",
+                    flush=True,
+                )
             long.unlink()
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
