@@ -88,7 +88,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
     with source.opened(str(video), part) as opened:
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
-        length = max(1, min(matting.MOST_AT_ONCE, matting.PIXELS_AT_ONCE // (size[0] * size[1])))
+        length = matting.automatic_chunk(*size)
         chunks = list(matting._chunks(opened, length, Backdrop(np.zeros((1, 1, 1, 3), np.uint8))))
     output = "composite" if kind == ".mp4" else "cut_out"
     still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -71,10 +71,13 @@ def opened(name: str, part: Part) -> Iterator[Source]:
         videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not videos:
             raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
-        yield _source(name, container, videos[0], part)
+        with contextlib.ExitStack() as stack:
+            yield _source(name, container, videos[0], part, stack)
 
 
-def _source(name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part) -> Source:
+def _source(
+    name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part, stack: contextlib.ExitStack
+) -> Source:
     stream.thread_type = "AUTO"
     rate = stream.average_rate or stream.guessed_rate or Fraction(30)
     ticks = stream.time_base or 1 / rate
@@ -83,7 +86,7 @@ def _source(name: str, container: av.container.InputContainer, stream: av.VideoS
     if part.start and not is_live(name):
         container.seek(round((begin + part.start) * av.time_base))
 
-    stored = _read(name, container, stream, clock, part)
+    stored = stack.enter_context(contextlib.closing(_read(name, container, stream, clock, part)))
     taken = []
     for item in stored:
         taken.append(item)
@@ -116,7 +119,7 @@ def _source(name: str, container: av.container.InputContainer, stream: av.VideoS
 
 def _read(
     name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
-) -> "Iterator[Stored | av.Packet[Any]]":
+) -> "Generator[Stored | av.Packet[Any]]":
     """What the part to read holds, in the order in which it is stored. What is missing or damaged is told at the end.
 
     Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,

@@ -24,7 +24,7 @@ from rvm_jax.decoder import State
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 from rvm_jax.matte import Matte, automatic_ratio, load
-from rvm_jax.matting import PIXELS_AT_ONCE
+from rvm_jax.matting import automatic_chunk
 from rvm_jax.network import MattingNetwork
 from rvm_jax.scoring import Frames, Scores
 from rvm_jax.torch_weights import Variables
@@ -260,8 +260,7 @@ def _save(
 def _parts(clip: Clip) -> Iterator[list[str]]:
     names = list(clip.pha)
     with Image.open(clip.pha[names[0]]) as first:
-        pixels = first.width * first.height
-    length = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // pixels))
+        length = min(MOST_AT_ONCE, automatic_chunk(first.height, first.width))
     return (names[first : first + length] for first in range(0, len(names), length))
 
 
