@@ -1,4 +1,7 @@
-"""A process of a training run, for tests that kill it or start several: OUT DATA_DIR [COORDINATOR ID COUNT]."""
+"""A process of a training run, for tests that kill it or start several.
+
+Arguments: short or long, OUT, DATA_DIR, and perhaps COORDINATOR ID COUNT.
+"""
 
 import sys
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 from tests.train import runs
 from train import loop
 
-out, data_dir, *hosts = sys.argv[1:]
+length, out, data_dir, *hosts = sys.argv[1:]
 coordinator, number, count = (hosts[0], int(hosts[1]), int(hosts[2])) if hosts else (None, None, None)
 options = runs.options(Path(out), Path(data_dir), coordinator=coordinator, process_id=number, process_count=count)
-loop.train(runs.RECIPE, options)
+loop.train(runs.LONG if length == "long" else runs.RECIPE, options)

@@ -29,6 +29,9 @@ RECIPE = Recipe(
     validation=Validation(clips=3, frames=2, height=24, width=24),
 )
 ITERATIONS = 8
+LONG = replace(RECIPE, stages=tuple(replace(stage, iterations=4 * (stage.iterations or 0)) for stage in RECIPE.stages))
+"""The same with time to be killed in."""
+
 OF_TIME = {"time", "frames_per_second", "data_wait", "compilations", "device_memory_gb"}
 """What may differ from run to run."""
 
