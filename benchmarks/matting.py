@@ -144,7 +144,9 @@ def main() -> None:
 
     if options.matte_to:
         from rvm_jax import matte_video
+        from rvm_jax.heap import give_back_what_is_freed
 
+        give_back_what_is_freed()  # as the command does
         matte_video(options.video, options.matte_to, weights=loaded(options.weights))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return

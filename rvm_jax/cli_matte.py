@@ -76,6 +76,9 @@ def matte(
     size = None if resize is None else _size(resize)
     fps = _rate(rate)
 
+    from rvm_jax.heap import give_back_what_is_freed
+
+    give_back_what_is_freed()
     from rvm_jax import matting, stopping
     from rvm_jax.compiled import keep_compiled
     from rvm_jax.matte import load
