@@ -9,12 +9,13 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from rvm_jax import cli_data, cli_train
+from rvm_jax import cli_data, cli_export, cli_train
 from rvm_jax.errors import InputError, Stopped
 
 app = tyro.extras.SubcommandApp()
 app.command(cli_data.app, name="data", help="Check, prepare, look at and measure datasets.")
 app.command(cli_train.app, name="train", help="Train a network, or go on where training stopped.")
+app.command(cli_export.export)
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 
