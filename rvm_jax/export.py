@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 from rvm_jax.formats import FORMATS, Format
 from rvm_jax.matte import automatic_ratio, from_weights
-from rvm_jax.network import Setting, check_frames
+from rvm_jax.network import SMALLEST_SIDE, Setting, check_frames
 
 FRAMES = 5
 DRAWN_SIZE = (216, 384)
@@ -193,8 +194,9 @@ def _settings(size: tuple[int, ...]) -> list[Setting]:
     # In multiples of 1/64 all products with sizes are exact, whether a runtime computes them in float32 or float64.
     ratio = 0.5 if ratio == 1 else max(1, round(64 * ratio)) / 64
     factor = min(0.5, 240 / max(size))
-    small = (int(height * factor) | 1, int(width * factor) | 1)
-    return [Setting((height, width), ratio), Setting(small, 0.625), Setting(small, 1.0)]
+    least = math.ceil(SMALLEST_SIDE / 0.625)
+    rows, columns = (max(least, int(side * factor)) | 1 for side in size)
+    return [Setting((height, width), ratio), Setting((rows, columns), 0.625), Setting((rows, columns), 1.0)]
 
 
 def _at(size: tuple[int, int], frames: np.ndarray | None) -> np.ndarray:

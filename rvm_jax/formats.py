@@ -77,12 +77,13 @@ def open_onnx(path: Path) -> Run:
 
 
 def write_torchscript(weights: Weights, path: Path, setting: Setting | None, half: bool) -> None:
-    network = _torch_network(weights)
+    import torch
+
+    # States that remember how they came to be would keep every frame of a video in memory.
+    network = _torch_network(weights).requires_grad_(False)
     if half:
         network.half()
     with _quiet():
-        import torch
-
         torch.jit.script(network).save(path)
 
 

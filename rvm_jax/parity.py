@@ -4,7 +4,6 @@ Arrays are channels first here, `[1, C, H, W]`, as in all runtimes but JAX.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -21,33 +20,6 @@ OUTPUTS = ("fgr", "pha", "r1", "r2", "r3", "r4")
 Run = Callable[[np.ndarray, list[np.ndarray] | None, float], list[np.ndarray]]
 
 
-@dataclass
-class Difference:
-    """How far two arrays are apart, over all that were added; infinitely if their shapes differ."""
-
-    greatest: float = 0.0
-    total: float = 0.0
-    squares: float = 0.0
-    count: int = 0
-
-    def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        if one.shape != other.shape:
-            self.greatest = self.squares = self.total = np.inf
-            self.count = max(self.count, 1)
-            return
-        apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
-        # Not the built-in `max`, which may drop a NaN.
-        self.greatest = float(np.maximum(self.greatest, apart.max()))
-        self.total += float(apart.sum())
-        self.squares += float(np.square(apart).sum())
-        self.count += apart.size
-
-    def summary(self) -> dict[str, float]:
-        """The `MEASURES`."""
-        measures = (self.greatest, float(np.sqrt(self.squares / self.count)), self.total / self.count)
-        return dict(zip(MEASURES, measures, strict=True))
-
-
 def jax_run(matte: Matte) -> Run:
     """The network in JAX, without the rounded products that GPUs and TPUs use by default."""
 
@@ -62,13 +34,26 @@ def jax_run(matte: Matte) -> Run:
 
 
 def compare(run: Run, reference: Run, clip: np.ndarray, ratio: float) -> dict[str, dict[str, float]]:
-    """Both over a clip, uint8 `[T, H, W, 3]`, each with its own state. Returns each output's differences."""
-    differences = {name: Difference() for name in OUTPUTS}
+    """Both over a clip, uint8 `[T, H, W, 3]`, each with its own state. Returns the `MEASURES` of each output."""
+    apart: dict[str, list[tuple[float, float, float]]] = {name: [] for name in OUTPUTS}
     given = expected = None
     for frame in clip:
         src = frame.transpose(2, 0, 1)[None].astype(np.float32) / 255  # [1, 3, H, W]
         outputs, references = run(src, given, ratio), reference(src, expected, ratio)
         for name, one, other in zip(OUTPUTS, outputs, references, strict=True):
-            differences[name].add(one, other)
+            apart[name].append(_difference(one, other))
         given, expected = outputs[2:], references[2:]
-    return {name: difference.summary() for name, difference in differences.items()}
+    measures = {}
+    for name, frames in apart.items():
+        greatest, square, mean = np.array(frames).T  # each [T]
+        numbers = (greatest.max(), np.sqrt(square.mean()), mean.mean())
+        measures[name] = dict(zip(MEASURES, map(float, numbers), strict=True))
+    return measures
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Greatest, mean square and mean; infinite if the shapes differ."""
+    if one.shape != other.shape:
+        return np.inf, np.inf, np.inf
+    apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    return apart.max(), np.square(apart).mean(), apart.mean()

@@ -373,7 +373,7 @@ class GuidedFilter(nn.Module):
         offset = target_mean - slope * guide_mean
         slope = F.interpolate(slope, size=full.shape[-2:], mode="bilinear", align_corners=False)
         offset = F.interpolate(offset, size=full.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.addcmul(offset, slope, with_mean(full))
+        return slope * with_mean(full) + offset  # not addcmul, which Core ML's converter does not know
 
     def local_means(self, images: list[Tensor]) -> list[Tensor]:
         """Mean of each `[N, 4, h, w]` over 3×3 windows, zeros beyond the edges."""
