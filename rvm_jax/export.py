@@ -61,8 +61,8 @@ def export(
         halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
         raise InputError(f"--precision float16 is not for {to}: export to {halves}")
     path = _target(source, target, to, kind, setting, precision)
-    for module in kind.modules:
-        _need(module, to)
+    versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
+    versions |= {module: _version(module, to) for module in kind.modules}
     loaded = weights.read_network(source)
     loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
     frames = None if clip is None else short_clip.read(Path(clip), FRAMES)
@@ -72,27 +72,16 @@ def export(
         "precision": precision,
         "network": loaded.describe(),
         "clip": "drawn" if clip is None else str(clip),
-        "versions": {module: version(module) for module in ("rvm-jax", "jax", *kind.modules)},
-        "tolerance": TOLERANCES[precision],
-        "cases": [],
+        "versions": versions,
+        "tolerance": {"root_mean_square": TOLERANCES[precision]},
     }
     with replacing(report_path(path), overwrite=overwrite) as report_draft, replacing(path, overwrite=overwrite) as new:
         draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
         kind.write(loaded, draft, setting, precision == "float16")
-        run, reference = kind.open(draft), parity.jax_run(from_weights(loaded))
-        for case in [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3]):
-            shown = _at(case.size, frames)
-            differences = parity.compare(run, reference, shown, case.ratio)
-            (height, width), ratio = case
-            report["cases"].append(
-                {
-                    "height": height,
-                    "width": width,
-                    "downsample_ratio": ratio,
-                    "frames": len(shown),
-                    "differences": differences,
-                }
-            )
+        settings = [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3])
+        with jax.default_device(_cpu()):
+            run, reference = kind.open(draft), parity.jax_run(from_weights(loaded))
+            report["cases"] = [_case(run, reference, setting, _at(setting.size, frames)) for setting in settings]
         _check(report)
         draft.replace(new)
         report_draft.write_text(json.dumps(report, indent=2) + "\n")
@@ -116,9 +105,25 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _case(run: parity.Run, reference: parity.Run, setting: Setting, clip: np.ndarray) -> dict[str, Any]:
+    """A report's entry for one setting."""
+    (height, width), ratio = setting
+    differences = parity.compare(run, reference, clip, ratio)
+    sizes = {"height": height, "width": width, "downsample_ratio": ratio, "frames": len(clip)}
+    return {**sizes, "differences": differences}
+
+
+def _cpu() -> jax.Device | None:
+    """Where to compare, since GPUs and TPUs round products by default; or None if JAX was told to leave it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
 def _check(report: dict[str, Any]) -> None:
     """Raise if an output of a case differs by more than the tolerance, or is not even a number."""
-    tolerance = report["tolerance"]
+    tolerance = report["tolerance"]["root_mean_square"]
     for case in report["cases"]:
         for name, difference in case["differences"].items():
             apart = difference["root_mean_square"]
@@ -176,9 +181,10 @@ def _target(
     return path
 
 
-def _need(module: str, to: str) -> None:
+def _version(module: str, to: str) -> str:
+    """The version of a package that is needed to export."""
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module).__version__
     except ImportError as error:
         raise InputError(f"exporting to {to} needs {module}: pip install 'rvm-jax[torch]'") from error
 

@@ -114,13 +114,13 @@ def height_and_width(graph: Graph, x: str) -> str:
     return graph.add("Shape", x, start=2, end=4)
 
 
-def choose(graph: Graph, condition: str, yes: Graph, yes_value: str, no: Graph, no_value: str) -> str:
-    """The value of one of two branches; the other is not computed. Both are float32."""
+def choose(graph: Graph, condition: str, value: str, branch: Graph, other: str) -> str:
+    """`value` if the condition holds, or else what a branch computes, for which it runs only then. Both are float32."""
     branches = []
-    for branch, value in (yes, yes_value), (no, no_value):
-        output = branch.add("Identity", value)  # what a branch gives must be computed in it
+    for side, result in (graph.branch(), value), (branch, other):
+        output = side.add("Identity", result)  # what a side gives must be computed in it
         info = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
-        branches.append(helper.make_graph(branch.nodes, f"branch_{output}", [], [info]))
+        branches.append(helper.make_graph(side.nodes, f"branch_{output}", [], [info]))
     return graph.add("If", condition, then_branch=branches[0], else_branch=branches[1])
 
 

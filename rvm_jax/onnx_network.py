@@ -6,7 +6,6 @@ convolution before it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -20,7 +19,6 @@ from rvm_jax.variants import VARIANTS, InvertedResidual, MobileNetV3, ResNet
 from rvm_jax.weights import Weights
 
 STATES = ("r1", "r2", "r3", "r4")
-TWICE = (1, 1, 2, 2)  # scales of [N, C, H, W]
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -45,8 +43,9 @@ def build(weights: Weights, fixed: Setting | None = None, *, half: bool = False)
     target = graph.to_float32(_conv(graph, hidden, "project_mat.conv", arrays))
     if fixed is None:
         whole = exact.add("Equal", "downsample_ratio", exact.floats(1))
-        yes, no = graph.branch(), graph.branch()
-        target = onnx_graph.choose(exact, whole, yes, target, no, _refiner(no, full, low, target, hidden, arrays, None))
+        branch = graph.branch()
+        refined = _refiner(branch, full, low, target, hidden, arrays, None)
+        target = onnx_graph.choose(graph, whole, target, branch, refined)
     elif fixed.ratio != 1:
         target = _refiner(graph, full, low, target, hidden, arrays, fixed)
 
@@ -103,7 +102,7 @@ def scale_for(size: int, ratio: float) -> float:
 
     Given the sizes instead, a runtime would step by their quotient, and not by 1 / ratio.
     """
-    (wanted, _) = scaled_size((size, size), ratio)
+    wanted, _ = scaled_size((size, size), ratio)
     scale = np.float32(ratio)
     while float(scale) * size < wanted:
         scale = np.nextafter(scale, np.float32(2))
@@ -115,11 +114,8 @@ def scale_for(size: int, ratio: float) -> float:
 # Layers
 
 
-def _conv(
-    graph: Graph, x: str, name: str, arrays: Arrays, *, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> str:
-    kernel, bias = arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
-    return onnx_graph.conv(graph, x, name, kernel, bias, stride=stride, dilation=dilation, groups=groups)
+def _conv(graph: Graph, x: str, name: str, arrays: Arrays) -> str:
+    return onnx_graph.conv(graph, x, name, arrays[f"{name}.weight"], arrays.get(f"{name}.bias"))
 
 
 def _conv_norm(
@@ -257,7 +253,7 @@ def _decoder(
 
 def _join(graph: Graph, x: str, others: list[str], size: tuple[int, int] | None) -> str:
     """Up-sample x twice, crop it to the size of the others, and concatenate all."""
-    x = resize(graph, x, scales=graph.floats(*TWICE))
+    x = resize(graph, x, scales=graph.floats(1, 1, 2, 2))
     if size is None:
         x = crop(graph, x, height_and_width(graph, others[0]))
     elif any(side % 2 for side in size):
@@ -281,7 +277,7 @@ def _gru(graph: Graph, x: str, state: str, name: str, arrays: Arrays, fixed: Set
 def _refiner(graph: Graph, full: str, low: str, target: str, hidden: str, arrays: Arrays, fixed: Setting | None) -> str:
     """The guided filter: the target at full size. All of it is float32: it lives on small differences of means."""
     hidden = graph.to_float32(hidden)
-    graph = replace(graph, half=False)
+    graph = graph.in_float32()
     guide = _with_mean(graph, low)
     squares = [graph.add("Mul", guide, other) for other in (target, guide)]
     deep = "refiner.box_filter.weight" in arrays

@@ -21,7 +21,7 @@ Run = Callable[[np.ndarray, list[np.ndarray] | None, float], list[np.ndarray]]
 
 
 def jax_run(matte: Matte) -> Run:
-    """The network in JAX, without the rounded products that GPUs and TPUs use by default."""
+    """The network in JAX, without rounded products wherever it runs."""
 
     def run(src: np.ndarray, state: list[np.ndarray] | None, ratio: float) -> list[np.ndarray]:
         frame = src.transpose(0, 2, 3, 1)  # [1, H, W, 3]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import av
 import jax
@@ -19,7 +20,7 @@ from jax import export as jax_export
 from PIL import Image
 
 import rvm_jax
-from rvm_jax import onnx_network, parity, short_clip, weights
+from rvm_jax import cli_export, onnx_network, parity, short_clip, weights
 from rvm_jax.cli import main
 from rvm_jax.export import export
 from rvm_jax.formats import FORMATS
@@ -321,6 +322,10 @@ def test_stablehlo_needs_jax_alone(deep):
 
 
 # What the command does around it
+
+
+def test_the_command_offers_all_formats():
+    assert get_args(get_type_hints(cli_export.export)["to"]) == tuple(FORMATS)
 
 
 @pytest.mark.parametrize("to", FORMATS)

@@ -198,14 +198,14 @@ def test_half_precision_is_near(refiner):
     for one in net, half:
         one.load_state_dict(network(TINY, refiner).state_dict())
     half.half()
-    src = (0.6 + 0.01 * (video(1, 3, 61, 83) - 0.5)).float()
+    src = (0.6 + 0.1 * (video(1, 3, 61, 83) - 0.5)).float()
     state, half_state = [None] * 4, [None] * 4
     for _ in range(3):
         *expected, r1, r2, r3, r4 = net(src, *state, downsample_ratio=0.4)
         *given, h1, h2, h3, h4 = half(src.half(), *half_state, downsample_ratio=0.4)
         state, half_state = [r1, r2, r3, r4], [h1, h2, h3, h4]
         assert {output.dtype for output in (*given, *half_state)} == {torch.half}
-        assert_same([x.float() for x in (*given, *half_state)], [*expected, *state], 1e-2)
+        assert_same([x.float() for x in (*given, *half_state)], [*expected, *state], 5e-3)
 
 
 @both_variants
