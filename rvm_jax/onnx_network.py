@@ -233,9 +233,7 @@ def _decoder(
     pyramid = [frames]
     for _ in range(3):
         # At an odd edge the mean is that of the pixels that exist.
-        pyramid.append(
-            graph.add("AveragePool", pyramid[-1], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, count_include_pad=0)
-        )
+        pyramid.append(graph.add("AveragePool", pyramid[-1], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1))
     x, r4 = _gru(graph, x, "r4i", "decoder.decode4.gru", arrays, fixed)
     states = [r4]
     for scale, tap in zip((3, 2, 1), taps, strict=True):
