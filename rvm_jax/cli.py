@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from rvm_jax import cli_data, cli_evaluate, cli_matte, cli_train
+from rvm_jax import cli_data, cli_evaluate, cli_export, cli_matte, cli_train
 from rvm_jax.errors import InputError, Stopped
 
 app = tyro.extras.SubcommandApp()
@@ -17,6 +17,7 @@ app.command(cli_data.app, name="data", help="Check, prepare, look at and measure
 app.command(cli_train.app, name="train", help="Train a network, or go on where training stopped.")
 app.command(cli_matte.matte)
 app.command(cli_evaluate.evaluate)
+app.command(cli_export.export)
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 

@@ -92,18 +92,18 @@ def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
         raise InputError(f"dtype is {dtype}: expected one of {', '.join(DTYPES)}")
     if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
-    loaded = weights.read(path)
-    if loaded.refiner is None:
-        raise InputError(
-            f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
-            "so give the weights of a whole network"
-        )
+    return from_weights(weights.read_network(path), dtype)
+
+
+def from_weights(loaded: weights.Weights, dtype: DTypeLike = jnp.float32) -> Matte:
+    """What `load` gives, of weights that were read before."""
+    dtype = jnp.dtype(dtype)
     parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32
 
     def to_device(x: np.ndarray) -> Array:
         return jnp.asarray(x, parameter_dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
 
-    network = MattingNetwork(loaded.variant, loaded.refiner, None if dtype == parameter_dtype else dtype)
+    network = loaded.network(None if dtype == parameter_dtype else dtype)
     return Matte(network, jax.tree.map(to_device, loaded.variables))
 
 

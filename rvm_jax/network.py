@@ -46,6 +46,13 @@ class Segmentation(NamedTuple):
     state: State
 
 
+class Setting(NamedTuple):
+    """The size (height, width) of frames, and the `downsample_ratio` at which the network looks at them."""
+
+    size: tuple[int, int]
+    ratio: float
+
+
 class MattingNetwork(nn.Module):
     """Robust video matting.
 

@@ -82,11 +82,14 @@ class MattingNetwork(nn.Module):
         full = src.flatten(0, 1) if src.ndim == 5 else src  # [N, 3, H, W]
         low = full
         if downsample_ratio != 1:
+            # The refiner looks at small differences between pixels, which half precision would round away.
+            full = at_least_float32(full)
             # Given as a factor, the sampling step is 1 / ratio; given as a size, it would be H / h.
             low = F.interpolate(full, scale_factor=downsample_ratio, mode="bilinear", align_corners=False)
 
-        f1, f2, f3, f4 = self.backbone(low)
-        hidden, state = self.decoder(self.aspp(f4), [f3, f2, f1], low, [r4, r3, r2, r1], steps)
+        seen = low.to(src.dtype)
+        f1, f2, f3, f4 = self.backbone(seen)
+        hidden, state = self.decoder(self.aspp(f4), [f3, f2, f1], seen, [r4, r3, r2, r1], steps)
 
         if segmentation_pass:
             results = [self.project_seg(hidden)]
@@ -95,7 +98,7 @@ class MattingNetwork(nn.Module):
             if downsample_ratio != 1:
                 target = self.refiner(full, low, target, hidden)
             residual, alpha = target.split([3, 1], 1)
-            results = [(residual + full).clamp(0, 1), alpha.clamp(0, 1)]
+            results = [(residual + full).clamp(0, 1).to(src.dtype), alpha.clamp(0, 1).to(src.dtype)]
         if src.ndim == 5:
             results = [result.unflatten(0, (-1, steps)) for result in results]  # [B, T, C, H, W]
         return results + state
@@ -354,26 +357,35 @@ class GuidedFilter(nn.Module):
             self.conv.extend(conv_norm(conv(hidden, hidden), relu())).append(conv(hidden, TARGETS, bias=True))
 
     def forward(self, full: Tensor, low: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-        """`[N, 3, H, W]`, `[N, 3, h, w]`, `[N, 4, h, w]`, `[N, C, h, w]` → the target at full size `[N, 4, H, W]`."""
-        guide = with_mean(low)
+        """`[N, 3, H, W]`, `[N, 3, h, w]`, `[N, 4, h, w]`, `[N, C, h, w]` → the target at full size `[N, 4, H, W]`.
+
+        In half precision the frames come in float32, and only the three convolutions compute in half.
+        """
+        guide, target = with_mean(low), target.to(low.dtype)
         guide_mean, target_mean, product, square = self.local_means([guide, target, guide * target, guide * guide])
         covariance = product - guide_mean * target_mean
         variance = square - guide_mean * guide_mean
         if self.conv is None:
             slope = covariance / (variance + 1e-5)
         else:
-            slope = self.conv(torch.cat([covariance, variance, hidden], 1))
+            moments = torch.cat([covariance, variance], 1).to(hidden.dtype)
+            slope = self.conv(torch.cat([moments, hidden], 1)).to(low.dtype)
         offset = target_mean - slope * guide_mean
         slope = F.interpolate(slope, size=full.shape[-2:], mode="bilinear", align_corners=False)
         offset = F.interpolate(offset, size=full.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.addcmul(offset, slope, with_mean(full))
+        return slope * with_mean(full) + offset  # not addcmul, which Core ML's converter does not know
 
     def local_means(self, images: list[Tensor]) -> list[Tensor]:
         """Mean of each `[N, 4, h, w]` over 3×3 windows, zeros beyond the edges."""
         window = images[0].new_full((4, 1, 3, 3), 1 / 9) if self.box_filter is None else self.box_filter.weight
         # One convolution of 16 channels: on CPU, far faster than one of 4 channels on four times the batch.
-        means = F.conv2d(torch.cat(images, 1), window.repeat(4, 1, 1, 1), padding=1, groups=16)
+        stacked = torch.cat(images, 1)
+        means = F.conv2d(stacked, window.to(stacked.dtype).repeat(4, 1, 1, 1), padding=1, groups=16)
         return means.split(4, 1)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def with_mean(frames: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from rvm_jax import orbax_folders
 from rvm_jax.errors import InputError
@@ -47,6 +48,11 @@ class Weights:
             return [entry for entry in entries(VARIANTS[self.variant]) if is_encoder(entry)]
         return entries(VARIANTS[self.variant], self.refiner)
 
+    def network(self, dtype: DTypeLike | None = None) -> MattingNetwork:
+        """The network that these are the variables of, to compute in `dtype`; an encoder alone is none."""
+        assert self.refiner is not None
+        return MattingNetwork(self.variant, self.refiner, dtype)
+
     def describe(self) -> str:
         """What this is, in a few words for a person."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
@@ -69,6 +75,17 @@ def read(path: str | os.PathLike[str]) -> Weights:
         return _read_folder(path)
     arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     return _from_state_dict(arrays, path)
+
+
+def read_network(path: str | os.PathLike[str]) -> Weights:
+    """`read`, but refuse an encoder alone: what can matte is a whole network."""
+    loaded = read(path)
+    if loaded.refiner is None:
+        raise InputError(
+            f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
+            "so give the weights of a whole network"
+        )
+    return loaded
 
 
 def write(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -45,12 +45,20 @@ def test_an_unwritable_place_is_told(source, capsys):
     assert "cannot write /proc/none/out.pth: No such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"]])
-def test_help_shows_an_example(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        (["--help"], "Example: rvm convert"),
+        (["--help"], "Example: rvm export"),
+        (["convert", "--help"], "Example: rvm convert"),
+        (["export", "--help"], "Example: rvm export"),
+    ],
+)
+def test_help_shows_an_example(arguments, example, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 0
-    assert "Example: rvm convert" in capsys.readouterr().out
+    assert example in capsys.readouterr().out
 
 
 def test_version(capsys):
@@ -64,11 +72,12 @@ def test_unknown_commands_have_status_2(capsys):
     assert caught.value.code == 2
 
 
-def test_importing_and_help_load_nothing_heavy():
+@pytest.mark.parametrize("command", ["convert", "export"])
+def test_importing_and_help_load_nothing_heavy(command):
     program = (
         "import sys, contextlib, rvm_jax.cli\n"
-        "with contextlib.suppress(SystemExit): rvm_jax.cli.main(['convert', '--help'])\n"
-        "print([m for m in ('jax', 'flax', 'torch', 'tensorflow', 'orbax') if m in sys.modules])"
+        f"with contextlib.suppress(SystemExit): rvm_jax.cli.main(['{command}', '--help'])\n"
+        "print([m for m in ('jax', 'flax', 'torch', 'onnx', 'onnxruntime', 'tensorflow', 'orbax') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

@@ -190,6 +190,24 @@ def test_downsampling_steps_by_the_ratio():
     assert_same(seen, [expected.expand(1, 3, 18, 24)])
 
 
+@every_refiner
+@torch.no_grad()
+def test_half_precision_is_near(refiner):
+    """Also where a frame is nearly flat, which is what the guided filter divides by."""
+    net, half = MattingNetwork(TINY, refiner).eval(), MattingNetwork(TINY, refiner).eval()
+    for one in net, half:
+        one.load_state_dict(network(TINY, refiner).state_dict())
+    half.half()
+    src = (0.6 + 0.1 * (video(1, 3, 61, 83) - 0.5)).float()
+    state, half_state = [None] * 4, [None] * 4
+    for _ in range(3):
+        *expected, r1, r2, r3, r4 = net(src, *state, downsample_ratio=0.4)
+        *given, h1, h2, h3, h4 = half(src.half(), *half_state, downsample_ratio=0.4)
+        state, half_state = [r1, r2, r3, r4], [h1, h2, h3, h4]
+        assert {output.dtype for output in (*given, *half_state)} == {torch.half}
+        assert_same([x.float() for x in (*given, *half_state)], [*expected, *state], 5e-3)
+
+
 @both_variants
 @torch.no_grad()
 def test_no_state_is_a_state_of_zeros(variant):
