@@ -459,7 +459,7 @@ def test_the_drawn_clip_moves_and_is_the_same_at_any_size():
         (["out.pth", "--to", "onnx"], "ends in '.pth': expected .onnx"),
         (["out", "--to", "torchscript"], "ends in '': expected .torchscript or .pt"),
         (["--to", "pth", "--clip", "nothing.mp4"], "nothing.mp4 does not exist"),
-        (["--to", "pth", "--clip", "empty"], "holds 0 frame"),
+        (["--to", "pth", "--clip", "empty"], "empty holds no pictures"),
         (["--to", "pth", "--clip", "text.mp4"], "text.mp4 cannot be read as a video"),
         (["folder.onnx", "--to", "onnx", "--force"], "folder.onnx is a folder"),
     ],
@@ -481,7 +481,7 @@ def test_pictures_of_several_sizes_are_refused(deep):
     Path("clip").mkdir()
     for number in range(2):
         Image.new("RGB", (40 + number, 40)).save(f"clip/{number}.png")
-    with pytest.raises(rvm_jax.InputError, match="of one size"):
+    with pytest.raises(rvm_jax.InputError, match="bring all to one size"):
         short_clip.read(Path("clip"), 3)
 
 
