@@ -6,7 +6,7 @@ It asks nothing of any other host, and neither does the server.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,8 @@ def build(service: Service) -> gr.Blocks:
                     download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
                     download_alpha = gr.DownloadButton("Download alpha", visible=False, elem_id="download-alpha")
         settings = [video, background, color, behind, detail, kind, start, end]
+        chosen = [background, color, detail, kind, start, end]
+        results = [job, shown, status, go, cancel, download, download_alpha]
 
         async def preview(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             await _forget(service, previous)
@@ -172,21 +174,14 @@ def build(service: Service) -> gr.Blocks:
         }
         background.input(_choices, [background, kind], [color, behind, kind], **quiet)
         gr.on(
-            [video.upload, video.clear, background.change, color.change, behind.upload, detail.change, kind.change]
-            + [start.change, end.change],
+            [video.upload, video.clear, behind.upload, *(setting.change for setting in chosen)],
             preview,
             [look, *settings],
             [look, shown, status],
             trigger_mode="always_last",
             **quiet,
         )
-        go.click(
-            run,
-            [job, *settings],
-            [job, shown, status, go, cancel, download, download_alpha],
-            trigger_mode="once",
-            **quiet,
-        )
+        go.click(run, [job, *settings], results, trigger_mode="once", **quiet)
         cancel.click(stop, job, None, **quiet)
         download.click(taken, [job, video], None, **quiet)
         web_api.add(service)
@@ -206,8 +201,8 @@ def _bounds(limits: uploads.Limits) -> str:
     )
 
 
-async def _submitted(service: Service, values: tuple[Any, ...], look: bool) -> jobs.Job:
-    return await asyncio.to_thread(lambda: jobs.submit(service, web_api.wishes(*values, look=look)))
+async def _submitted(service: Service, values: Sequence[Any], look: bool) -> jobs.Job:
+    return await asyncio.to_thread(lambda: jobs.submit(service, web_api.wishes(values, look)))
 
 
 async def _forget(service: Service, name: str) -> None:
@@ -224,9 +219,7 @@ def _private(folder: Path) -> Iterator[None]:
     """
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise gr.Error(
-            "an address was given: expected the path that an upload was answered with", print_exception=False
-        )
+        raise gr.Error("an address was given: expected an uploaded file", print_exception=False)
 
     async def refuse_later(*_: Any, **__: Any) -> Any:
         refuse()

@@ -1,7 +1,7 @@
 """What the page does, for programs: functions that Gradio serves over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def number(name: str, value: Any) -> float | None:
         raise InputError(f"{name} {uploads.shown(str(value))}: expected seconds, such as 1.5") from None
 
 
-def wishes(
-    video: Any, background: Any, color: Any, behind: Any, detail: Any, kind: Any, start: Any, end: Any, look: bool
-) -> Wishes:
+def wishes(values: Sequence[Any], look: bool) -> Wishes:
+    """Of video, background, color, behind, detail, kind, start and end, as they come from a browser or a program."""
+    video, background, color, behind, detail, kind, start, end = values
     source = given(video)
     if source is None:
         raise InputError("no video was given: drop one first")
@@ -100,8 +100,8 @@ def add(service: Service) -> None:
         finer or finest; `kind` mp4, webm, mov or png (a zip); `start` and `end` are seconds. Tells where it is until
         `state` is done; then `matte` and `alpha` are where to get the files, for a while.
         """
-        given = (video, background, color, behind, detail, kind, start, end)
-        async for told in run(lambda: wishes(*given, look=False)):
+        values = (video, background, color, behind, detail, kind, start, end)
+        async for told in run(lambda: wishes(values, look=False)):
             yield told
 
     async def preview(
@@ -113,8 +113,8 @@ def add(service: Service) -> None:
         start: float = 0,
     ) -> AsyncIterator[dict[str, Any]]:
         """The first frame alone, as pictures: `view` on the background, and `alpha`."""
-        given = (video, background, color, behind, detail, "png", start, None)
-        async for told in run(lambda: wishes(*given, look=True)):
+        values = (video, background, color, behind, detail, "png", start, None)
+        async for told in run(lambda: wishes(values, look=True)):
             yield told
 
     def cancel(job: str) -> bool:

@@ -88,7 +88,7 @@ def compare(source: Path, files: dict[str, Path], start: float) -> str:
         '<div class="rvm-both"><div class="rvm-compare">'
         f"<figure><figcaption>Original</figcaption>{_shown(source, 'original', start)}</figure>"
         f"<figure><figcaption>{what}</figcaption>{_shown(matte, 'matte')}{_shown(alpha, 'alpha')}</figure>"
-        '</div><label class="rvm-alpha"><input type="checkbox"> Show alpha: white is kept, black is cut away</label></div>'
+        '</div><label class="rvm-alpha"><input type="checkbox"> Alpha: white is kept, black is cut away</label></div>'
     )
 
 
