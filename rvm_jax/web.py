@@ -57,7 +57,7 @@ def served(service: Service, host: str, port: int, accounts: list[tuple[str, str
                 server_port=port,
                 auth=accounts,
                 max_file_size=round(service.limits.megabytes * 1e6),
-                theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
+                theme=gr.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),
                 css=web_html.STYLE,
                 head=web_html.SCRIPT,
                 footer_links=["api"],
@@ -84,11 +84,11 @@ def build(service: Service) -> gr.Blocks:
     """The page."""
     with gr.Blocks(title="rvm: cut people out of a video", analytics_enabled=False) as page:
         job, look = gr.State(""), gr.State("")
-        gr.HTML(web_html.HEAD, elem_classes="rvm-head")
+        gr.HTML(web_html.HEAD, elem_classes="rvm-head", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 video = gr.File(label="Video or picture", file_types=["video", "image"], height=140, elem_id="video")
-                gr.HTML(f'<p class="rvm-hint">{_bounds(service.limits)}</p>')
+                gr.HTML(f"<p>{_bounds(service.limits)}</p>", elem_classes="rvm-hint")
                 background = gr.Radio(BACKGROUNDS, value="green", label="Background", elem_id="background")
                 color = gr.ColorPicker(value="#1e90ff", label="Colour", visible=False, elem_id="color")
                 behind = gr.File(
@@ -114,7 +114,7 @@ def build(service: Service) -> gr.Blocks:
                     download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
                     download_alpha = gr.DownloadButton("Download alpha", visible=False, elem_id="download-alpha")
         settings = [video, background, color, behind, detail, kind, start, end]
-        chosen = [background, color, detail, kind, start, end]
+        chosen: list[Any] = [background, color, detail, kind, start, end]
         results = [job, shown, status, go, cancel, download, download_alpha]
 
         async def preview(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:

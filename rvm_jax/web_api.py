@@ -85,7 +85,7 @@ def add(service: Service) -> None:
             last = told
 
     async def matte(
-        video: str,
+        video: str | None = None,
         background: str = "green",
         color: str = "#00ff00",
         behind: str | None = None,
@@ -105,7 +105,7 @@ def add(service: Service) -> None:
             yield told
 
     async def preview(
-        video: str,
+        video: str | None = None,
         background: str = "green",
         color: str = "#00ff00",
         behind: str | None = None,
@@ -117,7 +117,7 @@ def add(service: Service) -> None:
         async for told in run(lambda: wishes(values, look=True)):
             yield told
 
-    def cancel(job: str) -> bool:
+    def cancel(job: str = "") -> bool:
         """Stop the job of that name, and remove its files."""
         try:
             jobs.forget(service, jobs.find(service, job))

@@ -9,8 +9,11 @@ from rvm_jax.jobs import Progress
 STYLE = """
 :root { --font: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.rvm-head, .rvm-hint, #shown, #status { padding: 0 !important; }
+.rvm-head .html-container, .rvm-hint .html-container, #shown .html-container, #status .html-container { padding: 0; }
 .rvm-head h1 { font-size: 26px; margin: 8px 0 2px; }
-.rvm-head p, .rvm-hint { color: var(--body-text-color-subdued); }
+.rvm-head p, .rvm-hint p { margin: 0; color: var(--neutral-500) !important; }
+footer .divider { display: none !important; }
 .rvm-status { padding: 10px 14px; border-radius: 8px; background: var(--background-fill-secondary); font-size: 15px; }
 .rvm-status p { margin: 0; overflow-wrap: anywhere; }
 .rvm-status.failed { background: #fdecea; color: #8a1c12; }
@@ -19,14 +22,14 @@ STYLE = """
 .rvm-bar i { display: block; height: 100%; border-radius: 4px; background: var(--primary-500); transition: width .3s; }
 .rvm-compare { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap: 12px; }
 .rvm-compare figure { margin: 0; min-width: 0; }
-.rvm-compare figcaption { margin-bottom: 4px; font-size: 13px; color: var(--body-text-color-subdued); }
+.rvm-compare figcaption { margin-bottom: 4px; font-size: 13px; color: var(--neutral-500); }
 .rvm-compare img, .rvm-compare video { display: block; width: 100%; max-height: 70vh; object-fit: contain;
   border-radius: 8px; background: #0001; }
 .rvm-alpha { display: inline-flex; gap: 6px; align-items: center; margin: 10px 0 0; font-size: 14px; }
 .rvm-compare .alpha, .rvm-both:has(input:checked) .matte { display: none; }
 .rvm-both:has(input:checked) .alpha { display: block; }
 .rvm-empty { display: grid; place-items: center; min-height: 260px; border: 1px dashed var(--border-color-primary);
-  border-radius: 8px; color: var(--body-text-color-subdued); text-align: center; padding: 20px; }
+  border-radius: 8px; color: var(--neutral-500); text-align: center; padding: 20px; }
 """
 
 SCRIPT = """<script>
