@@ -97,9 +97,8 @@ def part(upload: Upload, start: float | None, end: float | None, limits: Limits)
         return 0, None
     start = start or 0
     if not start >= 0 or (end is not None and not end > start):
-        raise InputError(
-            f"from {start:g} s to {end or 0:g} s: expected seconds from the begin, and an end after the start"
-        )
+        given = f"start {start:g}" + ("" if end is None else f", end {end:g}")
+        raise InputError(f"{given}: expected seconds from the begin, and an end after the start")
     last = start + limits.seconds  # if it does not tell how long it is, no more is taken
     if upload.seconds is not None:
         if start >= upload.seconds:
@@ -161,7 +160,11 @@ def _video(path: Path, name: str) -> Upload:
                 raise InputError(f"{name} holds no video, only sound or the like: expected {KINDS}")
             video = container.streams.video[0]
             height, width = video.codec_context.height, video.codec_context.width
-            seconds = None if container.duration is None else container.duration / av.time_base
+            seconds = _seconds(container)
     except av.FFmpegError as error:
         raise InputError(f"{name} cannot be read as a video: expected {KINDS}") from error
     return Upload(path, name, False, height, width, seconds)
+
+
+def _seconds(container: av.container.InputContainer) -> float | None:
+    return None if container.duration is None else container.duration / av.time_base
