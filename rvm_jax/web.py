@@ -6,13 +6,14 @@ It asks nothing of any other host, and neither does the server.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read as it is imported
 import gradio as gr
 import gradio.processing_utils
+import gradio.routes
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,24 +118,22 @@ def build(service: Service) -> gr.Blocks:
         chosen: list[Any] = [background, color, detail, kind, start, end]
         results = [job, shown, status, go, cancel, download, download_alpha]
 
-        async def preview(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+        async def first_frame(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             await _forget(service, previous)
             if not values[0]:
-                yield {look: "", shown: web_html.EMPTY, status: ""}
+                yield {look: "", shown: web_html.EMPTY}
                 return
             try:
                 new = await _submitted(service, values, look=True)
             except InputError as error:
-                yield {look: "", status: web_html.failed(str(error))}
+                yield {look: "", shown: web_html.failed(str(error))}
                 return
             yield {look: new.name}
             async for progress in web_api.followed(service, new):
-                if progress.state == "done":
-                    source = new.order.source
-                    page_part = web_html.compare(source.path, new.files, new.order.start)
-                    yield {shown: page_part, status: ""}
-                elif progress.state != "cancelled":
-                    yield {status: web_html.status(progress)}
+                if progress.state != "done":
+                    yield {shown: web_html.status(progress)}
+            if new.files:
+                yield {shown: web_html.compare(new.order.source.path, new.files, new.order.start)}
 
         async def run(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             hidden = {download: gr.DownloadButton(visible=False), download_alpha: gr.DownloadButton(visible=False)}
@@ -173,15 +172,16 @@ def build(service: Service) -> gr.Blocks:
             "show_progress": "hidden",
         }
         background.input(_choices, [background, kind], [color, behind, kind], **quiet)
-        gr.on(
+        looking = gr.on(
             [video.upload, video.clear, behind.upload, *(setting.change for setting in chosen)],
-            preview,
+            first_frame,
             [look, *settings],
-            [look, shown, status],
+            [look, shown],
             trigger_mode="always_last",
             **quiet,
         )
-        go.click(run, [job, *settings], results, trigger_mode="once", **quiet)
+        # A preview that is still being made must not take the place of the result.
+        go.click(run, [job, *settings], results, trigger_mode="once", cancels=[looking], **quiet)
         cancel.click(stop, job, None, **quiet)
         download.click(taken, [job, video], None, **quiet)
         web_api.add(service)
@@ -224,24 +224,29 @@ def _private(folder: Path) -> Iterator[None]:
     async def refuse_later(*_: Any, **__: Any) -> Any:
         refuse()
 
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    fetching = {"async_ssrf_protected_download": refuse_later, "ssrf_protected_download": refuse}
-    fetching["save_url_to_cache"] = refuse
-    usual = {name: getattr(gradio.processing_utils, name) for name in fetching}
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    vars(gradio.processing_utils).update(fetching)
+    changes: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = [
+        (os.environ, {"GRADIO_TEMP_DIR": str(folder)}),
+        (vars(gradio.routes), {"DEFAULT_TEMP_DIR": str(folder)}),
+        (vars(gradio.processing_utils), {"async_ssrf_protected_download": refuse_later}),
+        (vars(gradio.processing_utils), {"ssrf_protected_download": refuse, "save_url_to_cache": refuse}),
+    ]
+    before = [(place, {name: place.get(name) for name in changed}) for place, changed in changes]
     try:
+        for place, changed in changes:
+            place.update(changed)
         yield
     finally:
-        vars(gradio.processing_utils).update(usual)
-        if before is None:
-            del os.environ["GRADIO_TEMP_DIR"]
-        else:
-            os.environ["GRADIO_TEMP_DIR"] = before
+        for place, usual in before:
+            for name, value in usual.items():
+                place.pop(name) if value is None else place.update({name: value})
+
+
+REFUSED = ("file=http", "proxy=", "process_recording", "component_server", "run-history")
+"""What of Gradio's API fetches from other hosts, or takes files without a limit."""
 
 
 class Offline:
-    """Tells browsers to ask no other host, and refuses to fetch from one."""
+    """Tells browsers to ask no other host, and refuses to do so itself."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -253,7 +258,7 @@ class Offline:
             await send(message)
 
         path = scope.get("path", "")
-        if path.startswith(("/gradio_api/file=http", "/gradio_api/proxy=")):
-            await PlainTextResponse("this server fetches nothing", 403)(scope, receive, send)
+        if path.startswith(tuple(f"/gradio_api/{name}" for name in REFUSED)):
+            await PlainTextResponse("this server does not do that", 403)(scope, receive, send)
         else:
             await self.app(scope, receive, sent)

@@ -62,7 +62,7 @@ def status(progress: Progress) -> str:
         others = f"{progress.before} before yours" if progress.before else "yours is next"
         return _status(f"Waiting: {others}", 0)
     if progress.state == "running":
-        if not progress.done:
+        if not progress.done:  # programs are compiled, or it is only the first frame
             return _status("Getting ready …", 0)
         words = [f"{progress.done} frames"]
         if progress.expected is not None:
