@@ -76,7 +76,7 @@ def order(wishes: Wishes, home: Path, folder: Path, limits: Limits) -> Order:
         behind = uploads.take(wishes.behind, home, folder / "behind", limits)
         background = str(behind.path)
     source = uploads.take(wishes.source, home, folder / "source", limits)
-    if background == backdrop.TRANSPARENT and wishes.kind == "mp4" and not source.picture:
+    if background == backdrop.TRANSPARENT and wishes.kind == "mp4" and not (source.picture or wishes.look):
         raise InputError("an MP4 cannot be transparent: choose WebM, MOV or PNGs, or another background")
     start, end = uploads.part(source, wishes.start, wishes.end, limits)
     ratio = automatic_ratio((source.height, source.width), DETAILS[wishes.detail])

@@ -115,13 +115,16 @@ def build(service: Service) -> gr.Blocks:
                     download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
                     download_alpha = gr.DownloadButton("Download alpha", visible=False, elem_id="download-alpha")
         settings = [video, background, color, behind, detail, kind, start, end]
-        chosen: list[Any] = [background, color, detail, kind, start, end]
+        chosen: list[Any] = [background, color, detail, start, end]
         results = [job, shown, status, go, cancel, download, download_alpha]
 
         async def first_frame(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             await _forget(service, previous)
             if not values[0]:
                 yield {look: "", shown: web_html.EMPTY}
+                return
+            if values[1] == "file" and not values[3]:
+                yield {look: "", shown: web_html.NO_BACKGROUND}
                 return
             try:
                 new = await _submitted(service, values, look=True)
@@ -157,13 +160,13 @@ def build(service: Service) -> gr.Blocks:
             with contextlib.suppress(InputError):
                 jobs.cancel(jobs.find(service, name))
 
-        def taken(name: str, sent: Any) -> None:
+        def taken(name: str, *sent: Any) -> None:
             """What was downloaded, and what it was made of, goes after a while."""
             with contextlib.suppress(InputError):
                 jobs.forget(service, jobs.find(service, name), seconds=jobs.AFTER_DOWNLOAD)
-            source = web_api.given(sent)
-            if source is not None and source.path.resolve().is_relative_to(service.folder):
-                uploads.expire(source.path.parent, jobs.AFTER_DOWNLOAD, service.limits.keep)
+            for file in filter(None, map(web_api.given, sent)):
+                if file.path.resolve().parent.is_relative_to(service.folder):
+                    uploads.expire(file.path.parent, jobs.AFTER_DOWNLOAD, service.limits.keep)
 
         quiet: dict[str, Any] = {
             "api_visibility": "private",
@@ -183,7 +186,7 @@ def build(service: Service) -> gr.Blocks:
         # A preview that is still being made must not take the place of the result.
         go.click(run, [job, *settings], results, trigger_mode="once", cancels=[looking], **quiet)
         cancel.click(stop, job, None, **quiet)
-        download.click(taken, [job, video], None, **quiet)
+        download.click(taken, [job, video, behind], None, **quiet)
         web_api.add(service)
     return page
 

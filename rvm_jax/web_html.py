@@ -53,6 +53,7 @@ for (const event of ["play", "pause", "seeked"])
 HEAD = """<h1>Cut people out of a video</h1>
 <p>Drop a video or a picture, choose a background, look at the first frame, and let it run.</p>"""
 
+NO_BACKGROUND = '<div class="rvm-empty">Now drop a picture or a video to put behind.</div>'
 EMPTY = '<div class="rvm-empty">The first frame is shown here, a few seconds after a video is dropped.</div>'
 
 
