@@ -1,4 +1,4 @@
-"""What is put behind people: nothing, a colour, a picture, a video, or what was there, blurred."""
+"""What is put behind people: nothing, a colour, a checkerboard, a picture, a video, or what was there, blurred."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
@@ -16,7 +16,10 @@ from rvm_jax.source import Frame
 GREEN = (120, 255, 155)
 """The colour of the paper's pictures, which few people wear."""
 
-TRANSPARENT, BLUR = "transparent", "blur"
+TRANSPARENT, BLUR, CHECKERED = "transparent", "blur", "checkered"
+
+SQUARES = 24
+"""How many squares the short side of a checkerboard has."""
 
 
 class Backdrop(NamedTuple):
@@ -30,10 +33,10 @@ class Backdrop(NamedTuple):
 
 def check(text: str) -> None:
     """Refuse what is neither a colour nor a file."""
-    if text not in (TRANSPARENT, BLUR) and _color(text) is None and not Path(text).expanduser().exists():
+    if text not in (TRANSPARENT, BLUR, CHECKERED) and _color(text) is None and not Path(text).expanduser().exists():
         raise InputError(
             f"--background {text} is no colour and no file: expected #rrggbb, a colour's name, a picture, a video, "
-            "blur or transparent"
+            "blur, checkered or transparent"
         )
 
 
@@ -43,6 +46,8 @@ def opened(text: str, height: int, width: int) -> Iterator[Backdrop]:
     color = _color(text)
     if text in (TRANSPARENT, BLUR):
         yield Backdrop()
+    elif text == CHECKERED:
+        yield Backdrop(_checkerboard(height, width))
     elif color is not None:
         yield Backdrop(np.full((1, 1, 1, 3), color, np.uint8))
     elif source.is_picture(Path(text)) and Path(text).is_file():
@@ -63,6 +68,13 @@ def cover(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     left, top = (w - part_w) / 2, (h - part_h) / 2
     box = (left, top, left + part_w, top + part_h)
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def _checkerboard(height: int, width: int) -> np.ndarray:
+    """uint8 [1, H, W, 3], in the two grays that stand for transparency elsewhere."""
+    side = max(1, min(height, width) // SQUARES)
+    odd = (np.arange(height)[:, None] // side + np.arange(width) // side) % 2
+    return np.where(odd[None, ..., None], np.uint8(204), np.uint8(255)).repeat(3, -1)
 
 
 def _color(text: str) -> tuple[int, int, int] | None:

@@ -9,15 +9,19 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from rvm_jax import cli_data, cli_evaluate, cli_export, cli_matte, cli_train
+from rvm_jax import cli_data, cli_evaluate, cli_export, cli_matte, cli_serve, cli_train
 from rvm_jax.errors import InputError, Stopped
 
 app = tyro.extras.SubcommandApp()
 app.command(cli_data.app, name="data", help="Check, prepare, look at and measure datasets.")
 app.command(cli_train.app, name="train", help="Train a network, or go on where training stopped.")
 app.command(cli_matte.matte)
+app.command(cli_serve.serve)
 app.command(cli_evaluate.evaluate)
 app.command(cli_export.export)
+EXTRAS = {"gradio": "web"}
+"""What to install for a module that is missing, where that is not [train]."""
+
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 
@@ -68,10 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rvm: {stopped}", file=sys.stderr)
         return stopped.status
     except ModuleNotFoundError as error:
-        # Matting installs small; what only training needs is imported when a command asks for it.
-        if error.name is None or error.name.split(".")[0] in ("rvm_jax", "data_pipelines", "train"):
+        # Matting installs small; what only some commands need is imported when they ask for it.
+        module = "" if error.name is None else error.name.split(".")[0]
+        if module in ("", "rvm_jax", "data_pipelines", "train"):
             raise
-        print(f"rvm: {error.name} is not installed: this needs pip install 'rvm-jax[train]'", file=sys.stderr)
+        extra = EXTRAS.get(module, "train")
+        print(f"rvm: {error.name} is not installed: this needs pip install 'rvm-jax[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rvm: interrupted", file=sys.stderr)

@@ -19,7 +19,7 @@ def matte(
     paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT")],
     *,
     weights: Annotated[Path, arg(metavar="FILE|FOLDER")],
-    background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|transparent")] = None,
+    background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
     alpha: Annotated[str | None, arg(metavar="OUT")] = None,
     foreground: Annotated[str | None, arg(metavar="OUT")] = None,
     downsample_ratio: Annotated[float | None, arg(metavar="RATIO")] = None,
@@ -47,8 +47,8 @@ def matte(
     Args:
         paths: What to matte, and what to write.
         weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
-        background: What to put behind people: green, #rrggbb, a picture, a video, or what was there, blurred. By
-            default .mp4 is green and everything else transparent.
+        background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
+            blurred. By default .mp4 is green and everything else transparent.
         alpha: Also write alpha, as gray.
         foreground: Also write the colours of people, unmixed with what was behind them.
         downsample_ratio: How large the network sees the frames; by default their longest side becomes 512. People who

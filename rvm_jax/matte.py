@@ -68,12 +68,12 @@ class Matte:
         return as_state(state, frames.dtype)
 
 
-def automatic_ratio(size: tuple[int, ...]) -> float:
-    """The `downsample_ratio` that makes the longest side of (height, width) about 512, and never enlarges.
+def automatic_ratio(size: tuple[int, ...], longest: int = LONGEST_SIDE) -> float:
+    """The `downsample_ratio` that makes the longest side of (height, width) about `longest`, and never enlarges.
 
     Long and narrow frames keep as many pixels on their short side as the network needs.
     """
-    return min(1.0, max(LONGEST_SIDE / max(size), (SMALLEST_SIDE + 0.5) / min(size)))
+    return min(1.0, max(longest / max(size), (SMALLEST_SIDE + 0.5) / min(size)))
 
 
 def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:

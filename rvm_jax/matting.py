@@ -36,7 +36,7 @@ PIXELS_AT_ONCE_ELSEWHERE = 17_000_000
 MOST_AT_ONCE = 12
 WAITING = 2  # chunks, before the device and behind it
 
-CHANNELS = {"cut_out": 4, "composite": 3, "alpha": 1, "foreground": 3}
+CHANNELS = {"cut_out": 4, "composite": 3, "alpha": 1, "foreground": 3, "view": 3}
 """What can be written, and how many channels it has."""
 
 
@@ -69,6 +69,7 @@ def matte_video(
     weights: PathLike | Matte,
     alpha: PathLike | None = None,
     foreground: PathLike | None = None,
+    view: PathLike | None = None,
     background: str | None = None,
     downsample_ratio: float | None = None,
     resize: tuple[int, int | None] | None = None,
@@ -95,8 +96,10 @@ def matte_video(
       weights: a file or folder that `rvm_jax.load` takes, or what it returned.
       alpha: also write alpha as gray, here.
       foreground: also write the colours of people, without what shone through them, here.
-      background: a colour ("green", "#rrggbb"), a picture or video file, "blur", or "transparent". By default what can
-        be transparent is, and .mp4, which cannot, is green.
+      view: also write what players that know no transparency can show, here: as `target`, but what is transparent there
+        is checkered.
+      background: a colour ("green", "#rrggbb"), a picture or video file, "blur", "checkered", or "transparent". By
+        default what can be transparent is, and .mp4, which cannot, is green.
       downsample_ratio: how large the network looks at the frames; by default their longest side becomes 512.
       resize: width and height to bring frames to, or a width and None.
       start: where to begin, in seconds.
@@ -111,7 +114,7 @@ def matte_video(
       stop: asked after every chunk; if it says true, what was matted so far is written.
     """
     name = os.fspath(name)
-    wanted = _wanted(Path(target), background, alpha, foreground)
+    wanted = _wanted(Path(target), background, alpha, foreground, view)
     check_targets(name, list(wanted.values()), force, mbps)
     if "composite" in wanted:
         background = background or "green"
@@ -123,7 +126,8 @@ def matte_video(
 
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(source.opened(name, part, rate=Fraction(rate).limit_denominator(1001)))
-        behind = stack.enter_context(backdrop.opened(background or backdrop.TRANSPARENT, video.height, video.width))
+        shown = backdrop.CHECKERED if "view" in wanted and "cut_out" in wanted else background or backdrop.TRANSPARENT
+        behind = stack.enter_context(backdrop.opened(shown, video.height, video.width))
         size = (video.height, video.width)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
@@ -163,13 +167,13 @@ def check_targets(name: str, targets: list[Path], force: bool, mbps: float | Non
 
 
 def _wanted(
-    target: Path, background: str | None, alpha: PathLike | None, foreground: PathLike | None
+    target: Path, background: str | None, alpha: PathLike | None, foreground: PathLike | None, view: PathLike | None
 ) -> dict[str, Path]:
     """What to write where, the main thing first."""
     cut_out = background == backdrop.TRANSPARENT or (background is None and sink.keeps_alpha(target))
     if cut_out and not sink.keeps_alpha(target):
         raise InputError(f"{target} cannot be transparent: write .mov, .webm, .gif or a folder of pictures")
-    others = {"alpha": alpha, "foreground": foreground}
+    others = {"alpha": alpha, "foreground": foreground, "view": view}
     return {
         "cut_out" if cut_out else "composite": target,
         **{kind: Path(path) for kind, path in others.items() if path is not None},
@@ -232,9 +236,10 @@ def _matted(
     made = {}
     if "cut_out" in kinds:
         made["cut_out"] = compose.cut_out(foreground, alpha)
-    if "composite" in kinds:
+    composites = [kind for kind in ("composite", "view") if kind in kinds]
+    if composites:
         background = compose.blurred(frames, alpha) if under is None else under.astype(frames.dtype) / 255
-        made["composite"] = compose.composite(foreground, alpha, background)
+        made |= dict.fromkeys(composites, compose.composite(foreground, alpha, background))
     if "alpha" in kinds:
         made["alpha"] = compose.to_bytes(alpha)
     if "foreground" in kinds:

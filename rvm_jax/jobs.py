@@ -1,0 +1,218 @@
+"""Mattes for many people: one job after the other on one device, with files that lie in one private folder.
+
+One thread computes. Between two chunks of a job it makes the previews that wait, so that nobody waits long for those.
+Nothing here knows of pages or requests.
+"""
+
+import contextlib
+import secrets
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rvm_jax import orders, uploads
+from rvm_jax.errors import InputError
+from rvm_jax.matte import Matte
+from rvm_jax.orders import Order, Wishes
+from rvm_jax.uploads import Limits
+
+ABANDONED = 15.0
+"""After so many seconds without anybody asking for it, a job stops."""
+AFTER_DOWNLOAD = 600.0
+"""For so many seconds a matte stays when it was downloaded, in case that went wrong."""
+SWEEP_EVERY = 20.0
+
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
+UNFINISHED = ("waiting", "running")
+
+
+@dataclass(eq=False)
+class Job:
+    name: str
+    folder: Path
+    order: Order
+    state: State = "waiting"
+    done: int = 0
+    expected: int | None = None
+    message: str = ""
+    """Why it failed, or what is to be known of the result."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """What was made: "matte", "view", which every browser can show, and "alpha"."""
+    cancelled: bool = False
+    asked: float = field(default_factory=time.monotonic)
+    """When somebody last asked for it."""
+    first: tuple[float, int] = (0.0, 0)
+    """When it told of progress first, and how many frames were done then: before that, programs are compiled."""
+
+
+class Progress(NamedTuple):
+    state: State
+    before: int
+    """How many jobs come before it."""
+    done: int
+    expected: int | None
+    fps: float | None
+    left: float | None
+    """How many seconds are left."""
+    message: str
+
+
+@dataclass(eq=False)
+class Service:
+    matte: Matte
+    limits: Limits
+    folder: Path
+    jobs: dict[str, Job] = field(default_factory=dict)
+    looks: deque[Job] = field(default_factory=deque)
+    waiting: deque[Job] = field(default_factory=deque)
+    running: Job | None = None
+    closing: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+@contextlib.contextmanager
+def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
+    """A service that takes jobs within the block; all of its files are gone after it."""
+    with tempfile.TemporaryDirectory(prefix="rvm-serve-", ignore_cleanup_errors=True) as folder:  # only its owner's
+        service = Service(matte, limits, Path(folder).resolve())
+        threads = [threading.Thread(target=work, args=(service,), daemon=True) for work in (_compute, _sweep)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield service
+        finally:
+            with service.changed:
+                service.closing = True
+                service.changed.notify_all()
+            for thread in threads:
+                thread.join()
+
+
+def submit(service: Service, wishes: Wishes) -> Job:
+    """Put a job in the queue, or refuse it with an `InputError`."""
+    queue = service.looks if wishes.look else service.waiting
+    wanted = sum(not _unwanted(service, job) for job in list(queue))
+    if wanted >= service.limits.waiting:
+        raise InputError(f"{wanted} jobs are waiting already: try again in a few minutes")
+    name = secrets.token_urlsafe(16)
+    folder = service.folder / name
+    folder.mkdir()
+    try:
+        job = Job(name, folder, orders.order(wishes, service.folder, folder, service.limits))
+    except BaseException:
+        uploads.remove(folder)
+        raise
+    with service.changed:
+        service.jobs[name] = job
+        queue.append(job)
+        service.changed.notify_all()
+    return job
+
+
+def find(service: Service, name: str) -> Job:
+    try:
+        return service.jobs[name]
+    except KeyError:
+        raise InputError(
+            f"there is no job {uploads.shown(name)}: its files are gone, so send the video again"
+        ) from None
+
+
+def ask(service: Service, job: Job) -> Progress:
+    """How far it is. What nobody asks for is given up after a while."""
+    job.asked = time.monotonic()
+    with service.changed:
+        queue = list(service.waiting)
+        before = queue.index(job) + (service.running is not None) if job in queue else 0
+    fps = left = None
+    began, frames = job.first
+    if job.state == "running" and job.done > frames:
+        fps = (job.done - frames) / (time.monotonic() - began)
+        left = None if job.expected is None else max(0, job.expected - job.done) / fps
+    return Progress(job.state, before, job.done, job.expected, fps, left, job.message)
+
+
+def cancel(job: Job) -> None:
+    job.cancelled = True
+
+
+def forget(service: Service, job: Job, *, seconds: float = 0) -> None:
+    """Remove what was made, after some time; if it is not made yet, stop."""
+    if job.state in UNFINISHED:
+        cancel(job)
+    elif seconds:
+        uploads.expire(job.folder, seconds, service.limits.keep)
+    else:
+        uploads.remove(job.folder)
+        service.jobs.pop(job.name, None)
+
+
+def _compute(service: Service) -> None:
+    while True:
+        with service.changed:
+            service.changed.wait_for(lambda: service.closing or service.looks or service.waiting)
+            if service.closing:
+                return
+            job = (service.looks or service.waiting).popleft()
+            service.running = job
+        _run(service, job)
+        service.running = None
+
+
+def _unwanted(service: Service, job: Job) -> bool:
+    return job.cancelled or service.closing or time.monotonic() - job.asked > ABANDONED
+
+
+def _run(service: Service, job: Job) -> None:
+    def progress(done: int, expected: int | None) -> None:
+        job.done, job.expected = done, expected
+        if not job.first[0]:
+            job.first = time.monotonic(), done
+
+    def stop() -> bool:
+        while service.looks and not service.closing:
+            _run(service, service.looks.popleft())
+        return _unwanted(service, job)
+
+    made: dict[str, Path] = {}
+    try:
+        if not _unwanted(service, job):
+            job.state = "running"
+            if job.order.look:
+                made = orders.look(service.matte, job.order, job.folder)
+            else:
+                made = orders.whole(service.matte, job.order, job.folder, progress, stop)
+        if not made or _unwanted(service, job):
+            uploads.remove(job.folder)
+            job.state = "cancelled"
+        else:
+            job.files = made
+            if not job.order.look and not job.order.source.picture and job.order.source.seconds is None:
+                job.message = f"It does not tell how long it is: at most {service.limits.seconds:g} s of it were taken."
+            job.state = "done"
+    except Exception as error:  # the server goes on, whatever a job does
+        uploads.remove(job.folder)
+        job.message = orders.told(error, job.order, job.folder)
+        job.state = "failed"
+
+
+def _sweep(service: Service) -> None:
+    """From time to time, remove what nobody has touched for a while."""
+    while True:
+        with service.changed:
+            if service.changed.wait_for(lambda: service.closing, SWEEP_EVERY):
+                return
+        sweep(service)
+
+
+def sweep(service: Service) -> None:
+    jobs = list(service.jobs.values())
+    uploads.sweep(service.folder, service.limits.keep, {job.folder for job in jobs if job.state in UNFINISHED})
+    for job in jobs:
+        if job.state not in UNFINISHED and not job.folder.exists():
+            del service.jobs[job.name]

@@ -1,0 +1,392 @@
+"""Jobs of many people: one after the other, within limits, and nothing left of them."""
+
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from rvm_jax import jobs, orders, source, uploads
+from rvm_jax.errors import InputError
+from rvm_jax.jobs import Job, Service
+from rvm_jax.matte import Matte
+from rvm_jax.matting import matte_video
+from rvm_jax.network import MattingNetwork
+from rvm_jax.orders import Wishes
+from rvm_jax.uploads import Given, Limits
+from tests.rvm_jax import videos
+from tests.rvm_jax.conftest import random_variables
+from tests.rvm_jax.test_matting import read
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def matte() -> Matte:
+    network = MattingNetwork("tiny")
+    return Matte(network, random_variables(network, jnp.float32))
+
+
+@pytest.fixture
+def service(matte) -> Iterator[Service]:
+    with jobs.serving(matte, Limits(megabytes=1, seconds=10, side=100, waiting=2)) as service:
+        yield service
+
+
+def sent(service: Service, name: str = "clip.mp4", content: bytes | None = None) -> Given:
+    """An upload: a clip of half a second, or a file with this content."""
+    folder = service.folder / f"upload-{len(list(service.folder.iterdir()))}"
+    folder.mkdir()
+    path = folder / f"sent{Path(name).suffix}"
+    if content is None:
+        videos.write(path, videos.moving(COUNT), rate=10)
+    else:
+        path.write_bytes(content)
+    return Given(path, name)
+
+
+def finished(service: Service, job: Job) -> Job:
+    while (progress := jobs.ask(service, job)).state in jobs.UNFINISHED:
+        time.sleep(0.01)
+    assert progress.state != "failed" or progress.message
+    return job
+
+
+class Gate:
+    """Holds a job between its chunks until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.reached, self.opened = threading.Event(), threading.Event()
+        self.order: list[str] = []
+        whole, look = orders.whole, orders.look
+
+        def held(matte, order, folder, progress, stop):
+            def stops() -> bool:
+                self.reached.set()
+                assert self.opened.wait(60)
+                return stop()
+
+            made = whole(matte, order, folder, progress, stops)
+            self.order.append(folder.name)
+            return made
+
+        def noted(matte, order, folder):
+            self.order.append(folder.name)
+            return look(matte, order, folder)
+
+        monkeypatch.setattr(orders, "whole", held)
+        monkeypatch.setattr(orders, "look", noted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "background", "name"),
+    [
+        ("mp4", "green", "matte.mp4"),
+        ("mp4", "blur", "matte.mp4"),
+        ("mov", "transparent", "matte.mov"),
+        ("webm", "color", "matte.webm"),
+        ("png", "transparent", "matte.zip"),
+        ("mp4", "file", "matte.mp4"),
+    ],
+)
+def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, background, name):
+    picture = tmp_path / "behind.png"
+    Image.fromarray(videos.moving(1)[0, :, ::-1]).save(picture)
+    behind = sent(service, "behind.png", picture.read_bytes()) if background == "file" else None
+    wishes = Wishes(sent(service), background, "rgba(30.2, 144, 255, 1)", behind, kind=kind)
+    job = finished(service, jobs.submit(service, wishes))
+    assert job.state == "done", job.message
+    assert job.files["matte"].name == name
+    suffix = "" if kind == "png" else f".{kind}"
+    given = {"color": "#1e90ff", "file": str(picture)}.get(background, background)
+    clip = videos.write(tmp_path / "clip.mp4", videos.moving(COUNT), rate=10)
+    options = {"weights": matte, "background": given, "alpha": tmp_path / "alpha.mp4"}
+    matte_video(clip, tmp_path / f"out{suffix}", **options)
+    written = job.files["matte"]
+    if kind == "png":
+        with zipfile.ZipFile(written) as archive:
+            archive.extractall(tmp_path / "unzipped")
+        written = tmp_path / "unzipped"
+    assert (read(written) == read(tmp_path / f"out{suffix}")).all()
+    assert (read(job.files["alpha"]) == read(tmp_path / "alpha.mp4")).all()
+    assert read(job.files["view"]).shape == (COUNT, 48, 64, 3)
+    assert job.folder.stat().st_mode & 0o077 == 0 or service.folder.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_transparent_is_shown_checkered(service):
+    job = finished(service, jobs.submit(service, Wishes(sent(service), "transparent", kind="png")))
+    with zipfile.ZipFile(job.files["matte"]) as archive, archive.open(archive.namelist()[0]) as file:
+        pixels = np.asarray(Image.open(file)).astype(float)
+    y, x = np.mgrid[:48, :64]
+    board = np.where((y // 2 + x // 2) % 2, 204, 255)[..., None]
+    expected = pixels[..., :3] * pixels[..., 3:] / 255 + board * (1 - pixels[..., 3:] / 255)
+    assert np.abs(read(job.files["view"])[0] - expected).mean() < 8  # what colours at half size cost
+    assert np.abs(np.roll(read(job.files["view"])[0], 2, 0) - expected).mean() > 10
+
+
+def test_a_look_is_the_first_frame(service, matte, tmp_path):
+    clip = sent(service)
+    job = finished(service, jobs.submit(service, Wishes(clip, "blur", start=0.2, look=True)))
+    assert job.state == "done", job.message
+    options = {"background": "blur", "start": 0.2, "end": 0.3, "alpha": tmp_path / "alpha.png"}
+    matte_video(clip.path, tmp_path / "first.png", weights=matte, **options)
+    assert (np.asarray(Image.open(job.files["view"])) == np.asarray(Image.open(tmp_path / "first.png"))).all()
+    assert (np.asarray(Image.open(job.files["alpha"])) == np.asarray(Image.open(tmp_path / "alpha.png"))).all()
+
+
+def test_a_picture_becomes_a_picture(service):
+    service.limits = Limits()
+    picture = service.folder / "a.png"
+    Image.fromarray(videos.moving(1)[0]).save(picture)
+    job = finished(service, jobs.submit(service, Wishes(sent(service, "me.png", picture.read_bytes()), "transparent")))
+    assert job.files["matte"].name == "matte.png"
+    assert np.asarray(Image.open(job.files["matte"])).shape == (48, 64, 4)
+
+
+def test_a_part(service):
+    job = finished(service, jobs.submit(service, Wishes(sent(service), kind="mov", start=0.1, end=0.4)))
+    assert len(read(job.files["matte"])) == 3
+
+
+def test_details_are_sides_of_what_the_network_sees(service, monkeypatch):
+    service.limits = Limits()
+    wide = service.folder / "wide.png"
+    Image.fromarray(np.zeros((1024, 2048, 3), np.uint8)).save(wide)
+    ratios = []
+    monkeypatch.setattr(orders, "whole", lambda matte, order, *_: ratios.append(order.ratio))
+    for detail in ("faster", "automatic", "finer", "finest"):
+        finished(service, jobs.submit(service, Wishes(sent(service, "w.png", wide.read_bytes()), detail=detail)))
+    assert ratios == [384 / 2048, 512 / 2048, 768 / 2048, 1024 / 2048]
+
+
+def sound(path: Path) -> bytes:
+    videos.write(path, videos.moving(COUNT), rate=10, sound="aac")
+    import av
+
+    only = path.with_name("only.mp4")
+    with av.open(str(path)) as source, av.open(str(only), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return only.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.mp4", b"no video at all", "notes.mp4 cannot be read as a video: expected an MP4, "),
+        ("none.mp4", b"", "none.mp4 is empty: "),
+        ("none.png", b"", "none.png is empty: "),
+        ("large.mp4", bytes(1_100_000), "large.mp4 has 1 MB: expected at most 1 MB"),
+        ("song.mp4", sound, "song.mp4 holds no video, only sound or the like"),
+        ("torn.png", b"\x89PNG\r\n\x1a\n", "torn.png cannot be read as a picture"),
+        ("../../etc/x\n.mp4", b"no video", "x.mp4 cannot be read as a video"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_matted_is_refused_in_one_line(service, tmp_path, name, content, message):
+    given = sent(service, name, content(tmp_path / "song.mp4") if callable(content) else content)
+    before = sorted(service.folder.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        jobs.submit(service, Wishes(given))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert str(service.folder) not in str(caught.value)
+    assert sorted(service.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"background": "purple"}, "background purple: expected one of transparent, green, color, file, blur"),
+        ({"background": "/etc/hostname"}, "background hostname: expected one of"),
+        ({"background": "color", "color": "#12"}, "color #12: expected #rrggbb"),
+        ({"background": "color", "color": "rgb(1.2.3, 4, 5)"}, "color rgb(1.2.3, 4, 5): expected"),
+        ({"background": "file"}, "no background was given"),
+        ({"background": "transparent"}, "an MP4 cannot be transparent"),
+        ({"kind": "exe"}, "kind exe: expected one of mp4"),
+        ({"detail": "best"}, "detail best: expected one of faster"),
+        ({"start": 3.0}, "clip.mp4 lasts 0.5 s: start before that"),
+        ({"start": 0.4, "end": 0.2}, "start 0.4, end 0.2: expected seconds"),
+        ({"start": -1.0}, "start -1: expected seconds"),
+        ({"start": float("nan")}, "start nan: expected seconds"),
+    ],
+    ids=str,
+)
+def test_wishes_that_cannot_be_are_refused(service, options, message):
+    given = sent(service)
+    with pytest.raises(InputError) as caught:
+        jobs.submit(service, Wishes(given, **options))
+    assert str(caught.value).startswith(message)
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+def test_sizes_and_lengths_have_limits(service, tmp_path):
+    wide = videos.write(tmp_path / "wide.mp4", videos.moving(2, 48, 128)).read_bytes()
+    with pytest.raises(InputError, match=r"wide.mp4 has 128×48 pixels: expected at most 100 on the longer side"):
+        jobs.submit(service, Wishes(sent(service, "wide.mp4", wide)))
+    long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
+    with pytest.raises(InputError, match=r"long.mp4: 12 s are to be matted, expected at most 10 s"):
+        jobs.submit(service, Wishes(sent(service, "long.mp4", long)))
+    assert finished(service, jobs.submit(service, Wishes(sent(service, "long.mp4", long), end=2.0))).done == 4
+    just = videos.write(tmp_path / "just.mp4", videos.moving(20), rate=2).read_bytes()
+    assert finished(service, jobs.submit(service, Wishes(sent(service, "just.mp4", just)))).done == 20
+
+
+def test_what_does_not_tell_its_length_is_cut_at_the_limit_and_that_is_told(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "_seconds", lambda container: None)
+    long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
+    job = finished(service, jobs.submit(service, Wishes(sent(service, "long.mp4", long))))
+    assert job.done == 20
+    assert job.message == "It does not tell how long it is: at most 10 s of it were taken."
+
+
+def test_files_that_were_not_sent_are_not_read(service, tmp_path):
+    secret = videos.write(tmp_path / "secret.mp4", videos.moving(2))
+    link = service.folder / "link.mp4"
+    link.symlink_to(secret)
+    for path in (secret, link, service.folder / ".." / secret, service.folder, tmp_path / "none"):
+        with pytest.raises(InputError, match=r"is not here: send it"):
+            jobs.submit(service, Wishes(Given(path, "secret.mp4")))
+
+
+def test_playlists_are_not_followed(tmp_path):
+    videos.write(tmp_path / "other.mp4", videos.moving(2))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with source.opened(str(tmp_path / "list.mp4")) as followed:  # as FFmpeg does by itself
+        assert followed.height == 48
+    with pytest.raises(InputError, match=r"mine.mp4 cannot be read as a video"):
+        uploads.examine(tmp_path / "list.mp4", "mine.mp4", Limits())
+
+
+def test_a_damaged_video_tells_where_and_leaves_nothing(service, tmp_path):
+    from tests.rvm_jax.test_source import faults
+
+    (tmp_path / "in").mkdir()
+    path, _ = faults(tmp_path / "in")["cut"]
+    given = sent(service, "holiday.mp4", path.read_bytes())
+    job = finished(service, jobs.submit(service, Wishes(given)))
+    assert job.state == "failed"
+    assert job.message.startswith("holiday.mp4 is damaged or cut short at ")
+    assert "--" not in job.message
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+def test_a_job_that_breaks_tells_why_and_the_next_one_runs(service, monkeypatch, capsys):
+    whole = orders.whole
+
+    def broken(*_):
+        raise MemoryError("out of memory: 99 GB\nmore")
+
+    monkeypatch.setattr(orders, "whole", broken)
+    job = finished(service, jobs.submit(service, Wishes(sent(service))))
+    assert job.message == "the server could not do it: MemoryError: out of memory: 99 GB"
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setattr(orders, "whole", whole)
+    assert finished(service, jobs.submit(service, Wishes(sent(service)))).state == "done"
+
+
+def test_one_runs_and_others_wait_but_previews_go_first(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    first = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    second, third = (jobs.submit(service, Wishes(sent(service))) for _ in range(2))
+    assert [jobs.ask(service, job).before for job in (first, second, third)] == [0, 1, 2]
+    assert [job.state for job in (first, second, third)] == ["running", "waiting", "waiting"]
+    with pytest.raises(InputError, match="2 jobs are waiting already: try again"):
+        jobs.submit(service, Wishes(sent(service)))
+    look = jobs.submit(service, Wishes(sent(service), look=True))
+    gate.opened.set()
+    assert all(finished(service, job).state == "done" for job in (look, first, second, third))
+    assert gate.order == [job.name for job in (look, first, second, third)]
+
+
+def test_progress_tells_frames_speed_and_what_is_left(service):
+    job = Job("x", service.folder, None, "running")  # type: ignore[arg-type]
+    job.done, job.expected, job.first = 30, 70, (time.monotonic() - 2, 10)
+    progress = jobs.ask(service, job)
+    assert progress.fps == pytest.approx(10, rel=0.01)
+    assert progress.left == pytest.approx(4, rel=0.01)
+
+
+def test_what_is_cancelled_leaves_nothing(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    running = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    waiting = jobs.submit(service, Wishes(sent(service)))
+    for job in (running, waiting):
+        jobs.cancel(job)
+    gate.opened.set()
+    assert [finished(service, job).state for job in (running, waiting)] == ["cancelled", "cancelled"]
+    assert not running.folder.exists()
+    assert not waiting.folder.exists()
+
+
+def test_what_nobody_asks_for_is_given_up(service, monkeypatch):
+    monkeypatch.setattr(jobs, "ABANDONED", 0.2)
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    time.sleep(0.3)
+    gate.opened.set()
+    while job.state == "running":
+        time.sleep(0.01)
+    assert job.state == "cancelled"
+    assert not job.folder.exists()
+
+
+def test_files_go_after_a_while_and_soon_after_the_download(service):
+    job = finished(service, jobs.submit(service, Wishes(sent(service))))
+    jobs.sweep(service)
+    assert job.files["matte"].exists()
+    jobs.forget(service, job, seconds=0.3)
+    jobs.sweep(service)
+    assert job.files["matte"].exists()
+    time.sleep(0.4)
+    jobs.sweep(service)
+    assert not job.folder.exists()
+    with pytest.raises(InputError, match="there is no job"):
+        jobs.find(service, job.name)
+    service.limits = Limits(keep=0.01)
+    time.sleep(0.1)
+    jobs.sweep(service)
+    assert not list(service.folder.iterdir())
+
+
+def test_what_is_running_is_not_swept(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    service.limits = Limits(keep=0.01)
+    time.sleep(0.1)
+    jobs.sweep(service)
+    gate.opened.set()
+    assert finished(service, job).state == "done"
+    assert job.files["matte"].exists()
+
+
+def test_two_who_send_the_same_file_do_not_take_it_from_each_other(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    given = sent(service)
+    first, second = (jobs.submit(service, Wishes(given)) for _ in range(2))
+    uploads.remove(given.path.parent)
+    gate.opened.set()
+    assert all(finished(service, job).state == "done" for job in (first, second))
+
+
+def test_all_is_gone_in_the_end_even_in_the_middle_of_a_job(matte, tmp_path):
+    long = videos.write(tmp_path / "long.mp4", np.tile(videos.moving(50), (40, 1, 1, 1)))
+    with jobs.serving(matte, Limits()) as service:
+        job = jobs.submit(service, Wishes(sent(service, "long.mp4", long.read_bytes())))
+        while not job.done:
+            time.sleep(0.01)
+    assert job.state == "cancelled"
+    assert job.done < 2000
+    assert not service.folder.exists()
