@@ -39,6 +39,7 @@ benchmark: install
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/matting.py
 
 clean:
 	rm -rf $(VENV) demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
