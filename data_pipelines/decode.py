@@ -19,7 +19,7 @@ from PIL import Image
 from rvm_jax import pictures
 from rvm_jax.errors import InputError
 from rvm_jax.pictures import DAMAGED, open_picture
-from rvm_jax.upright import display_matrix, is_upright, upright_frame
+from rvm_jax.upright import display_matrices, display_matrix, is_upright, upright_frame
 
 DECORD_BUDGET = 2**30
 """Bytes of decoded frames up to which a clip may be read with decord, which decodes ahead without bound."""
@@ -211,13 +211,13 @@ def _packets(path: Path) -> Iterator[_Packet]:
 
 
 def _read_with_pyav(path: Path, header: Header) -> Iterator[np.ndarray]:
-    decoded = 0
+    decoded, matrix = 0, display_matrices()
     with _video(path) as (container, stream):
         stream.thread_type = "NONE"  # there is a worker process for every core already
         stream.codec_context.options = {"err_detect": "explode"}  # otherwise damage is painted over
         try:
             for frame in container.decode(stream):
-                yield upright_frame(frame.to_ndarray(format="rgb24"), frame, path)
+                yield upright_frame(frame.to_ndarray(format="rgb24"), matrix(frame), path)
                 decoded += 1
         except av.FFmpegError as error:
             raise _broken(path, decoded, header) from error

@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from rvm_jax.errors import InputError
 from rvm_jax.source import UNSPECIFIED, Colors, Frame, Item, Part, Source, begun, numbered, sized
-from rvm_jax.upright import display_matrix, upright_frame
+from rvm_jax.upright import Matrix, display_matrices, upright_frame
 
 BT709_FROM_HEIGHT = 720
 """Videos that name no matrix are taken as BT.601 if they are lower than this, or else as BT.709, as players do."""
@@ -126,7 +126,7 @@ def _read(
     which need others that are gone.
     """
     live = is_live(name)
-    reformatter = VideoReformatter()
+    reformatter, matrix = VideoReformatter(), display_matrices()
     step = max(1, round(1 / clock.rate / clock.ticks))
     begin: int | None = None
     time = clock.origin - step
@@ -171,7 +171,7 @@ def _read(
                         over = True
                         break
                     if shown + clock.ticks / 2 >= part.start:
-                        yield _stored(frame, time, name, reformatter)
+                        yield _stored(frame, time, matrix(frame), name, reformatter)
     except av.FFmpegError as error:
         raise damaged(str(error.strerror).lower()) from error
     if live or over or not decoded:
@@ -183,16 +183,15 @@ def _read(
         raise damaged(f"its header promises {float(promised):.1f} s")
 
 
-def _stored(frame: av.VideoFrame, time: int, name: str, reformatter: VideoReformatter) -> Stored:
+def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, reformatter: VideoReformatter) -> Stored:
     matrix = None  # that of the frame
     if frame.colorspace in (UNSPECIFIED, RGB):
         matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
     rgb = reformatter.reformat(
         frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, threads=1
     )  # fmt: skip
-    turn = display_matrix(frame)
     return Stored(
-        upright_frame(rgb.to_ndarray(), frame, Path(name)),
+        upright_frame(rgb.to_ndarray(), turn, Path(name)),
         time,
         frame.duration or 0,
         Colors(frame.colorspace, frame.color_primaries, frame.color_trc),

@@ -1,6 +1,7 @@
 """Pictures and frames as they are to be shown: cameras store them as they were held, and note how to turn them."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,29 @@ def upright_picture(image: Image.Image) -> Image.Image:
     return image.transpose(TURNS[tag]) if tag in TURNS else image
 
 
-def upright_frame(pixels: np.ndarray, frame: av.VideoFrame, path: Path) -> np.ndarray:
+Matrix = tuple[int, int, int, int]
+"""The a, b, c, d of x' = ax + cy, y' = bx + dy, which shows a frame, with y down."""
+
+
+def display_matrices() -> Callable[[av.VideoFrame], Matrix | None]:
+    """A function that tells `display_matrix` of the frames of a video, one after the other.
+
+    It looks only where the rotation changes: a frame whose side data was looked at refers to itself, and stays in
+    memory until Python searches for such cycles, hundreds of frames later.
+    """
+    known: tuple[int, Matrix | None] | None = None
+
+    def matrix(frame: av.VideoFrame) -> Matrix | None:
+        nonlocal known
+        if known is None or known[0] != frame.rotation:
+            known = frame.rotation, display_matrix(frame)
+        return known[1]
+
+    return matrix
+
+
+def upright_frame(pixels: np.ndarray, matrix: Matrix | None, path: Path) -> np.ndarray:
     """The pixels [H, W, 3] of a frame, turned and mirrored as the display matrix of its video asks for."""
-    matrix = display_matrix(frame)
     if matrix is None:
         return pixels
     a, b, c, d = matrix
@@ -46,8 +67,8 @@ def upright_frame(pixels: np.ndarray, frame: av.VideoFrame, path: Path) -> np.nd
     return np.ascontiguousarray(pixels[:: 1 if down > 0 else -1, :: 1 if right > 0 else -1])
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """The a, b, c, d of x' = ax + cy, y' = bx + dy, which shows a frame, with y down; None if it is upright."""
+def display_matrix(frame: av.VideoFrame) -> Matrix | None:
+    """How a frame is to be shown; None if it is upright."""
     stored: Any = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return None
