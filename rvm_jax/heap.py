@@ -11,10 +11,10 @@ LARGE = 2**20
 
 
 def give_back_what_is_freed() -> None:
-    """Keep a long run of large frames, freed by other threads than those that made them, from filling the memory.
+    """Keep large frames, freed by other threads than those that made them, from filling the memory.
 
-    Left to itself, glibc keeps such blocks for each thread, in pieces, which took a third more memory for a video of
-    ten minutes than for one of thirty seconds. To be called before threads are started. Without glibc it does nothing.
+    Left to itself, glibc keeps such blocks, in pieces, for every thread: 1.5 GB for a video of 1080p on a CPU, which
+    needs 1.1. To be called before threads are started. Without glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
