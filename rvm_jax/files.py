@@ -4,10 +4,14 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from rvm_jax.errors import InputError
+
+ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 50, 0.1
+"""How long what is left of a failure is tried to be removed."""
 
 
 @contextlib.contextmanager
@@ -34,11 +38,20 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove(scratch)
         if not finished:
             with contextlib.suppress(OSError):
                 for parent in made:
                     parent.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also if threads of a library that failed still write into it for a moment."""
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
 def _exchange(new: Path, target: Path, old: Path) -> None:

@@ -1,5 +1,6 @@
 """Replacing files and folders: all or nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,28 @@ def test_files_and_folders_take_their_name_at_the_end(tmp_path):
         assert (old / "note").read_text() == "old"
     assert (old / "note").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_what_threads_still_write_after_a_failure_is_removed_too(tmp_path, monkeypatch):
+    """TensorStore's do, when a disk is full: then a folder is not empty again at the moment when it is to be removed."""
+    remove, calls = shutil.rmtree, 0
+
+    def remove_at_last(path, ignore_errors):
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_at_last)
+
+    def fail():
+        with replacing(tmp_path / "new") as partial:
+            fill(partial, "half")
+            raise KeyError("full")
+
+    with pytest.raises(KeyError, match="full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
