@@ -29,7 +29,7 @@ def test_files_and_folders_take_their_name_at_the_end(tmp_path):
 
 
 def test_what_threads_still_write_after_a_failure_is_removed_too(tmp_path, monkeypatch):
-    """TensorStore's do, when a disk is full: then a folder is not empty again at the moment when it is to be removed."""
+    """TensorStore's do, when a disk is full: a folder is not empty again at the moment when it is to be removed."""
     remove, calls = shutil.rmtree, 0
 
     def remove_at_last(path, ignore_errors):
