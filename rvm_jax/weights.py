@@ -8,6 +8,7 @@ alone, as torchvision's ImageNet networks do: a start for training.
 import os
 import pickle
 import re
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -30,6 +31,9 @@ from rvm_jax.torch_weights import Entry, Variables, entries, is_encoder, to_stat
 from rvm_jax.variants import VARIANTS, Refiner
 
 TORCH_SUFFIXES = (".pth", ".pt")
+
+SECONDS_OF_LATE_WRITES = 1.0
+"""How long TensorStore's other threads may still write, and make folders anew, when one of them has failed."""
 COUNTS = (".num_batches_tracked", "/count")  # the only entries that are integers, as PyTorch and Flax name them
 ORBAX_MARKER = "_CHECKPOINT_METADATA"
 
@@ -130,6 +134,7 @@ def _write_folder(variables: Variables, path: Path) -> None:
         with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
             checkpointer.save(path, variables)
     except ValueError as error:  # what TensorStore makes of a full disk
+        time.sleep(SECONDS_OF_LATE_WRITES)
         raise OSError(orbax_folders.reason(error)) from error
 
 
