@@ -89,7 +89,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
         length = matting.automatic_chunk(*size)
-        chunks = list(matting._chunks(opened, length, Backdrop(np.zeros((1, 1, 1, 3), np.uint8))))
+        chunks = list(matting._chunks(opened, length, Backdrop()))
     output = "composite" if kind == ".mp4" else "cut_out"
     still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None
     made: list[np.ndarray] = []

@@ -190,6 +190,12 @@ def render(plan: Plan, foregrounds: Clips, backgrounds: Clips, size: int) -> tup
     return foreground, alpha, background
 
 
+def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The foreground before the background: uint8 in, uint8 out, rounded. All broadcast to [..., h, w, 3]."""
+    share = alpha.astype(np.float32) / 255
+    return np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
+
+
 def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int) -> list[np.ndarray]:
     """The pictures `names` of the foreground's or the background's frames, all moved and coloured alike."""
     numbers, shown = plan[f"{who} frames"], plan["shown"]

@@ -125,8 +125,7 @@ def _layers(batch: Batch) -> Layers:
         tinted = np.where(mask > 0, image // 2 + np.array([0, 127, 0], np.uint8), image)
         return {"image": image, "mask": np.repeat(mask * 255, 3, -1), "both": tinted}
     foreground, alpha, background = batch["foreground"], batch["alpha"], batch["background"]
-    share = alpha.astype(np.float32) / 255
-    source = np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
+    source = matting.composite(foreground, alpha, background)
     return {"source": source, "foreground": foreground, "alpha": np.repeat(alpha, 3, -1), "background": background}
 
 

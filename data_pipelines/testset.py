@@ -21,13 +21,12 @@ from data_pipelines.matting import Augmentation, MattingData
 from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
+from rvm_jax.pictures import PNG_EFFORT
 
 LAYERS = ("com", "pha", "fgr", "bgr")
 SETTINGS = "testset.json"
 SLOW_MOTION = replace(matting.NONE, move_foreground=1.0)
 """What makes a clip of a single picture."""
-
-PNG_EFFORT = 3
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,6 @@ def build(settings: Settings, data_dir: Path, out: Path) -> int:
     return len(wanted)
 
 
-def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """uint8 in, uint8 out, rounded."""
-    share = alpha.astype(np.float32) / 255
-    return np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
-
-
 def claim(settings: Settings, out: Path) -> None:
     """Note the settings in the folder; refuse one that was begun with others, or holds other things."""
     path = out / SETTINGS
@@ -110,7 +103,7 @@ def write_clip(folder: Path, data: MattingData, number: int, settings: Settings)
     """Write one clip: the foreground of this number."""
     foreground, alpha, background = _clip(data, number, folder.parent.name, settings)
     layers = {
-        "com": composite(foreground, alpha, background),
+        "com": matting.composite(foreground, alpha, background),
         "pha": alpha[..., 0],
         "fgr": foreground,
         "bgr": background,

@@ -89,7 +89,7 @@ def _color(text: str) -> tuple[int, int, int] | None:
 
 def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
     """The frames of a video over and over, each with the time when it ends."""
-    passed = end = Fraction(0)
+    passed = Fraction(0)
     while True:
         with source.opened(name) as video:
             frames = (item for item in video.items if isinstance(item, Frame))
@@ -98,9 +98,8 @@ def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
                 yield frame.pixels, passed + following.time * video.time_base
                 frame = following
             duration = frame.duration * video.time_base or 1 / video.rate
-            end = passed + frame.time * video.time_base + duration
-            yield frame.pixels, end
-        passed = end
+            passed += frame.time * video.time_base + duration
+            yield frame.pixels, passed
 
 
 def _following(

@@ -26,6 +26,7 @@ from rvm_jax.files import replacing
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.matting import automatic_chunk
 from rvm_jax.network import MattingNetwork
+from rvm_jax.pictures import PNG_EFFORT
 from rvm_jax.scoring import Frames, Scores
 from rvm_jax.torch_weights import Variables
 
@@ -251,7 +252,7 @@ def _save(
 ) -> None:
     def write(kind: str, name: str, pixels: np.ndarray) -> None:
         with replacing(folder / kind / f"{name}.png", overwrite=True) as path:
-            Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path, "PNG", compress_level=3)
+            Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path, "PNG", compress_level=PNG_EFFORT)
 
     for kind, pictures in (("pha", alpha[..., 0]), ("fgr", foreground)):
         list(pool.map(partial(write, kind), names, pictures))

@@ -14,6 +14,8 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombEr
 MOST_PIXELS = 2 * 89_478_485
 """How large a picture may be: where Pillow raises an error. From half of that on it would print a warning."""
 
+PNG_EFFORT = 3  # in writing: a third of the time that Pillow's usual 6 takes, for a few per cent
+
 
 def open_picture(file: Path | io.BytesIO) -> Image.Image:
     """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""

@@ -16,6 +16,7 @@ from PIL import Image
 from rvm_jax import sound
 from rvm_jax.demux import BT709_FROM_HEIGHT, RGB
 from rvm_jax.errors import InputError
+from rvm_jax.pictures import PNG_EFFORT
 from rvm_jax.source import UNSPECIFIED, Frame, Item, Source, resized
 
 Quality = Literal["low", "medium", "high"]
@@ -78,7 +79,6 @@ FORMATS = {
 PICTURE = ".png"
 
 GIF_COLORS = 255  # one more is for what is transparent
-PNG_EFFORT = 3  # a third of the time that Pillow's usual 6 takes, for a few per cent
 
 BT601 = 6
 """FFmpeg's number of the matrix, as files are marked."""

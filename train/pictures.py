@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from data_pipelines import matting
 from data_pipelines.preview import COLUMNS, Layers
 from train.evaluation import Shown
 
@@ -28,8 +29,7 @@ def film(clip: Shown) -> Layers:
 
 def _layers(frames: Shown) -> Layers:
     source, alpha, foreground, matte = map(_thumbnails, frames)
-    share = matte / np.float32(255)
-    composite = np.rint(foreground * share + GREEN * (1 - share)).astype(np.uint8)
+    composite = matting.composite(foreground, matte, GREEN)
     shown = {"input": source, "true matte": alpha, "matte": matte, "on green": composite}
     return {name: pictures[None] for name, pictures in shown.items()}
 

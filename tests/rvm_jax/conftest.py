@@ -1,6 +1,8 @@
 """What several tests of the network share: small networks and random weights and frames for them."""
 
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rvm_jax import weights
+from rvm_jax.matte import Matte
 from rvm_jax.network import MattingNetwork, variant_table
 from rvm_jax.variants import REFINERS, ResNet, Variant
 
@@ -39,6 +43,32 @@ def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
 
 def random_frames(*shape: int, seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).random(shape), dtype)
+
+
+def write_tiny(folder: Path) -> Path:
+    """The folder of a tiny network with random weights, as commands take it."""
+    variables = random_variables(MattingNetwork("tiny"), jnp.float32)
+    trees = {kind: {**tree} for kind, tree in variables.items()}
+    weights.write(weights.Weights("tiny", "deep_guided_filter", trees), folder / "tiny")
+    return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def matte() -> Matte:
+    """A tiny network with random weights."""
+    network = MattingNetwork("tiny")
+    return Matte(network, random_variables(network, jnp.float32))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Of PyTorch: images are so small that threads only wait for one another."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session", params=["tiny", "tiny_resnet"])

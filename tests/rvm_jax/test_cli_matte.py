@@ -8,25 +8,19 @@ import time
 from pathlib import Path
 
 import av
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvm_jax import cli_matte, weights
+from rvm_jax import cli_matte
 from rvm_jax.cli import main
 from rvm_jax.errors import InputError
-from rvm_jax.network import MattingNetwork
 from tests.rvm_jax import videos
-from tests.rvm_jax.conftest import random_variables
+from tests.rvm_jax.conftest import write_tiny
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> str:
-    variables = random_variables(MattingNetwork("tiny"), jnp.float32)
-    variables = {kind: {**tree} for kind, tree in variables.items()}
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    weights.write(weights.Weights("tiny", "deep_guided_filter", variables), path)
-    return str(path)
+    return str(write_tiny(tmp_path_factory.mktemp("weights")))
 
 
 @pytest.fixture

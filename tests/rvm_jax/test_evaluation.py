@@ -5,35 +5,23 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax import composites, evaluation, metrics, scoreboard, scoring, speed, weights
+from rvm_jax import composites, evaluation, metrics, scoreboard, scoring, speed
 from rvm_jax.cli import main
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import Method, Settings
-from rvm_jax.matte import Matte
-from rvm_jax.network import MattingNetwork
 from tests.rvm_jax import videos
-from tests.rvm_jax.conftest import random_variables
+from tests.rvm_jax.conftest import write_tiny
 
 FRAMES = 11
 
 
 @pytest.fixture(scope="module")
-def matte() -> Matte:
-    network = MattingNetwork("tiny")
-    return Matte(network, random_variables(network, jnp.float32))
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory, matte) -> str:
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    variables = {kind: {**tree} for kind, tree in matte.variables.items()}
-    weights.write(weights.Weights("tiny", "deep_guided_filter", variables), path)
-    return str(path)
+def network(tmp_path_factory) -> str:
+    return str(write_tiny(tmp_path_factory.mktemp("weights")))
 
 
 def write_clip(folder: Path, seed: int, frames: int = FRAMES, height: int = 32, width: int = 48) -> None:

@@ -31,21 +31,15 @@ from rvm_jax.variants import REFINERS, VARIANTS
 from tests.rvm_jax.conftest import random_variables
 
 # PyTorch 2.13 announces that TorchScript will go, but that is what many deployments load today.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2}  # of every single value
 SIZE = (72, 128)  # of the frames that the command compares on here, and then those of 37×65
 SETTINGS = [Setting(SIZE, 0.5), Setting((37, 65), 0.625), Setting((37, 65), 1.0)]
 FRAMES = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These images are so small that threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

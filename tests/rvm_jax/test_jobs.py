@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,22 +13,13 @@ from PIL import Image
 from rvm_jax import jobs, orders, source, uploads
 from rvm_jax.errors import InputError
 from rvm_jax.jobs import Job, Service
-from rvm_jax.matte import Matte
 from rvm_jax.matting import matte_video
-from rvm_jax.network import MattingNetwork
 from rvm_jax.orders import Wishes
 from rvm_jax.uploads import Given, Limits
 from tests.rvm_jax import videos
-from tests.rvm_jax.conftest import random_variables
 from tests.rvm_jax.test_matting import read
 
 COUNT = 5
-
-
-@pytest.fixture(scope="module")
-def matte() -> Matte:
-    network = MattingNetwork("tiny")
-    return Matte(network, random_variables(network, jnp.float32))
 
 
 @pytest.fixture

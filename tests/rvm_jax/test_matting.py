@@ -16,16 +16,9 @@ from rvm_jax.matting import Matted, matte_video
 from rvm_jax.network import MattingNetwork
 from rvm_jax.source import Frame
 from tests.rvm_jax import videos
-from tests.rvm_jax.conftest import random_variables
 
 GREEN = np.array([120, 255, 155]) / 255
 COUNT = 7
-
-
-@pytest.fixture(scope="module")
-def matte() -> Matte:
-    network = MattingNetwork("tiny")
-    return Matte(network, random_variables(network, jnp.float32))
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,15 @@ from rvm_jax.torch_network import GuidedFilter, HalfConvGRU, MattingNetwork, wit
 from rvm_jax.variants import REFINERS, VARIANTS, Refiner, ResNet, Variant
 
 # PyTorch 2.13 announces that TorchScript will go, but that is what many deployments load today.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 TINY = VARIANTS["tiny"]
 TINY_RESNET = Variant("tiny_resnet", ResNet(6, (8, 12, 16, 20), (1, 2, 1, 3)), aspp=10, decoder=(12, 8, 6, 4))
 both_variants = pytest.mark.parametrize("variant", [TINY, TINY_RESNET], ids=lambda variant: variant.name)
 every_refiner = pytest.mark.parametrize("refiner", REFINERS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These images are so small that threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

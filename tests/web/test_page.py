@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax import weights
 from rvm_jax.matting import matte_video
-from rvm_jax.network import MattingNetwork
 from tests.rvm_jax import videos
-from tests.rvm_jax.conftest import random_variables
+from tests.rvm_jax.conftest import write_tiny
 from tests.rvm_jax.test_jobs import sound
 from tests.rvm_jax.test_matting import read
 
@@ -52,11 +49,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> Path:
-    variables = random_variables(MattingNetwork("tiny"), jnp.float32)
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    trees = {kind: {**tree} for kind, tree in variables.items()}
-    weights.write(weights.Weights("tiny", "deep_guided_filter", trees), path)
-    return path
+    return write_tiny(tmp_path_factory.mktemp("weights"))
 
 
 def started(network: Path, temporary: Path, *options: str) -> Server:
