@@ -16,9 +16,9 @@ from data_pipelines import decode
 from data_pipelines.layout import Record
 from data_pipelines.messages import first_errors, first_few, other_kinds
 from data_pipelines.names import name_error
-from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
 from rvm_jax.pictures import SUFFIXES as PICTURES
+from rvm_jax.progress import looking_at
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 

@@ -18,10 +18,10 @@ from PIL import Image
 from data_pipelines import draws, matting, sampling
 from data_pipelines.clips import concatenate, open_clips
 from data_pipelines.matting import Augmentation, MattingData
-from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 from rvm_jax.pictures import PNG_EFFORT
+from rvm_jax.progress import looking_at
 
 LAYERS = ("com", "pha", "fgr", "bgr")
 SETTINGS = "testset.json"

@@ -1,17 +1,13 @@
 """`rvm evaluate …`: parses, calls, prints; nothing else."""
 
-import contextlib
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from rvm_jax.errors import InputError
-
-SECONDS_BETWEEN_LINES = 30.0
 
 
 def evaluate(
@@ -57,6 +53,7 @@ def evaluate(
 
     from rvm_jax import composites, evaluation, scoreboard, speed
     from rvm_jax.compiled import keep_compiled
+    from rvm_jax.progress import Progress
 
     keep_compiled()
     clips = composites.find(testset.expanduser())
@@ -75,8 +72,8 @@ def evaluate(
     frames = sum(len(clip.pha) for clip in clips)
     results = {}
     for one in chosen:
-        with _progress(one.name, frames) as progress:
-            results[one.name] = list(evaluation.evaluate(clips, one, out, settings, progress))
+        with Progress(one.name, total=frames) as progress:
+            results[one.name] = list(evaluation.evaluate(clips, one, out, settings, progress.add))
     tables = dict(_tables(results, clips))
     speeds = {
         one.name: (speed.parameters(one.matte), {size: speed.measure(one.matte, size) for size in speed.SIZES})
@@ -105,27 +102,6 @@ def _tables(results: Mapping[str, Any], clips: Sequence[Any]) -> Iterator[tuple[
             width, height = picture.size
         title = f"{dataset}, {width}×{height}, {len(those)} clip{'s' if len(those) > 1 else ''}"
         yield title, scoreboard.table([*rows, *scoreboard.published(dataset, (height, width))])
-
-
-@contextlib.contextmanager
-def _progress(name: str, frames: int) -> Iterator[Callable[[int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(total=frames, desc=name, unit=" frames", disable=None) as bar:  # None: only on a terminal
-        begin = last = time.monotonic()
-        done = 0
-
-        def tell(more: int) -> None:
-            nonlocal done, last
-            done += more
-            bar.update(more)
-            now = time.monotonic()
-            if bar.disable and now - last > SECONDS_BETWEEN_LINES:
-                last = now
-                left = tqdm.format_interval((now - begin) / done * (frames - done))
-                print(f"{name}: {done} of {frames} frames, {left} left", file=sys.stderr, flush=True)
-
-        yield tell
 
 
 def _device() -> str:

@@ -1,8 +1,6 @@
 """`rvm matte …`: parses, calls, prints; nothing else."""
 
 import sys
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +10,6 @@ from tyro.conf import Positional, arg
 from rvm_jax.errors import InputError, Stopped
 
 NAME = "{name}"
-SECONDS_BETWEEN_LINES = 30.0
 
 
 def matte(
@@ -82,6 +79,7 @@ def matte(
     from rvm_jax import matting, stopping
     from rvm_jax.compiled import keep_compiled
     from rvm_jax.matte import load
+    from rvm_jax.progress import Progress
 
     for name, targets in jobs:
         matting.check_targets(name, [Path(path) for path in targets.values()], force, mbps)
@@ -89,9 +87,8 @@ def matte(
     network = load(weights, precision)
     failures = 0
     for name, targets in jobs:
-        progress, close = _progress(name)
         try:
-            with stopping.requests() as request:
+            with Progress(Path(name).name) as progress, stopping.requests() as request:
                 done = matting.matte_video(
                     name,
                     **targets,
@@ -106,17 +103,15 @@ def matte(
                     quality=quality,
                     mbps=mbps,
                     force=force,
-                    progress=progress,
+                    progress=progress.tell,
                     stop=request,
                 )
         except InputError as error:
-            close()
             if len(jobs) == 1:
                 raise
             print(f"rvm: {error}", file=sys.stderr)
             failures += 1
             continue
-        close()
         if not done.complete:
             raise Stopped(f"stopped: {targets['target']} holds the first {done.frames} frames of {name}", request())
         print(f"{targets['target']}: {done.frames} frames")
@@ -160,26 +155,3 @@ def _rate(text: str) -> float:
         return float(Fraction(text))
     except (ValueError, ZeroDivisionError):
         raise InputError(f"--rate {text}: expected frames a second, such as 25 or 30000/1001") from None
-
-
-def _progress(name: str) -> tuple[Callable[[int, int | None], None], Callable[[], None]]:
-    """What to call with how many frames are done and expected, and what to call in the end."""
-    from tqdm import tqdm
-
-    bar = tqdm(desc=Path(name).name, unit=" frames", disable=None)  # None: only on a terminal
-    begin = last = time.monotonic()
-
-    def tell(done: int, expected: int | None) -> None:
-        nonlocal last
-        if not bar.disable:
-            bar.total = None if expected is None else max(expected, done)
-            bar.update(done - bar.n)
-            return
-        now = time.monotonic()
-        if now - last > SECONDS_BETWEEN_LINES:
-            last = now
-            speed = done / (now - begin)
-            left = "" if expected is None else f" of {expected}, {tqdm.format_interval((expected - done) / speed)} left"
-            print(f"{name}: {done} frames{left}, {speed:.1f} frames/s", file=sys.stderr, flush=True)
-
-    return tell, bar.close

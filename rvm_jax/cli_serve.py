@@ -60,6 +60,9 @@ def serve(
             raise InputError(f"{option} {value:g}: expected a number above 0")
     accounts = None if auth is None else _accounts(auth)
 
+    from rvm_jax.heap import give_back_what_is_freed
+
+    give_back_what_is_freed()
     from rvm_jax import jobs, stopping, web
     from rvm_jax.compiled import keep_compiled
     from rvm_jax.matte import load

@@ -5,6 +5,8 @@ Nothing here knows of pages or requests.
 """
 
 import contextlib
+import fcntl
+import os
 import secrets
 import tempfile
 import threading
@@ -26,6 +28,7 @@ ABANDONED = 15.0
 AFTER_DOWNLOAD = 600.0
 """For so many seconds a matte stays when it was downloaded, in case that went wrong."""
 SWEEP_EVERY = 20.0
+PREFIX = "rvm-serve-"
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("waiting", "running")
@@ -78,8 +81,8 @@ class Service:
 @contextlib.contextmanager
 def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
     """A service that takes jobs within the block; all of its files are gone after it."""
-    with tempfile.TemporaryDirectory(prefix="rvm-serve-", ignore_cleanup_errors=True) as folder:  # only its owner's
-        service = Service(matte, limits, Path(folder).resolve())
+    with _private_folder() as folder:
+        service = Service(matte, limits, folder)
         threads = [threading.Thread(target=work, args=(service,), daemon=True) for work in (_compute, _sweep)]
         for thread in threads:
             thread.start()
@@ -91,6 +94,27 @@ def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
                 service.changed.notify_all()
             for thread in threads:
                 thread.join()
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that only its owner can read, gone after the block. Those of servers that were killed go as well."""
+    for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(other):  # of somebody else, or in use
+            uploads.remove(other)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, _locked(Path(folder)):
+        yield Path(folder).resolve()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """As long as this process lives, nobody else gets the same lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def submit(service: Service, wishes: Wishes) -> Job:

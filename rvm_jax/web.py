@@ -5,6 +5,7 @@ It asks nothing of any other host, and neither does the server.
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def served(service: Service, host: str, port: int, accounts: list[tuple[str, str
                 css=web_html.STYLE,
                 head=web_html.SCRIPT,
                 footer_links=["api"],
-                app_kwargs={"middleware": [Middleware(Offline)]},
+                app_kwargs={"middleware": [Middleware(Guard, service.limits)]},
                 prevent_thread_lock=True,
                 quiet=True,
                 share=False,
@@ -175,6 +176,7 @@ def build(service: Service) -> gr.Blocks:
             "show_progress": "hidden",
         }
         background.input(_choices, [background, kind], [color, behind, kind], **quiet)
+        kind.input(_background_for, [background, kind], background, **quiet)
         looking = gr.on(
             [video.upload, video.clear, behind.upload, *(setting.change for setting in chosen)],
             first_frame,
@@ -195,6 +197,10 @@ def _choices(background: str, kind: str) -> tuple[Any, Any, Any]:
     """What else is to be chosen for a background; MP4 cannot be transparent."""
     kind = "webm" if background == "transparent" and kind == "mp4" else kind
     return gr.ColorPicker(visible=background == "color"), gr.File(visible=background == "file"), kind
+
+
+def _background_for(background: str, kind: str) -> str:
+    return "green" if background == "transparent" and kind == "mp4" else background
 
 
 def _bounds(limits: uploads.Limits) -> str:
@@ -248,11 +254,16 @@ REFUSED = ("file=http", "proxy=", "process_recording", "component_server", "run-
 """What of Gradio's API fetches from other hosts, or takes files without a limit."""
 
 
-class Offline:
-    """Tells browsers to ask no other host, and refuses to do so itself."""
+FORM_BYTES = 2**20
+"""What an upload may have around its file."""
 
-    def __init__(self, app: ASGIApp):
+
+class Guard:
+    """Tells browsers to ask no other host, and refuses to do so itself; and bounds what is sent at once."""
+
+    def __init__(self, app: ASGIApp, limits: uploads.Limits):
         self.app = app
+        self.megabytes = limits.megabytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sent(message: Message) -> None:
@@ -263,5 +274,14 @@ class Offline:
         path = scope.get("path", "")
         if path.startswith(tuple(f"/gradio_api/{name}" for name in REFUSED)):
             await PlainTextResponse("this server does not do that", 403)(scope, receive, send)
+        elif path == "/gradio_api/upload" and _length(scope) > self.megabytes * 1e6 + FORM_BYTES:
+            message = f"expected at most {self.megabytes:g} MB in one upload, and to be told how much it is"
+            await PlainTextResponse(message, 413)(scope, receive, send)
         else:
             await self.app(scope, receive, sent)
+
+
+def _length(scope: Scope) -> float:
+    """Of a request's body in bytes; if it is not told, infinite."""
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    return int(length) if length.isdigit() else math.inf

@@ -30,10 +30,10 @@ from typing import Any
 from data_pipelines.cores import cores
 from data_pipelines.layout import Clip, Record
 from data_pipelines.messages import first_errors, sized
-from data_pipelines.progress import looking_at, preparing
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
 from rvm_jax.pictures import open_picture
+from rvm_jax.progress import Progress, looking_at
 
 TABLE = "clips.json"  # the last entry of a file
 FORMAT = 1
@@ -92,16 +92,21 @@ def prepare(
     missing = {file: group for file, group in groups.items() if not file.exists()}
     if missing:
         done = sum(len(group) for file, group in groups.items() if file not in missing)
-        with _pool(min(workers or worker_count(), len(missing))) as submit:
+        total = done + sum(map(len, missing.values()))
+        with (
+            _pool(min(workers or worker_count(), len(missing))) as submit,
+            Progress("preparing", "clips", total, reused=done) as progress,
+        ):
             jobs = {submit(file, group): len(group) for file, group in missing.items()}
-            progress = preparing(done, done + sum(jobs.values()))
+            frames = 0
             unsound: dict[Future[int], list[str]] = {}
             for job in as_completed(jobs):
                 try:
-                    frames = job.result()
+                    frames += job.result()
                 except _Unsound as error:
-                    unsound[job], frames = error.args[0], 0
-                progress(jobs[job], frames)
+                    unsound[job] = error.args[0]
+                done += jobs[job]
+                progress.tell(done, frames=frames)
         if unsound:
             in_order = itertools.chain.from_iterable(unsound[job] for job in jobs if job in unsound)
             raise InputError("\n".join(first_errors(in_order)))

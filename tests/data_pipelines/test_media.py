@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_pipelines import decode, media, progress
+from data_pipelines import decode, media
+from rvm_jax import progress
 from rvm_jax.errors import InputError
 from tests.data_pipelines import archives
 from tests.data_pipelines.building import pixels

@@ -1,5 +1,6 @@
 """Jobs of many people: one after the other, within limits, and nothing left of them."""
 
+import tempfile
 import threading
 import time
 import zipfile
@@ -348,6 +349,16 @@ def test_files_go_after_a_while_and_soon_after_the_download(service):
     time.sleep(0.1)
     jobs.sweep(service)
     assert not list(service.folder.iterdir())
+
+
+def test_what_a_server_left_that_was_killed_is_removed(matte, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "rvm-serve-left" / "somebody").mkdir(parents=True)
+    (tmp_path / "rvm-server-of-another-kind").mkdir()
+    with jobs.serving(matte, Limits()) as one, jobs.serving(matte, Limits()) as other:
+        kept = {one.folder.name, other.folder.name, "rvm-server-of-another-kind"}
+        assert {path.name for path in tmp_path.iterdir()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["rvm-server-of-another-kind"]
 
 
 def test_what_is_running_is_not_swept(service, monkeypatch):

@@ -198,6 +198,14 @@ def test_each_background_from_the_drop_to_the_download(opened, asked, server, ne
     assert {urlparse(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {server.host}
 
 
+def test_an_mp4_and_transparency_exclude_each_other(opened):
+    page = opened()
+    page.get_by_label("Transparent", exact=True).check()
+    page.locator("#kind :checked[value=webm]").wait_for()
+    page.get_by_label("MP4: plays everywhere, no transparency").check()
+    page.locator("#background :checked[value=green]").wait_for()
+
+
 def test_the_page_of_the_api_asks_no_other_host_either(opened, asked, server):
     page = opened()
     page.get_by_text("Use via API").click()
@@ -303,6 +311,9 @@ def test_what_cannot_be_matted_is_told_on_the_page(opened, server, clip, tmp_pat
     page.locator("#shown img.matte").wait_for()
 
 
+TOO_MUCH = "expected at most 1 MB in one upload, and to be told how much it is"
+
+
 def test_a_file_over_the_limit_is_refused(opened, server):
     page = opened()
     drop(page, {"name": "large.mp4", "mimeType": "video/mp4", "buffer": bytes(1_100_000)})
@@ -310,6 +321,9 @@ def test_a_file_over_the_limit_is_refused(opened, server):
     before = server.files()
     status, answer = send(server, bytes(1_100_000), "large.mp4")
     assert (status, "maximum allowed size" in answer) == (413, True)
+    assert send(server, bytes(2_100_000), "large.mp4") == (413, TOO_MUCH)
+    length = {"Transfer_Encoding": "chunked", "Content_Type": "multipart/form-data; boundary=x"}
+    assert request(server, "POST", "/gradio_api/upload", None, **length) == (413, TOO_MUCH)
     assert server.files() == before
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from data_pipelines import decode
 from data_pipelines.layout import Clip, Found, Record
 from data_pipelines.messages import sized
-from data_pipelines.progress import looking_at
 from rvm_jax.errors import InputError
 from rvm_jax.pictures import DAMAGED
+from rvm_jax.progress import looking_at
 
 URL = "http://images.cocodataset.org/"
 ZIPS = ("zips/train2017.zip", "zips/val2017.zip", "annotations/panoptic_annotations_trainval2017.zip")

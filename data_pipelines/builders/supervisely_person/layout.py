@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw
 from data_pipelines import decode
 from data_pipelines.layout import Clip, Found, Record, split
 from data_pipelines.messages import first_few, sized
-from data_pipelines.progress import looking_at
 from data_pipelines.stills import by_stem, mask_record
 from rvm_jax.errors import InputError
+from rvm_jax.progress import looking_at
 
 SHORT_SIDE = 1080
 PUBLISHED = 5711

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from data_pipelines.layout import Clip, Found, Record, split
 from data_pipelines.messages import first_few
-from data_pipelines.progress import looking_at
 from data_pipelines.rle import run_lengths, to_mask
 from data_pipelines.stills import mask_record
 from rvm_jax.errors import InputError
+from rvm_jax.progress import looking_at
 
 SHORT_SIDE = 720
 VALIDATION_EVERY = 50
