@@ -10,7 +10,6 @@ most memory that it held is told. Without VIDEO a synthetic one is made: 1080p, 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -130,6 +129,14 @@ def peak_megabytes(video: Path, weights: Path | None, kind: str) -> float:
     return float(result.stdout.splitlines()[-1])
 
 
+def resident_peak() -> float:
+    """The most memory this process has held, in MB. Not getrusage's, which counts the parent's from before the exec."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, nargs="?")
@@ -148,7 +155,7 @@ def main() -> None:
 
         give_back_what_is_freed()  # as the command does
         matte_video(options.video, options.matte_to, weights=loaded(options.weights))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(resident_peak())
         return
 
     with tempfile.TemporaryDirectory() as folder:
