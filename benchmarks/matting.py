@@ -67,7 +67,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str, float]:
-    """Seconds that decoding, computing and encoding take alone, and all of it at once."""
+    """Seconds that decoding, computing and encoding take alone, and all of it at once; and of how many frames."""
     import jax
 
     from rvm_jax import matting, sink, source
@@ -117,7 +117,8 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
 
         compute()  # compiles
         times = {"decode": decode, "compute": compute, "encode": encode, "together": together}
-        return {name: min(seconds(work) for _ in range(2)) for name, work in times.items()}
+        measured = {name: min(seconds(work) for _ in range(2)) for name, work in times.items()}
+        return measured | {"frames": sum(len(chunk.frames) for chunk in chunks)}
 
 
 def peak_megabytes(video: Path, weights: Path | None, kind: str) -> float:
@@ -168,7 +169,7 @@ def main() -> None:
             results["together"][kind] = times
             alone = [times[name] for name in ("decode", "compute", "encode")]
             whole = times["together"]
-            cells = [*alone, sum(alone), whole, whole / max(alone), options.frames / whole]
+            cells = [*alone, sum(alone), whole, whole / max(alone), times["frames"] / whole]
             print(f"| {kind} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
         for length in options.memory:
             long = synthetic(Path(folder) / f"{length}.mp4", length * options.rate, options.rate)

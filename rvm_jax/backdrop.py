@@ -44,19 +44,20 @@ def check(text: str) -> None:
 def opened(text: str, height: int, width: int) -> Iterator[Backdrop]:
     """What `text` names, cropped and scaled to cover frames of that size."""
     color = _color(text)
+    path = Path(text).expanduser()
     if text in (TRANSPARENT, BLUR):
         yield Backdrop()
     elif text == CHECKERED:
         yield Backdrop(_checkerboard(height, width))
     elif color is not None:
         yield Backdrop(np.full((1, 1, 1, 3), color, np.uint8))
-    elif source.is_picture(Path(text)) and Path(text).is_file():
-        with source.opened(text) as picture:
+    elif source.is_picture(path) and path.is_file():
+        with source.opened(str(path)) as picture:
             (frame,) = picture.items
             assert isinstance(frame, Frame)
             yield Backdrop(cover(frame.pixels, height, width)[None])
     else:
-        with contextlib.closing(_played(text)) as frames:
+        with contextlib.closing(_played(str(path))) as frames:
             yield Backdrop(moving=_following(frames, height, width))
 
 

@@ -64,9 +64,9 @@ def matte(
         given = paths[0] if paths else "nothing"
         raise InputError(f"given {given}: expected what to matte and what to write, as in: rvm matte in.mp4 out.mp4")
     *names, target = paths
-    outputs = {"target": target, "alpha": alpha, "foreground": foreground}
+    wanted = {"target": target, "alpha": alpha, "foreground": foreground}
     jobs = [
-        (name, {kind: _target(text, name, names) for kind, text in outputs.items() if text is not None})
+        (name, {kind: _target(text, name, names) for kind, text in wanted.items() if text is not None})
         for name in names
     ]
     seconds = _seconds("--start", start), None if end is None else _seconds("--end", end)
@@ -82,39 +82,44 @@ def matte(
     from rvm_jax.progress import Progress
 
     for name, targets in jobs:
-        matting.check_targets(name, [Path(path) for path in targets.values()], force, mbps)
+        outputs = [Path(path).expanduser() for path in targets.values()]
+        matting.check_targets(name, outputs, force, mbps, background)
     keep_compiled()
     network = load(weights, precision)
     failures = 0
-    for name, targets in jobs:
-        try:
-            with Progress(Path(name).name) as progress, stopping.requests() as request:
-                done = matting.matte_video(
-                    name,
-                    **targets,
-                    weights=network,
-                    background=background,
-                    downsample_ratio=downsample_ratio,
-                    resize=size,
-                    start=seconds[0],
-                    end=seconds[1],
-                    rate=fps,
-                    chunk=chunk,
-                    quality=quality,
-                    mbps=mbps,
-                    force=force,
-                    progress=progress.tell,
-                    stop=request,
-                )
-        except InputError as error:
-            if len(jobs) == 1:
-                raise
-            print(f"rvm: {error}", file=sys.stderr)
-            failures += 1
-            continue
-        if not done.complete:
-            raise Stopped(f"stopped: {targets['target']} holds the first {done.frames} frames of {name}", request())
-        print(f"{targets['target']}: {done.frames} frames")
+    with stopping.requests() as request:
+        for number, (name, targets) in enumerate(jobs):
+            try:
+                with Progress(Path(name).name) as progress:
+                    done = matting.matte_video(
+                        name,
+                        **targets,
+                        weights=network,
+                        background=background,
+                        downsample_ratio=downsample_ratio,
+                        resize=size,
+                        start=seconds[0],
+                        end=seconds[1],
+                        rate=fps,
+                        chunk=chunk,
+                        quality=quality,
+                        mbps=mbps,
+                        force=force,
+                        progress=progress.tell,
+                        stop=request,
+                    )
+            except InputError as error:
+                if len(jobs) == 1:
+                    raise
+                print(f"rvm: {error}", file=sys.stderr)
+                failures += 1
+            else:
+                if not done.complete:
+                    held = f"{targets['target']} holds the first {done.frames} frames of {name}"
+                    raise Stopped(f"stopped: {held}", request())
+                print(f"{targets['target']}: {done.frames} frames")
+            if request() and jobs[number + 1 :]:
+                raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
     if failures:
         raise InputError(f"{failures} of {len(jobs)} could not be matted: see above")
 

@@ -25,6 +25,7 @@ BT709_FROM_HEIGHT = 720
 RGB = 0
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
+FALL = 1  # seconds by which times fall back at least where something else begins
 
 
 class Stored(NamedTuple):
@@ -50,6 +51,35 @@ class Clock(NamedTuple):
         return time * base - self.origin * self.ticks
 
 
+class Joints:
+    """Where the times of a file fall back, because it was put together from several: they go on where they were.
+
+    Its streams do so one after the other, and all of them by as much as the first.
+    """
+
+    def __init__(self) -> None:
+        self._shifts = [Fraction(0)]
+        self._parts: dict[int, int] = {}
+        self._reached: dict[int, Fraction] = {}
+
+    def shift(self, stream: int, time: Fraction, step: Fraction) -> Fraction | None:
+        """What to add to a time of a stream, in seconds; None if it had got there before its joint.
+
+        `step` is how long the frame or packet lasts.
+        """
+        part, reached = self._parts.get(stream, 0), self._reached.get(stream, time)
+        if time + self._shifts[part] < reached - FALL:
+            part += 1
+            if part == len(self._shifts):
+                self._shifts.append(max(self._reached.values()) + step - time)
+        moved = time + self._shifts[part]
+        if part and moved <= reached:
+            return None
+        self._parts[stream] = part
+        self._reached[stream] = max(reached, moved)
+        return self._shifts[part]
+
+
 def is_live(name: str) -> bool:
     """Whether a name is that of a stream or a camera, which cannot be read again."""
     return "://" in name or _camera(name) is not None
@@ -58,21 +88,34 @@ def is_live(name: str) -> bool:
 @contextlib.contextmanager
 def opened(name: str, part: Part) -> Iterator[Source]:
     """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
+    container = _container(name)
+    begin = Fraction(container.start_time or 0, av.time_base)
+    if part.start and not is_live(name):
+        try:
+            container.seek(round((begin + part.start) * av.time_base))
+        except (av.FFmpegError, OverflowError):  # then it is read from the begin
+            container.close()
+            container = _container(name)
+    with container:
+        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not videos:
+            raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
+        if videos[0].codec_context is None:
+            raise InputError(f"{name} holds video of a kind that FFmpeg does not know: convert it before")
+        with contextlib.ExitStack() as stack:
+            yield _source(name, container, videos[0], part, stack)
+
+
+def _container(name: str) -> av.container.InputContainer:
     file, form = _camera(name) or (name, None)
     options: Any = {"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {}
     try:
-        container = av.open(file, format=form, metadata_errors="replace", **options)
+        return av.open(file, format=form, metadata_errors="replace", **options)
     except (av.FFmpegError, OSError) as error:
         empty = not is_live(name) and Path(name).stat().st_size == 0
         reason = "it is empty" if empty else str(error.strerror).lower()
         camera = f" ({file})" if form else ""
         raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
-    with container:
-        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not videos:
-            raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
-        with contextlib.ExitStack() as stack:
-            yield _source(name, container, videos[0], part, stack)
 
 
 def _source(
@@ -83,8 +126,9 @@ def _source(
     ticks = stream.time_base or 1 / rate
     begin = Fraction(container.start_time or 0, av.time_base)
     clock = Clock(ticks, round(begin / ticks), rate)
-    if part.start and not is_live(name):
-        container.seek(round((begin + part.start) * av.time_base))
+    sounds = tuple(sound for sound in container.streams.audio if sound.codec_context is not None)
+    if len(sounds) < len(container.streams.audio):
+        print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
 
     stored = stack.enter_context(contextlib.closing(_read(name, container, stream, clock, part)))
     taken = []
@@ -113,7 +157,7 @@ def _source(
         items=items,
         colors=item.colors,
         pixel_aspect=1 / aspect if item.on_its_side else aspect,
-        sounds=tuple(container.streams.audio),
+        sounds=sounds,
     )
 
 
@@ -131,14 +175,15 @@ def _read(
     begin: int | None = None
     time = clock.origin - step
     decoded = hidden = 0
+    interlaced = False
     reached = Fraction(0)
     over = False  # all frames are read; there may be sound yet
+    joints = Joints()
 
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
-        return InputError(
-            f"{name} is damaged or cut short at {at} s: {reason}; get it again, or take what is sound with --end {at}"
-        )
+        mend = f", or take what is sound with --end {at}" if float(at) else ""
+        return InputError(f"{name} is damaged or cut short at {at} s: {reason}; get it again{mend}")
 
     try:
         for packet in container.demux():
@@ -147,6 +192,15 @@ def _read(
                 reached = max(reached, at + (packet.duration or 0) * packet.time_base)
             if over and (not container.streams.audio or (at is not None and at > (part.end or 0) + SOUND_BEHIND)):
                 return
+            if packet.stream.type == "audio" and at is not None:
+                shift = joints.shift(packet.stream.index, at, (packet.duration or 0) * packet.time_base)
+                if shift is None:
+                    continue
+                at += shift
+                packet.pts, packet.dts = (
+                    None if stamp is None else stamp + round(shift / packet.time_base)
+                    for stamp in (packet.pts, packet.dts)
+                )
             if packet.stream.type == "audio":
                 # Before the begin there may be what a decoder of sound needs to warm up.
                 begun = not part.start or (at is not None and at >= part.start)
@@ -165,7 +219,13 @@ def _read(
                     raise damaged(str(error.strerror).lower()) from error
                 for frame in frames:
                     decoded += 1
-                    time = max(time + 1, frame.pts if frame.pts is not None else time + step)
+                    interlaced |= frame.interlaced_frame
+                    next_time = time + step
+                    if frame.pts is not None:
+                        at = clock.seconds(frame.pts, clock.ticks)
+                        shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
+                        next_time = frame.pts + round(shift / clock.ticks)
+                    time = max(time + 1, next_time)
                     shown = clock.seconds(time, clock.ticks)
                     if part.end is not None and shown >= part.end:
                         over = True
@@ -173,12 +233,19 @@ def _read(
                     if shown + clock.ticks / 2 >= part.start:
                         yield _stored(frame, time, matrix(frame), name, reformatter)
     except av.FFmpegError as error:
-        raise damaged(str(error.strerror).lower()) from error
+        reason = str(error.strerror).lower()
+        if not live or not decoded:
+            raise damaged(reason) from error
+        print(f"{name} broke off: {reason}", file=sys.stderr)
     if live or over or not decoded:
         return
-    if not part.start and decoded < stream.frames - hidden:
-        raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
+    if "mp4" in container.format.name:  # others count what is no frame, or nothing
+        expected = stream.frames - hidden
+        if not part.start and decoded < (expected // 2 if interlaced else expected):  # there may be two fields a frame
+            raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
     promised = Fraction(container.duration or 0, av.time_base)
+    if "matroska" in container.format.name:  # whose duration is when it ends
+        promised -= Fraction(container.start_time or 0, av.time_base)
     if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
         raise damaged(f"its header promises {float(promised):.1f} s")
 

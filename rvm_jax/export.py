@@ -61,6 +61,8 @@ def export(
         halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
         raise InputError(f"--precision float16 is not for {to}: export to {halves}")
     path = _target(source, target, to, kind, setting, precision)
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{path} holds the weights that are to be exported: name another file to write")
     versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
     versions |= {module: _version(module, to) for module in kind.modules}
     loaded = weights.read_network(source)
@@ -167,7 +169,7 @@ def _target(
     precision: str,
 ) -> Path:
     if target is None:
-        name = Path(source).resolve().stem
+        name = Path(source).resolve().name if Path(source).is_dir() else Path(source).resolve().stem
         if setting:
             name += f"_{setting.size[0]}x{setting.size[1]}"
         if precision != "float32":

@@ -4,6 +4,7 @@ Frames go to the device as bytes, a few at a time; the state stays there; what c
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
@@ -115,14 +116,20 @@ def matte_video(
     """
     name = os.fspath(name)
     wanted = _wanted(Path(target), background, alpha, foreground, view)
-    check_targets(name, list(wanted.values()), force, mbps)
+    check_targets(name, list(wanted.values()), force, mbps, background)
     if "composite" in wanted:
         background = background or "green"
         backdrop.check(background)
     part = _part(start, end, resize)
     for option, value in (("rate", rate), ("chunk", chunk), ("mbps", mbps)):
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{option} {value:g}: expected a number above 0")
+    stopped = False
+
+    def asked_to_stop() -> bool:
+        nonlocal stopped
+        stopped = stopped or bool(stop())
+        return stopped
 
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(source.opened(name, part, rate=Fraction(rate).limit_denominator(1001)))
@@ -134,12 +141,15 @@ def matte_video(
         matte = weights if isinstance(weights, Matte) else load(weights, precision)
         length = chunk or automatic_chunk(*size)
 
+        # All files are closed before the first of them gets its name.
+        unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in wanted.items()}
         puts: dict[str, Put] = {}
         for kind, path in wanted.items():
-            writer = _writer(path, kind, video, quality, mbps, force, keep_sound=not puts)
+            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not puts)
             puts[kind] = stack.enter_context(writer)
-        chunks = stack.enter_context(overlap.ahead(_chunks(video, length, behind), WAITING))
-        return _run(matte, chunks, ratio, behind, puts, lambda done: progress(done, video.length), stop)
+        chunks = stack.enter_context(overlap.ahead(_chunks(video, length, behind), WAITING, asked_to_stop))
+        done = _run(matte, chunks, ratio, behind, puts, lambda done: progress(done, video.length), asked_to_stop)
+        return Matted(done, complete=not stopped)
 
 
 def automatic_chunk(height: int, width: int) -> int:
@@ -148,14 +158,21 @@ def automatic_chunk(height: int, width: int) -> int:
     return max(1, min(MOST_AT_ONCE, pixels // (height * width)))
 
 
-def check_targets(name: str, targets: list[Path], force: bool, mbps: float | None) -> None:
+def check_targets(
+    name: str, targets: list[Path], force: bool, mbps: float | None, background: str | None = None
+) -> None:
     """Refuse what cannot be written, before anything is done."""
     for path in targets:
-        if path.exists() and Path(name).exists() and path.samefile(name):
-            raise InputError(f"{path} is what is to be matted: give another name to write to")
+        for file, what in ((_existing(name), "matted"), (_existing(background or ""), "put behind people")):
+            if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
+                where = "is" if path.samefile(file) else "holds"
+                raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
         sink.check_kind(path)
         if path.exists() and not force:
             raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
+        if path.exists() and path.is_dir() != (path.suffix == ""):
+            found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise InputError(f"{path} is a {found}, and a {expected} would be written: choose another name")
         if path.is_dir():
             other = next((inside.name for inside in path.iterdir() if inside.suffix.lower() != sink.PICTURE), None)
             if other:
@@ -166,6 +183,15 @@ def check_targets(name: str, targets: list[Path], force: bool, mbps: float | Non
         raise InputError(f"--mbps is given, but {targets[0]} has no bit rate to choose: write .mp4 or .webm")
 
 
+def _existing(name: str) -> Path | None:
+    """The file or folder that is called so, if it is none of a URL, a colour or the like."""
+    try:
+        path = Path(os.path.realpath(Path(name).expanduser()))
+        return path if name and path.exists() else None
+    except (OSError, RuntimeError):  # a name that cannot be
+        return None
+
+
 def _wanted(
     target: Path, background: str | None, alpha: PathLike | None, foreground: PathLike | None, view: PathLike | None
 ) -> dict[str, Path]:
@@ -173,19 +199,17 @@ def _wanted(
     cut_out = background == backdrop.TRANSPARENT or (background is None and sink.keeps_alpha(target))
     if cut_out and not sink.keeps_alpha(target):
         raise InputError(f"{target} cannot be transparent: write .mov, .webm, .gif or a folder of pictures")
-    others = {"alpha": alpha, "foreground": foreground, "view": view}
-    return {
-        "cut_out" if cut_out else "composite": target,
-        **{kind: Path(path) for kind, path in others.items() if path is not None},
-    }
+    paths = {"cut_out" if cut_out else "composite": target, "alpha": alpha, "foreground": foreground, "view": view}
+    return {kind: Path(path).expanduser() for kind, path in paths.items() if path is not None}
 
 
 def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:
-    if not start >= 0 or (end is not None and not end > start):
+    if not 0 <= start < math.inf or (end is not None and not start < end < math.inf):
         given = f"--start {start:g}" + ("" if end is None else f" --end {end:g}")
         raise InputError(f"{given}: expected seconds from the begin, and an end after the start")
     if resize is not None and min(resize[0], resize[1] or 1) < 1:
-        raise InputError(f"--resize {resize[0]}x{resize[1]}: expected pixels, such as 1280x720 or 1280")
+        given = "x".join(str(side) for side in resize if side is not None)
+        raise InputError(f"--resize {given}: expected pixels, such as 1280x720 or 1280")
     exact = [None if number is None else Fraction(number).limit_denominator(10**6) for number in (start, end)]
     return Part(exact[0] or Fraction(0), exact[1], None if resize is None else Size(*resize))
 
@@ -197,8 +221,9 @@ def _run(
     behind: Backdrop,
     puts: Mapping[str, Put],
     progress: Callable[[int], None],
-    stop: Callable[[], Any],
-) -> Matted:
+    stop: Callable[[], bool],
+) -> int:
+    """Returns how many frames are done."""
     still = None if behind.still is None else jax.device_put(behind.still)
     state: State | None = None
     done = 0
@@ -215,8 +240,8 @@ def _run(
         done += len(chunk.frames)
         progress(done)
         if stop():
-            return Matted(done, complete=False)
-    return Matted(done, complete=True)
+            break
+    return done
 
 
 @partial(jax.jit, static_argnames=("network", "ratio", "kinds"), donate_argnames=("state",))
@@ -273,21 +298,35 @@ def _chunks(video: Source, length: int, behind: Backdrop) -> Iterator[Chunk]:
 
 @contextlib.contextmanager
 def _writer(
-    path: Path, kind: str, video: Source, quality: Quality, mbps: float | None, force: bool, keep_sound: bool
+    path: Path,
+    unfinished: Path,
+    kind: str,
+    video: Source,
+    quality: Quality,
+    mbps: float | None,
+    keep_sound: bool,
 ) -> Iterator[Put]:
-    """What writes in a thread of its own."""
+    """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
     options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
-    with (
-        replacing(path, overwrite=force) as unfinished,
-        sink.opened(unfinished, path.suffix.lower(), video, CHANNELS[kind], **options) as put,
-    ):
+    ending = path.suffix.lower()
+    with _named(path), sink.opened(unfinished, ending, video, CHANNELS[kind], **options) as put:
 
         def write(item: tuple[Chunk, Array]) -> None:
             chunk, made = item
-            for packet in chunk.sound:
-                put(packet)
-            for frame, pixels in zip(chunk.frames, np.asarray(made), strict=False):
-                put(frame._replace(pixels=pixels))
+            with _named(path):
+                for packet in chunk.sound:
+                    put(packet)
+                for frame, pixels in zip(chunk.frames, np.asarray(made), strict=False):
+                    put(frame._replace(pixels=pixels))
 
         with overlap.behind(write, WAITING) as waiting:
             yield waiting
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which of the outputs it is that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

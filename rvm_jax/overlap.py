@@ -23,10 +23,11 @@ class _End:
 
 
 @contextlib.contextmanager
-def ahead(items: Iterable[T], size: int) -> Iterator[Iterator[T]]:
+def ahead(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: False) -> Iterator[Iterator[T]]:
     """Gives the same items, made in a thread of their own, up to `size` of them before they are asked for.
 
-    The thread has ended, and a generator is closed, when the block is left.
+    After the first, no more is waited for once `stop` says true. The thread has ended, and a generator is closed, when
+    the block is left.
     """
     made: queue.Queue[Any] = queue.Queue(size)
     unwanted = threading.Event()
@@ -53,8 +54,15 @@ def ahead(items: Iterable[T], size: int) -> Iterator[Iterator[T]]:
                 close()
 
     def take() -> Iterator[T]:
+        begun = False
         while True:
-            item = made.get()
+            try:
+                item = made.get(timeout=_PATIENCE)
+            except queue.Empty:
+                if begun and stop():
+                    return
+                continue
+            begun = True
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error

@@ -1,5 +1,6 @@
 """Sound that goes from a video into what is made of it: as it is where the file can hold it, or encoded again."""
 
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -8,10 +9,20 @@ import av
 Put = Callable[["av.Packet[Any] | None"], None]
 """Takes the packets of a track in order, and None at their end."""
 
+RATES = {
+    "aac": (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
+    "libopus": (48000,),
+}
+"""What encoders take; all else becomes 48000."""
+
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""What all of them take, by the number of channels; all else becomes stereo."""
+
 
 def track(output: av.container.OutputContainer, sound: av.AudioStream, kept: Collection[str], encoder: str) -> Put:
     """Add a track to a file that can hold packets of the codecs in `kept`, and what `encoder` makes."""
-    return _copied(output, sound) if sound.codec_context.name in kept else _encoded(output, sound, encoder)
+    known = sound.codec_context.codec.canonical_name  # not that of the decoder, such as mp3float
+    return _copied(output, sound) if known in kept else _encoded(output, sound, encoder)
 
 
 def _copied(output: av.container.OutputContainer, sound: av.AudioStream) -> Put:
@@ -27,20 +38,28 @@ def _copied(output: av.container.OutputContainer, sound: av.AudioStream) -> Put:
 
 
 def _encoded(output: av.container.OutputContainer, sound: av.AudioStream, encoder: str) -> Put:
-    rate = 48000 if encoder == "libopus" else sound.rate  # Opus knows few rates
-    made: Any = output.add_stream(encoder, rate=rate, layout=sound.layout.name)
+    rate = sound.rate if sound.rate in RATES[encoder] else 48000
+    made: Any = output.add_stream(encoder, rate=rate, layout=LAYOUTS.get(sound.layout.nb_channels, "stereo"))
     _describe(made, sound)
     resampler: av.AudioResampler | None = None
+    kind: tuple[Any, ...] = ()
+
+    def resampled(frame: av.AudioFrame | None) -> None:
+        for part in resampler.resample(frame) if resampler else ():
+            output.mux(made.encode(part))
 
     def put(packet: "av.Packet[Any] | None") -> None:
-        nonlocal resampler
-        if resampler is None:  # the encoder is open by now, and tells how long its frames are
-            context = made.codec_context
-            resampler = av.AudioResampler(context.format, context.layout, rate, context.frame_size or None)
-        for frame in [*sound.codec_context.decode(packet), *([None] if packet is None else [])]:
-            for part in resampler.resample(frame):
-                output.mux(made.encode(part))
+        nonlocal resampler, kind
+        frames: list[av.AudioFrame] = []
+        with contextlib.suppress(av.FFmpegError):  # a damaged packet is a moment of silence
+            frames = sound.codec_context.decode(packet)
+        for frame in frames:
+            if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                resampled(None)
+                resampler = av.AudioResampler(made.codec_context.format, made.codec_context.layout, rate)
+            resampled(frame)
         if packet is None:
+            resampled(None)
             output.mux(made.encode(None))
 
     return put

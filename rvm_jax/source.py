@@ -6,7 +6,6 @@ they are stored, to be written again without loss.
 
 import contextlib
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -90,16 +89,20 @@ def opened(name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SECOND)
     """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own."""
     from rvm_jax import demux
 
-    path = Path(name).expanduser()
     if demux.is_live(name):
         with demux.opened(name, part) as source:
             yield source
-    elif not path.exists():
+        return
+    try:
+        path = Path(name).expanduser()
+        pictures = _pictures(path) if path.is_dir() else [path] if is_picture(path) else []
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:  # also of names that cannot be
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not exists:
         raise InputError(f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, or webcam")
-    elif path.is_dir():
-        yield stills(path, _pictures(path), part, rate)
-    elif is_picture(path):
-        yield stills(path, [path], part, rate)
+    if pictures:
+        yield stills(path, pictures, part, rate)
     else:
         with demux.opened(str(path), part) as source:
             yield source
@@ -172,11 +175,7 @@ def _pictures(folder: Path) -> list[Path]:
     if not found:
         kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in pictures.SUFFIXES))
         raise InputError(f"{folder} holds no pictures: expected files of these kinds: {kinds}")
-
-    def natural(path: Path) -> list[Any]:  # 2.png comes before 10.png
-        return [int(text) if text.isdigit() else text for text in re.split(r"(\d+)", path.name)]
-
-    return sorted(found, key=natural)
+    return sorted(found, key=pictures.natural)
 
 
 def _read_picture(path: Path) -> np.ndarray:

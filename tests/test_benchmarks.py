@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rvm_jax import videos
+from tests.rvm_jax.conftest import write_tiny
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -77,3 +80,19 @@ def test_memory_benchmark(tmp_path):
     assert long["megabytes_with_remat"] < long["megabytes"]
     assert "| 8 |" in result.stdout
     assert "T = 8 with remat needs" in result.stdout
+
+
+@pytest.mark.slow
+def test_matting_benchmark(tmp_path):
+    clip = videos.write(tmp_path / "clip.mp4", videos.moving(30))
+    command = [sys.executable, "-W", "ignore", FOLDER / "matting.py", clip, "--weights", write_tiny(tmp_path)]
+    result = subprocess.run(
+        [*command, "--kinds", ".mp4", ".mov", ".webm", "--json", tmp_path / "out.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    together = json.loads((tmp_path / "out.json").read_text())["together"]
+    assert list(together) == [".mp4", ".mov", ".webm"]
+    assert all(times["frames"] == 30 and min(times.values()) > 0 for times in together.values())
+    assert len(result.stdout.splitlines()) == 2 + len(together)

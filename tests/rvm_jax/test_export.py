@@ -399,6 +399,13 @@ def test_names_by_default(deep, options, name):
     assert {path.name for path in Path().iterdir()} == {name, f"{name}.parity.json"}
 
 
+def test_weights_are_not_overwritten_by_what_is_made_of_them(deep, capsys):
+    before = Path(deep).read_bytes()
+    assert main(["export", str(deep), str(deep), "--to", "safetensors", "--force"]) == 2
+    assert "holds the weights that are to be exported: name another file" in capsys.readouterr().err
+    assert Path(deep).read_bytes() == before
+
+
 def test_an_existing_file_stays_unless_forced(deep, capsys):
     Path("net.pth").write_text("mine")
     assert main(["export", str(deep), "--to", "pth"]) == 2

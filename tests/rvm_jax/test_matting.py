@@ -1,15 +1,19 @@
 """A whole video: what is written is what the network says of each frame, whatever the length of the chunks."""
 
+import contextlib
+import errno
+import math
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax import matting, source
+from rvm_jax import matting, sink, source
 from rvm_jax.errors import InputError
 from rvm_jax.matte import Matte
 from rvm_jax.matting import Matted, matte_video
@@ -172,7 +176,9 @@ def test_what_exists_is_kept_unless_forced(matte, clip, tmp_path):
         ({"start": 5}, "nothing is left by --start"),
         ({"chunk": 0}, "--chunk 0: expected a number above 0"),
         ({"rate": 0}, "--rate 0: expected"),
-        ({"resize": (0, None)}, "--resize 0x"),
+        ({"resize": (0, None)}, "--resize 0: expected pixels"),
+        ({"end": math.inf}, "--start 0 --end inf"),
+        ({"target": "out.mp4", "mbps": math.inf}, "--mbps inf: expected a number"),
         ({"downsample_ratio": 2}, "downsample_ratio is 2"),
         ({"downsample_ratio": 0.1}, "leave 4×6"),
         ({"target": "out.mov", "mbps": 5}, "out.mov has no bit rate"),
@@ -193,6 +199,61 @@ def test_the_source_is_not_overwritten(matte, clip):
     with pytest.raises(InputError, match="is what is to be matted"):
         matte_video(clip, clip.with_suffix(".mkv"), weights=matte, force=True)
     assert clip.read_bytes() == before
+
+
+def test_nothing_that_is_read_is_overwritten(matte, tmp_path):
+    pictures = tmp_path / "pictures"
+    matte_video(videos.write(tmp_path / "a.mp4", videos.moving(2)), pictures, weights=matte)
+    before = {path: path.read_bytes() for path in pictures.iterdir()}
+    first, _ = before
+    for name, options, message in (
+        (first, {}, "pictures holds what is to be matted"),
+        (pictures, {}, "pictures is what is to be matted"),
+        (tmp_path / "a.mp4", {"background": str(first)}, "pictures holds what is to be put behind people"),
+    ):
+        with pytest.raises(InputError, match=message):
+            matte_video(name, pictures, weights=matte, force=True, **options)
+    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+@pytest.mark.parametrize(("target", "kind"), [("out", "file"), ("out.mp4", "folder")])
+def test_a_file_where_a_folder_would_be_written_is_told_first(matte, clip, tmp_path, target, kind):
+    (tmp_path / target).mkdir() if kind == "folder" else (tmp_path / target).touch()
+    with pytest.raises(InputError, match=f"{target} is a {kind}, and a "):
+        matte_video(clip, tmp_path / target, weights=matte, force=True)
+
+
+def test_sound_comes_along(matte, tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.moving(20), sound="aac")
+    matte_video(path, tmp_path / "b.mp4", weights=matte, alpha=tmp_path / "alpha.mp4", chunk=3)
+    assert videos.sound(tmp_path / "b.mp4") == videos.sound(path)
+    with av.open(str(tmp_path / "alpha.mp4")) as alpha:
+        assert not alpha.streams.audio
+
+
+def test_what_fails_in_the_end_leaves_all_outputs_as_they_were(matte, clip, tmp_path, monkeypatch):
+    opened = sink.opened
+
+    @contextlib.contextmanager
+    def full(path, *arguments, **options):
+        with opened(path, *arguments, **options) as put:
+            yield put
+        if options["keep_sound"]:  # the main thing, which is closed last
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sink, "opened", full)
+    (tmp_path / "alpha.mp4").write_text("precious")
+    with pytest.raises(InputError, match=r"cannot write .*out.mp4: No space left"):
+        matte_video(clip, tmp_path / "out.mp4", weights=matte, alpha=tmp_path / "alpha.mp4", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["alpha.mp4"]
+    assert (tmp_path / "alpha.mp4").read_text() == "precious"
+
+
+def test_the_home_of_the_user_is_found(matte, clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "office.png")
+    matte_video(clip, "~/out.mp4", weights=matte, alpha="~/alpha.mp4", background="~/office.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "alpha.mp4", "office.png"}
 
 
 def test_the_state_is_given_away_to_the_device(matte):

@@ -39,6 +39,20 @@ def test_an_error_of_the_maker_is_raised_where_items_are_taken():
             next(items)
 
 
+def test_nobody_waits_for_a_maker_that_stalls_once_told_to_stop():
+    stalled, stop = threading.Event(), threading.Event()
+
+    def make():
+        yield 1
+        stalled.wait(60)
+
+    with overlap.ahead(make(), 3, stop.is_set) as items:
+        assert next(items) == 1
+        threading.Timer(0.3, stop.set).start()
+        assert list(items) == []
+        stalled.set()
+
+
 def test_a_generator_that_is_left_early_is_closed():
     closed = threading.Event()
 

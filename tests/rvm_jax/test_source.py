@@ -1,5 +1,7 @@
 """Frames in: upright, in true colours, at their times; what is not sound is told in one line."""
 
+import http.server
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.rvm_jax import videos
 NTSC = Fraction(30000, 1001)
 
 
-def read(path: Path, part: Part = source.WHOLE, **options) -> tuple[source.Source, list[Frame], list[av.Packet]]:
+def read(path: Path | str, part: Part = source.WHOLE, **options) -> tuple[source.Source, list[Frame], list[av.Packet]]:
     with source.opened(str(path), part, **options) as opened:
         items = list(opened.items)
         frames = [item for item in items if isinstance(item, Frame)]
@@ -209,3 +211,88 @@ def test_a_part_behind_the_end_is_told(tmp_path):
     path = videos.write(tmp_path / "a.mp4", videos.moving(10))
     with pytest.raises(InputError, match="has no frame that can be decoded: nothing is left by --start and --end"):
         read(path, Part(Fraction(20)))
+
+
+def test_what_was_joined_from_several_goes_on_where_it_was(tmp_path):
+    parts = [videos.write(tmp_path / f"{number}.ts", videos.moving(50), sound="aac") for number in range(3)]
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    opened, frames, packets = read(whole)
+    times = [float(frame.time * opened.time_base) for frame in frames]
+    assert times == pytest.approx([number / 25 for number in range(150)], abs=0.1)
+    assert np.diff(times).min() > 0.03
+    sounds = [float((packet.pts or 0) * packet.time_base) for packet in packets]
+    assert np.diff(sounds).min() > 0.01
+    assert np.diff(sounds).max() < 0.1
+    assert sounds[-1] == pytest.approx(6, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "late.mkv"])
+def test_headers_that_promise_too_much_are_not_believed(tmp_path, name):
+    late = {"times": range(100_000, 100_010), "time_base": Fraction(1, 25)} if name == "late.mkv" else {}
+    path = videos.write(tmp_path / name, videos.moving(10), sound="aac", options={"crf": "5", "bf": "0"}, **late)
+    assert len(read(path)[1]) == 10
+
+
+def unknown(path: Path, known: bytes, name: bytes) -> Path:
+    """A file of which one codec is none that anybody knows."""
+    content = path.read_bytes()
+    assert content.count(known) == 1
+    path.write_bytes(content.replace(known, name))
+    return path
+
+
+def test_sound_of_an_unknown_kind_is_left_out(tmp_path, capsys):
+    path = unknown(videos.write(tmp_path / "a.mkv", videos.moving(10), sound="aac"), b"A_AAC", b"A_XYZ")
+    opened, frames, _ = read(path)
+    assert (len(frames), opened.sounds) == (10, ())
+    assert capsys.readouterr().err == f"{path}: sound of a kind that FFmpeg does not know is left out\n"
+
+
+def test_video_of_an_unknown_kind_is_told(tmp_path):
+    path = unknown(videos.write(tmp_path / "a.mov", videos.moving(10)), b"avc1", b"none")
+    with pytest.raises(InputError, match="holds video of a kind that FFmpeg does not know"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "~nobody-of-this-name/a.mp4"])
+def test_names_that_cannot_be_are_told(name):
+    with pytest.raises(InputError, match="cannot be read: "):
+        read(name)
+
+
+def test_a_start_in_what_cannot_be_sought_is_found_by_reading(tmp_path):
+    path = videos.write(tmp_path / "a.h264", videos.moving(20))
+    assert len(read(path, Part(Fraction(2, 5)))[1]) == 10
+
+
+class Broken(http.server.BaseHTTPRequestHandler):
+    """Hands out the first part of a file and hangs up."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content[: len(self.content) * 3 // 4])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_stream_that_breaks_off_has_an_end(tmp_path, monkeypatch, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
+    path = videos.write(tmp_path / "a.mkv", noise)
+    monkeypatch.setattr(Broken, "content", path.read_bytes())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/a.mkv"
+        _, frames, _ = read(address)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert 30 < len(frames) < 60
+    assert difference(frames, np.stack([frame.pixels for frame in read(path)[1]][: len(frames)])) == 0
+    assert capsys.readouterr().err.startswith(f"{address} broke off: ")

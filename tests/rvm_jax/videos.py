@@ -37,6 +37,8 @@ def write(
     colors: tuple[int, int] | None = None,
     sound: str | None = None,
     seconds_of_sound: float | None = None,
+    sound_rate: int = 48000,
+    sound_layout: str = "stereo",
 ) -> Path:
     """Write a video; `times` in `time_base`, by default one frame after the other; `colors` are matrix and range."""
     with av.open(str(path), "w") as output:
@@ -54,7 +56,7 @@ def write(
             convert = {"dst_colorspace": colors[0], "src_color_range": 2, "dst_color_range": colors[1]}
         if rotation:
             stream.set_display_rotation(rotation)
-        audio: Any = output.add_stream(sound, rate=48000, layout="stereo") if sound else None
+        audio: Any = output.add_stream(sound, rate=sound_rate, layout=sound_layout) if sound else None
         for number, frame in enumerate(frames):
             made = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
             made = made.reformat(format=pixels, **convert)
@@ -69,13 +71,16 @@ def write(
 
 
 def _write_sound(output: Any, audio: Any, seconds: float) -> None:
-    tone = np.sin(np.arange(round(48000 * seconds)) * 2 * np.pi * 440 / 48000).astype(np.float32)
-    size = audio.codec_context.frame_size or 1024
-    resampler = av.AudioResampler(audio.codec_context.format, "stereo", 48000, size)
+    """A tone of 440 Hz."""
+    context = audio.codec_context
+    rate, layout = context.sample_rate, context.layout
+    tone = np.sin(np.arange(round(rate * seconds)) * 2 * np.pi * 440 / rate).astype(np.float32)
+    size = context.frame_size or 1024
+    resampler = av.AudioResampler(context.format, layout, rate, size)
     for start in range(0, len(tone), size):
         part = tone[start : start + size]
-        frame = av.AudioFrame.from_ndarray(np.stack([part, part]), "fltp", "stereo")
-        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        frame = av.AudioFrame.from_ndarray(np.stack([part] * layout.nb_channels), "fltp", layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         for resampled in resampler.resample(frame):
             output.mux(audio.encode(resampled))
     for resampled in resampler.resample(None):
