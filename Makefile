@@ -40,6 +40,7 @@ benchmark: install
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/matting.py
+	$(BIN)/python benchmarks/scoring.py
 
 clean:
 	rm -rf $(VENV) demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -1,12 +1,13 @@
 """Test sets: people on still and on moving backgrounds, as files in the layout that published predictions use.
 
-    OUT/<dataset>_<static or motion>/<clip>/{com,pha,fgr,bgr}/0000.png
+    OUT/<dataset>_<static or motion>/<clip>/{com,pha,fgr,bgr}/0000.png    (d646_static for the split test_d646)
 
 `com` is what a method is given; `pha` and `fgr` are the truth. A clip is a function of the seed and its number, so the
 same command makes the same set anywhere, and goes on where it was interrupted.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data_pipelines import draws, matting, sampling
-from data_pipelines.clips import concatenate, open_clips
+from data_pipelines.clips import Clips, concatenate, open_clips, prepared_folder, whole
 from data_pipelines.matting import Augmentation, MattingData
 from rvm_jax.errors import InputError
 from rvm_jax.files import replacing
@@ -36,7 +37,8 @@ class Settings:
     Attributes:
         foregrounds: Prepared matting datasets.
         backgrounds: Prepared background datasets, images and clips.
-        split: Which part of them.
+        split: Which part of them; None for test, or validation of datasets that have no test at all. Backgrounds
+            without it give what they have.
         height: Of the frames.
         width: Of the frames.
         frames: In a clip, or fewer if its foreground is a video that has fewer.
@@ -46,7 +48,7 @@ class Settings:
 
     foregrounds: tuple[str, ...]
     backgrounds: tuple[str, ...]
-    split: str = "test"
+    split: str | None = None
     height: int = 288
     width: int = 512
     frames: int = 100
@@ -56,12 +58,9 @@ class Settings:
 
 def build(settings: Settings, data_dir: Path, out: Path) -> int:
     """Write a test set from prepared datasets, or what is missing of it; returns how many clips it has."""
+    people = dict(_people(name, settings.split, data_dir) for name in settings.foregrounds)
     kinds = ("test", "validation", "train")
-    people = {
-        name.replace("/", "_"): open_clips([name], settings.split, data_dir, otherwise=kinds)
-        for name in settings.foregrounds
-    }
-    opened = [open_clips([name], settings.split, data_dir, otherwise=kinds) for name in settings.backgrounds]
+    opened = [open_clips([name], settings.split or "test", data_dir, otherwise=kinds) for name in settings.backgrounds]
     stills, moving = ([clips for clips in opened if (clips.lengths.max() == 1) == still] for still in (True, False))
     claim(settings, out)
     parts = [
@@ -79,6 +78,31 @@ def build(settings: Settings, data_dir: Path, out: Path) -> int:
         if not folder.is_dir():
             write_clip(folder, data, number, settings)
     return len(wanted)
+
+
+def part(dataset: str, splits: Sequence[str], wanted: str | None) -> str:
+    """The split of foregrounds to use, of those that a dataset has: the wanted one, or what None stands for."""
+    tested = [split for split in splits if split.startswith("test")]
+    default = "test" if tested or "validation" not in splits else "validation"
+    split = wanted or default
+    if split not in splits:
+        *others, last = [*tested, *sorted(set(splits) - set(tested), reverse=True)]  # validation or train
+        have = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"{dataset} has no part {split!r}: give --split {have}")
+    return split
+
+
+def title(dataset: str, split: str) -> str:
+    """What the folders of a dataset's split are called, before the kind of background: test_d646 is d646."""
+    return split.removeprefix("test_") if split.startswith("test_") else dataset.replace("/", "_")
+
+
+def _people(dataset: str, wanted: str | None, data_dir: Path) -> tuple[str, Clips]:
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`")
+    split = part(dataset, list(whole(folder).tables), wanted)
+    return title(dataset, split), open_clips([dataset], split, data_dir)
 
 
 def claim(settings: Settings, out: Path) -> None:

@@ -208,7 +208,7 @@ def make_testset(
     *,
     out: Annotated[Path, arg(metavar="DIR")] = Path("testset"),
     data_dir: DataDir = None,
-    split: str = "test",
+    split: str | None = None,
     size: Annotated[str, arg(metavar="WIDTHxHEIGHT")] = "512x288",
     frames: int = 100,
     clips: int = 0,
@@ -217,9 +217,12 @@ def make_testset(
     """Build a test set for `rvm evaluate`: people on still and on moving backgrounds, as PNGs.
 
     OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP hold com (what a method is given), pha and fgr (the truth) and
-    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted.
+    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted. The
+    clips of a split test_NAME go to OUT/NAME_static and OUT/NAME_motion.
 
     Example: rvm data testset video_matte_240k/sd dvm_backgrounds background_images
+
+    Example: rvm data testset image_matte dvm_backgrounds background_images --split test_d646 --size 512x512
 
     Example: rvm data testset synthetic --clips 2 --frames 20
 
@@ -227,7 +230,8 @@ def make_testset(
         names: Prepared datasets: matting with backgrounds, or `synthetic`.
         out: The folder to write to.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
-        split: Which part of the datasets; those that have no such part give validation, or else train.
+        split: Which part of the datasets: test by default, or validation of those that have no test at all.
+            Backgrounds that have no such part give test, validation, or else train.
         size: Of the frames.
         frames: In a clip, at most.
         clips: Of each dataset, at most; 0 for all.

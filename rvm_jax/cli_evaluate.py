@@ -1,7 +1,9 @@
 """`rvm evaluate …`: parses, calls, prints; nothing else."""
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,10 +53,14 @@ def evaluate(
     if not methods:
         raise InputError("no method was given: expected weights or a folder of predictions, such as runs/mobilenetv3")
 
-    from rvm_jax import composites, evaluation, scoreboard, speed
+    if wandb != "disabled" and importlib.util.find_spec("wandb") is None:
+        raise InputError(f"--wandb {wandb} needs W&B's package: pip install wandb")
+
+    from rvm_jax import composites, evaluation, scoreboard
     from rvm_jax.compiled import keep_compiled
     from rvm_jax.progress import Progress
 
+    settings = evaluation.Settings(downsample_ratio, high_resolution, out / "predictions" if save_predictions else None)
     keep_compiled()
     clips = composites.find(testset.expanduser())
     chosen = [evaluation.method(text, clips, precision) for text in methods]
@@ -64,44 +70,66 @@ def evaluate(
             for one in chosen
             if one.matte is not None
         ]
-    names = [one.name for one in chosen]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    alike: dict[str, list[str]] = {}
+    for one in chosen:
+        alike.setdefault(scoreboard.sheet_name(one.name), []).append(one.name)
+    twice = next((names for names in alike.values() if len(names) > 1), None)
     if twice:
-        raise InputError(f"two methods are called {twice}: give them names, as in one={methods[0]}")
-    settings = evaluation.Settings(downsample_ratio, high_resolution, out / "predictions" if save_predictions else None)
+        called = " and ".join(dict.fromkeys(twice))
+        raise InputError(f"two methods are called {called}: give them other names, as in NAME=PATH")
+    for one in chosen:
+        evaluation.check(clips, one)
     frames = sum(len(clip.pha) for clip in clips)
     results = {}
     for one in chosen:
         with Progress(one.name, total=frames) as progress:
             results[one.name] = list(evaluation.evaluate(clips, one, out, settings, progress.add))
-    tables = dict(_tables(results, clips))
-    speeds = {
-        one.name: (speed.parameters(one.matte), {size: speed.measure(one.matte, size) for size in speed.SIZES})
-        for one in chosen
-        if one.matte is not None and one.remembers and not skip_speed
-    }
-    if speeds:
-        tables[f"Size and speed on {_device()}"] = scoreboard.speed_table(speeds)
+    about = {"testset": str(testset), "methods": list(methods), "high_resolution": high_resolution}
+    tables = dict(_tables(results, clips, high_resolution))
+    written = scoreboard.write(out, results, tables, about)
     for name, cells in tables.items():
         print(f"\n{name}\n{scoreboard.aligned(cells)}")
-    about = {"testset": str(testset), "methods": list(methods), "high_resolution": high_resolution}
-    written = scoreboard.write(out, results, tables, about)
-    print(f"\nwrote {', '.join(map(str, written))}")
+    print(f"\nwrote {', '.join(map(str, written))}", flush=True)
+    networks = {one.name: one.matte for one in chosen if one.matte is not None and one.remembers}
+    if networks and not skip_speed:
+        name, cells = f"Size and speed on {_device()}", scoreboard.speed_table(_speeds(networks))
+        tables[name] = cells
+        scoreboard.write(out, results, tables, about)
+        print(f"\n{name}\n{scoreboard.aligned(cells)}")
     if wandb != "disabled":
         _log(wandb, out, tables, written)
 
 
-def _tables(results: Mapping[str, Any], clips: Sequence[Any]) -> Iterator[tuple[str, list[list[str]]]]:
-    from PIL import Image
+def _tables(
+    results: Mapping[str, Any], clips: Sequence[Any], high_resolution: bool
+) -> Iterator[tuple[str, list[list[str]]]]:
+    from rvm_jax import composites, scoreboard
 
-    from rvm_jax import scoreboard
-
+    sizes = {clip.label: composites.size(clip) for clip in clips}
     for dataset, parts, rows in scoreboard.datasets(results):
         those = [clip for clip in clips if clip.dataset in parts]
-        with Image.open(next(iter(those[0].pha.values()))) as picture:
-            width, height = picture.size
-        title = f"{dataset}, {width}×{height}, {len(those)} clip{'s' if len(those) > 1 else ''}"
-        yield title, scoreboard.table([*rows, *scoreboard.published(dataset, (height, width))])
+        size, *others = {sizes[clip.label] for clip in those}
+        told = "several sizes" if others else f"{size[1]}×{size[0]}"
+        beside = [] if others else scoreboard.published(dataset, size, high_resolution=high_resolution)
+        title = f"{dataset}, {told}, {len(those)} clip{'s' if len(those) > 1 else ''}"
+        yield title, scoreboard.table([*rows, *beside])
+
+
+def _speeds(networks: Mapping[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Parameters of networks by name, and their speed at every size; why one could not be timed goes to stderr."""
+    from rvm_jax import speed
+
+    def failed(where: str, error: Exception) -> None:
+        reason = str(error).partition("\n")[0]
+        print(f"rvm: {where} cannot be timed: {reason}", file=sys.stderr)
+
+    return {
+        name: (
+            speed.parameters(matte),
+            {size: speed.measure(matte, size, partial(failed, f"{name} at {size}")) for size in speed.SIZES},
+        )
+        for name, matte in networks.items()
+    }
 
 
 def _device() -> str:
@@ -118,9 +146,9 @@ def _log(
     written: Sequence[Path],
 ) -> None:
     """What was found is on disk already, so whatever goes wrong here is only told."""
-    import wandb
-
     try:
+        import wandb
+
         with wandb.init(project="rvm-jax", job_type="evaluation", mode=mode, dir=out) as run:
             for name, (head, *rows) in tables.items():
                 run.log({name: wandb.Table(columns=["method", *head[1:]], data=[list(row) for row in rows])})

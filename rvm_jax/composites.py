@@ -22,7 +22,7 @@ Frames = Mapping[str, Path]
 
 
 class Clip(NamedTuple):
-    """A clip of a test set: its dataset, as the folder is called, its name, and its frames."""
+    """A clip of a test set: its dataset, as the folder is called, its name, and its frames, 2.png before 10.png."""
 
     dataset: str
     name: str
@@ -60,6 +60,12 @@ def predicted(folder: Path, clip: Clip) -> tuple[Frames, Frames]:
     for kind, found in (("pha", pha), ("fgr", fgr or clip.pha)):
         _check_names(found, clip.pha, f"{path}/{kind}", f"the truth of {clip.label}")
     return {name: pha[name] for name in clip.pha}, {name: fgr[name] for name in clip.pha if name in fgr}
+
+
+def size(clip: Clip) -> tuple[int, int]:
+    """Height and width of a clip's first frame, which those of all frames are expected to be."""
+    first = pictures.read_picture(next(iter(clip.pha.values())))
+    return first.height, first.width
 
 
 def holds_predictions(folder: Path, clips: list[Clip]) -> bool:
@@ -108,7 +114,7 @@ def _frames(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = [path for path in folder.iterdir() if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."]
-    return {path.stem: path for path in sorted(found)}
+    return {path.stem: path for path in sorted(found, key=pictures.natural)}
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -67,6 +67,10 @@ class Settings:
     high_resolution: bool = False
     save_predictions: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.downsample_ratio is not None and not 0 < self.downsample_ratio <= 1:
+            raise InputError(f"a down-sampling ratio of {self.downsample_ratio:g}: expected more than 0, and at most 1")
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -100,6 +104,15 @@ def method(text: str, clips: Sequence[Clip], precision: str = "float32") -> Meth
         ) from error
 
 
+def check(clips: Sequence[Clip], one: Method) -> None:
+    """Raise `InputError` if a method cannot be scored on a clip, for want of predictions or of pictures to look at."""
+    for clip in clips:
+        if one.predictions is not None:
+            composites.predicted(one.predictions, clip)
+        elif not clip.com:
+            raise InputError(f"{clip.label} has no com to give to a network: expected pictures in its folder com")
+
+
 def evaluate(
     clips: Sequence[Clip],
     one: Method,
@@ -111,6 +124,7 @@ def evaluate(
 
     `progress` is called with how many frames are done, now and then.
     """
+    check(clips, one)
     mark = _fingerprint(one, settings)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for clip in clips:
@@ -119,14 +133,19 @@ def evaluate(
             identity = hashlib.sha256(f"{mark}{_files(clip, one)}".encode()).hexdigest()
             pictures = [folder / f"{clip.name}_{kind}.png" for kind in ("worst", "median")]
             kept = json.loads(record.read_text()) if record.exists() else {}
-            if kept.get("identity") != identity or not all(picture.exists() for picture in pictures):
+            saved = _saved(clip, one, settings)
+            where = str(settings.save_predictions) if saved else None
+            # Files of these names may also be there from before, by other weights.
+            there = not saved or (kept.get("saved") == where and all(path.exists() for path in saved))
+            if kept.get("identity") != identity or not there or not all(picture.exists() for picture in pictures):
+                record.unlink(missing_ok=True)  # which may speak of predictions that are replaced now
                 scores, strips = _score(clip, one, settings, pool, progress)
                 for path, strip in zip(pictures, strips, strict=True):
                     with replacing(path, overwrite=True) as partial_path:
                         strip.save(partial_path, "PNG")
-                kept = {"identity": identity, "scores": scores}
+                kept = {"identity": identity, "saved": where, "scores": scores}
                 with replacing(record, overwrite=True) as partial_path:
-                    partial_path.write_text(json.dumps(kept))
+                    partial_path.write_text(json.dumps(kept, allow_nan=False))
             else:
                 progress(len(clip.pha))
             yield Scored(clip.name, clip.dataset, kept["scores"], *pictures)
@@ -192,15 +211,13 @@ def _infer(
 ) -> Iterator[tuple[Frames, np.ndarray]]:
     """What a network says."""
     assert one.matte is not None
-    if not clip.com:
-        raise InputError(f"{clip.label} has no com to give to a network: expected pictures in its folder com")
     network, variables = one.matte.network, one.matte.variables
     state: State | None = None
     length = 0
     for names in _parts(clip):
         com, truth, colors = _truth(clip, names, pool)
         size = com.shape[1:3]
-        ratio = settings.downsample_ratio or automatic_ratio(size)
+        ratio = automatic_ratio(size) if settings.downsample_ratio is None else settings.downsample_ratio
         empty = network.initial_state(1, size, ratio, np.float32)
         if one.remembers:
             length = max(length, len(com))  # the last part is filled up, so that it needs no program of its own
@@ -211,8 +228,14 @@ def _infer(
             each = [_predict(network, variables, frame[None], empty, ratio)[:2] for frame in com]
             foreground, alpha = (jnp.concatenate(kind) for kind in zip(*each, strict=True))
         alpha, foreground = np.asarray(alpha)[: len(com)], np.asarray(foreground)[: len(com)]
+        for name, *pictures in zip(names, alpha, foreground, strict=True):
+            if not all(np.isfinite(picture).all() for picture in pictures):
+                raise InputError(
+                    f"{one.name} predicts numbers that are not finite in frame {name} of {clip.label}: "
+                    "give weights without such numbers, or --precision float32"
+                )
         if settings.save_predictions is not None:
-            _save(settings.save_predictions / one.name / clip.dataset / clip.name, names, alpha, foreground, pool)
+            _save(_folder(settings.save_predictions, clip, one), names, alpha, foreground, pool)
         yield Frames(alpha, truth, foreground, colors), com
 
 
@@ -260,23 +283,33 @@ def _save(
         list(pool.map(partial(write, kind), names, pictures))
 
 
+def _saved(clip: Clip, one: Method, settings: Settings) -> list[Path]:
+    """The predictions of a clip that there are to be."""
+    if settings.save_predictions is None or one.matte is None:
+        return []
+    folder = _folder(settings.save_predictions, clip, one)
+    return [folder / kind / f"{name}.png" for kind in ("pha", "fgr") for name in clip.pha]
+
+
+def _folder(predictions: Path, clip: Clip, one: Method) -> Path:
+    return predictions / one.name / clip.dataset / clip.name
+
+
 def _parts(clip: Clip) -> Iterator[list[str]]:
     names = list(clip.pha)
-    with Image.open(clip.pha[names[0]]) as first:
-        length = min(MOST_AT_ONCE, automatic_chunk(first.height, first.width))
+    length = min(MOST_AT_ONCE, automatic_chunk(*composites.size(clip)))
     return (names[first : first + length] for first in range(0, len(names), length))
 
 
 def _fingerprint(one: Method, settings: Settings) -> str:
     """What tells apart methods and ways to score them."""
+    how = f"definitions {scoring.DEFINITIONS}, high resolution {settings.high_resolution}"
     if one.matte is None:
-        return f"predictions {settings.high_resolution}"
+        return f"predictions, {how}"
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(one.matte.variables):
         digest.update(np.asarray(leaf).tobytes())
-    saved = settings.save_predictions is not None
-    facts = [settings.high_resolution, settings.downsample_ratio, one.remembers, one.matte.network, saved]
-    return f"{digest.hexdigest()} {facts}"
+    return f"{digest.hexdigest()} {[settings.downsample_ratio, one.remembers, one.matte.network]}, {how}"
 
 
 def _files(clip: Clip, one: Method) -> list[tuple[str, int, int]]:

@@ -34,7 +34,7 @@ def gradient(alpha: Array, true_alpha: Array, *, stretch: bool = True) -> Array:
     The published figures of HD and 4K are without.
     """
     difference = _steepness(alpha, stretch) - _steepness(true_alpha, stretch)
-    return jnp.sum(jnp.square(difference), (-3, -2, -1)) / 1e3
+    return jnp.sum(jnp.square(difference), (-2, -1)) / 1e3
 
 
 def dtssd(alpha: Array, true_alpha: Array) -> Array:
@@ -79,13 +79,14 @@ def _connectivity(alpha: np.ndarray, true_alpha: np.ndarray) -> float:
 
 
 def _steepness(alpha: Array, stretch: bool) -> Array:
-    """Length of the gradient, by derivatives of a Gaussian: `[..., H, W, 1]` → the same."""
+    """Length of the gradient, by derivatives of a Gaussian: `[..., H, W, 1]` → `[..., H, W]`."""
+    alpha = alpha[..., 0]  # XLA's CPU code for arrays without that axis takes less than half the time
     if stretch:
-        low, high = alpha.min((-3, -2, -1), keepdims=True), alpha.max((-3, -2, -1), keepdims=True)
+        low, high = alpha.min((-2, -1), keepdims=True), alpha.max((-2, -1), keepdims=True)
         alpha = jnp.where(high > low, (alpha - low) / jnp.where(high > low, high - low, 1), 0)
     smooth, slope = _gaussian_filters()
-    across = _filtered(_filtered(alpha, slope, -2), smooth, -3)
-    down = _filtered(_filtered(alpha, smooth, -2), slope, -3)
+    across = _filtered(_filtered(alpha, slope, -1), smooth, -2)
+    down = _filtered(_filtered(alpha, smooth, -1), slope, -2)
     return jnp.sqrt(jnp.square(across) + jnp.square(down))
 
 

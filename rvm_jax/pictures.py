@@ -1,7 +1,9 @@
 """Pictures in, sound and upright."""
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -9,6 +11,9 @@ from rvm_jax.errors import InputError
 from rvm_jax.upright import upright_picture
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+"""What Pillow may take a file for, whatever its name: for EPS it would run Ghostscript. The MPO of phones is a JPEG."""
+
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow makes of bad files
 
 MOST_PIXELS = 2 * 89_478_485
@@ -17,11 +22,16 @@ MOST_PIXELS = 2 * 89_478_485
 PNG_EFFORT = 3  # in writing: a third of the time that Pillow's usual 6 takes, for a few per cent
 
 
+def natural(path: Path) -> list[Any]:
+    """What to sort files by, so that 2.png comes before 10.png."""
+    return [int(text) if text.isdecimal() else text for text in re.split(r"(\d+)", path.name)]
+
+
 def open_picture(file: Path | io.BytesIO) -> Image.Image:
     """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""
     usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return Image.open(file)
+        return Image.open(file, formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = usual
 

@@ -48,7 +48,10 @@ PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
     "D646, 2048×2048": {"RVM (published)": (8.67, 4.28, 30.06, None, 1.64, None, None)},
     "AIM, 2048×2048": {"RVM (published)": (14.89, 9.01, 34.97, None, 1.71, None, None)},
 }
-"""Figures of the paper, in the order of `METRICS`; those of 1080p and above are without stretching (`gradient`)."""
+"""Figures of the paper, in the order of `METRICS`."""
+
+HIGH_RESOLUTION = 1080
+"""The short side from which on its Grad is that of alphas that are not stretched (`metrics.gradient`)."""
 
 SETS = {"video_matte": "VideoMatte", "videomatte": "VideoMatte", "vm": "VideoMatte", "d646": "D646", "aim": "AIM"}
 """How names of datasets begin that those figures are of."""
@@ -87,12 +90,16 @@ def _rows(results: Results, parts: Sequence[str]) -> list[Row]:
     return rows
 
 
-def published(dataset: str, size: tuple[int, int]) -> list[Row]:
-    """The published rows to compare with: those of the same dataset in frames of the same (height, width)."""
+def published(dataset: str, size: tuple[int, int], *, high_resolution: bool = False) -> list[Row]:
+    """The published rows to compare with: those of the same dataset in frames of the same (height, width).
+
+    Without Grad, if theirs has another definition than what was scored with or without `high_resolution`.
+    """
     name = next((name for begin, name in SETS.items() if dataset.lower().startswith(begin)), None)
     rows = PUBLISHED.get(f"{name}, {size[1]}×{size[0]}", {})
+    others = set() if (min(size) >= HIGH_RESOLUTION) == high_resolution else {"grad"}
     return [
-        (method, {metric: value for metric, value in zip(METRICS, values, strict=True) if value is not None})
+        (method, {m: v for m, v in zip(METRICS, values, strict=True) if v is not None and m not in others})
         for method, values in rows.items()
     ]
 
@@ -126,7 +133,10 @@ def speed_table(speeds: Mapping[str, tuple[int, Mapping[str, Speed]]]) -> list[l
         cells = [
             cell
             for speed in measured.values()
-            for cell in (f"{speed.multiply_adds / 1e9:.2f}", f"{speed.frames_per_second:.1f}")
+            for cell in (
+                f"{speed.multiply_adds / 1e9:.2f}",
+                "–" if speed.frames_per_second is None else f"{speed.frames_per_second:.1f}",
+            )
         ]
         rows.append([name, f"{parameters:,}", *cells])
     return [head, *rows]
@@ -141,8 +151,9 @@ def write(
     """Write `results.json`, `.csv` and `.md`, a sheet of pictures for each method, and `report.html`."""
     sheets = {name: sheet(clips) for name, clips in results.items()}
     means_of = {name: dict(rows) for name, _, rows in datasets(results)}
+    found = {**about, "means": means_of, "clips": _frames(results)}
     texts = {
-        "results.json": json.dumps({**about, "means": means_of, "clips": _frames(results)}, indent=1) + "\n",
+        "results.json": json.dumps(found, indent=1, allow_nan=False) + "\n",
         "results.csv": _csv(results),
         "results.md": "\n\n".join(f"## {name}\n\n{markdown(cells)}" for name, cells in tables.items()) + "\n",
     }
@@ -151,11 +162,16 @@ def write(
             path.write_text(text, encoding="utf-8")
     pngs = {}
     for name, image in sheets.items():
-        pngs[name] = out / f"frames_{name.replace(' ', '_')}.png"
+        pngs[name] = out / sheet_name(name)
         with replacing(pngs[name], overwrite=True) as path:
             image.save(path, "PNG")
     page.write(out / "report.html", "evaluation", _body(results, tables, pngs))
     return [*(out / name for name in texts), *pngs.values(), out / "report.html"]
+
+
+def sheet_name(method: str) -> str:
+    """The file with a method's pictures."""
+    return f"frames_{method.replace(' ', '_')}.png"
 
 
 def over_time(results: Results, dataset: str, metric: str) -> list[Line]:

@@ -1,6 +1,6 @@
 """The scores of a clip: every metric of every frame, found a few frames at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +22,8 @@ METRICS = {
 }
 """What is scored, in the order of tables, with the names of the paper."""
 
-COLORS = ("fgr_mad", "fgr_mse")
+DEFINITIONS = 1
+"""To be raised when the meaning of any score changes, so that what was scored before is scored again."""
 
 Scores = dict[str, list[float]]
 """A figure for each frame, by metric."""
@@ -55,31 +56,35 @@ def score(parts: Iterable[Frames], pool: ThreadPoolExecutor, *, high_resolution:
         length = max(length, count)
         if not high_resolution:
             waiting += [pool.submit(metrics.connectivity, *(x[i : i + 1] for x in both)) for i in range(count)]
-        alphas = [_extended(x, last, length) for x, last in zip(both, before or both, strict=True)]
+        filled = [_filled(x, length) for x in both]
+        before = before or [x[:1] for x in both]
+        alphas = [np.concatenate(pair) for pair in zip(before, filled, strict=True)]
         before = [x[-1:] for x in both]
         found = dict(_of_alpha(*alphas, stretch=not high_resolution))
         if part.foreground is not None and part.true_foreground is not None:
-            colors = [_extended(x, x, length) for x in (part.foreground, part.true_foreground)]
-            found |= _of_colors(*colors, alphas[1])
+            colors = [_filled(x, length) for x in (part.foreground, part.true_foreground)]
+            found |= _of_colors(*colors, filled[1])
         for name, values in found.items():
-            scores.setdefault(name, []).extend(map(float, np.asarray(values)[1 : count + 1]))
+            scores.setdefault(name, []).extend(map(float, np.asarray(values)[:count]))
     if waiting:
         scores["conn"] = [float(future.result()[0]) for future in waiting]
     return {name: scores[name] for name in METRICS if name in scores}
 
 
-def _extended(frames: np.ndarray, before: np.ndarray, length: int) -> np.ndarray:
-    """The first of `before`, the frames, and their last one as often as it takes to have 1 + `length` in all."""
-    return np.concatenate([before[:1], frames, np.repeat(frames[-1:], length - len(frames), 0)])
+def _filled(frames: np.ndarray, length: int) -> np.ndarray:
+    """The frames, and their last one as often as it takes to have `length` in all: one program serves all parts."""
+    return np.concatenate([frames, np.repeat(frames[-1:], length - len(frames), 0)])
 
 
 @partial(jax.jit, static_argnames="stretch")
 def _of_alpha(alpha: Array, true_alpha: Array, *, stretch: bool) -> Mapping[str, Array]:
+    """Of all frames but the first, which is only there for how the second differs from it."""
+    new = alpha[1:], true_alpha[1:]
     return {
-        "mad": metrics.mad(alpha, true_alpha),
-        "mse": metrics.mse(alpha, true_alpha),
-        "grad": metrics.gradient(alpha, true_alpha, stretch=stretch),
-        "dtssd": metrics.dtssd(alpha, true_alpha),
+        "mad": metrics.mad(*new),
+        "mse": metrics.mse(*new),
+        "grad": metrics.gradient(*new, stretch=stretch),
+        "dtssd": metrics.dtssd(alpha, true_alpha)[1:],
     }
 
 
@@ -94,8 +99,3 @@ def _of_colors(foreground: Array, true_foreground: Array, true_alpha: Array) -> 
 def means(scores: Mapping[str, Iterable[float]]) -> dict[str, float]:
     """Of a clip, over its frames."""
     return {name: float(np.mean(list(values))) for name, values in scores.items()}
-
-
-def chunked(count: int, length: int) -> Iterator[range]:
-    """0 .. count − 1 in stretches of `length`; the last may be shorter."""
-    return (range(first, min(first + length, count)) for first in range(0, count, length))

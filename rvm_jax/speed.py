@@ -23,18 +23,23 @@ SECONDS = 2.0
 class Speed(NamedTuple):
     multiply_adds: int
     """Of the convolutions, for a frame."""
-    frames_per_second: float
-    """One frame after the other, which are on the device already."""
+    frames_per_second: float | None
+    """One frame after the other, which are on the device already; None if the device could not."""
 
 
 def parameters(matte: Matte) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(matte.variables["params"]))
 
 
-def measure(matte: Matte, size: str) -> Speed:
-    """At one of `SIZES`, on whatever device JAX has."""
+def measure(matte: Matte, size: str, failed: Callable[[Exception], None] = lambda error: None) -> Speed:
+    """At one of `SIZES`, on whatever device JAX has. `failed` is called with why it could not, such as for memory."""
     height, width, ratio = SIZES[size]
-    return Speed(multiply_adds(matte, (height, width), ratio), frames_per_second(matte, (height, width), ratio))
+    try:
+        rate = frames_per_second(matte, (height, width), ratio)
+    except jax.errors.JaxRuntimeError as error:
+        failed(error)
+        rate = None
+    return Speed(multiply_adds(matte, (height, width), ratio), rate)
 
 
 def multiply_adds(matte: Matte, size: tuple[int, int], ratio: float) -> int:

@@ -96,3 +96,12 @@ def test_matting_benchmark(tmp_path):
     assert list(together) == [".mp4", ".mov", ".webm"]
     assert all(times["frames"] == 30 and min(times.values()) > 0 for times in together.values())
     assert len(result.stdout.splitlines()) == 2 + len(together)
+
+
+@pytest.mark.slow
+def test_scoring_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "scoring.py", "--frames", "5", "--size", "64x48"]
+    subprocess.run([*command, "--json", tmp_path / "out.json"], capture_output=True, check=True)
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert (out["frames"], out["size"]) == (5, "64x48")
+    assert out["core_seconds"] > 0

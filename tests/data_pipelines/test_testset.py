@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_pipelines import testset as testsets
 from data_pipelines.testset import Settings
-from rvm_jax import composites
+from rvm_jax import composites, scoreboard
 from rvm_jax.cli import main
 from rvm_jax.errors import InputError
 
@@ -44,6 +44,52 @@ def test_clips_are_composites_of_their_parts(prepared, tmp_path):
         assert still == clip.dataset.endswith("static")
         assert not (pha == pha[:1]).all()  # people move
         assert 0.02 < share.mean() < 0.9
+
+
+OF_IMAGE_MATTE = ["train", "validation", "test_d646", "test_aim"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "wanted", "expected"),
+    [
+        (["train", "validation", "test"], None, "test"),
+        (["train", "validation"], None, "validation"),
+        (OF_IMAGE_MATTE, "test_aim", "test_aim"),
+        (["train", "validation"], "train", "train"),
+    ],
+)
+def test_the_part_that_people_are_of(splits, wanted, expected):
+    assert testsets.part("some", splits, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("splits", "wanted", "message"),
+    [
+        (OF_IMAGE_MATTE, None, "has no part 'test': give --split test_d646, test_aim, validation or train"),
+        (OF_IMAGE_MATTE, "test", "has no part 'test': give --split test_d646, test_aim, validation or train"),
+        (["train", "validation"], "test", "has no part 'test': give --split validation or train"),
+        (["train"], None, "has no part 'test': give --split train"),
+    ],
+)
+def test_a_part_that_is_not_there_is_refused(splits, wanted, message):
+    with pytest.raises(InputError, match=f"^image_matte {message}$"):
+        testsets.part("image_matte", splits, wanted)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "size"),
+    [
+        ("image_matte", "test_d646", (512, 512)),
+        ("image_matte", "test_aim", (2048, 2048)),
+        ("video_matte_240k/sd", "test", (288, 512)),
+        ("video_matte_240k/hd", "test", (1080, 1920)),
+    ],
+)
+def test_published_figures_are_found_by_the_names_of_folders(dataset, split, size):
+    for kind in ("", "_static", "_motion"):
+        rows = dict(scoreboard.published(testsets.title(dataset, split) + kind, size))
+        assert "RVM (published)" in rows
+    assert not scoreboard.published(testsets.title("synthetic/matting_clips", "validation"), size)
 
 
 def test_pictures_of_people_move_slowly(prepared, tmp_path):
@@ -108,6 +154,10 @@ def test_other_settings_or_things_in_the_folder_are_refused(prepared, tmp_path):
         (["synthetic/none"], "rvm: synthetic/none is not prepared"),
         (["synthetic/tiny_matting_clips", "--size", "8x8"], "rvm: --size 8x8: expected WIDTHxHEIGHT of 16 pixels"),
         (["synthetic/tiny_matting_clips", "--frames", "0"], "rvm: --frames 0 --clips 0: expected a frame or more"),
+        (
+            ["synthetic/tiny_matting_clips", BACKGROUNDS[0], "--split", "test"],
+            "rvm: synthetic/tiny_matting_clips has no part 'test': give --split validation or train\n",
+        ),
     ],
     ids=str,
 )

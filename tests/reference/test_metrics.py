@@ -27,10 +27,13 @@ def mattes():
     return {name: jnp.asarray(stored[name].reshape(*stored[name].shape[:3], -1) / 255) for name in stored}
 
 
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("name", METRICS)
-def test_every_frame(name, mattes):
+def test_every_frame(name, dtype, mattes):
     expected = json.loads((FOLDER / "metrics.json").read_text())[name]
-    np.testing.assert_allclose(jax.jit(METRICS[name])(mattes), expected, rtol=1e-5)
+    found = jax.jit(METRICS[name])({kind: pixels.astype(dtype) for kind, pixels in mattes.items()})
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_connectivity_of_every_frame(mattes):

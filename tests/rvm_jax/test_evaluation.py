@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -142,6 +144,58 @@ def test_nothing_is_scored_twice_unless_a_file_has_changed(matte, testset, tmp_p
     assert sum(path.stat().st_mtime_ns != stamps[path] for path in stamps) == 1
 
 
+def test_frames_go_in_the_order_of_their_numbers(testset, tmp_path):
+    for kind in ("com", "pha", "fgr"):
+        folder = testset / "aim_static" / "0000" / kind
+        for path in folder.iterdir():
+            path.rename(path.with_name(f"{int(path.stem) + 1}.png"))
+    clip = next(clip for clip in composites.find(testset) if clip.label == "aim_static/0000")
+    for frames in (clip.com, clip.pha, clip.fgr, composites.predicted(testset, clip)[0]):
+        assert list(frames) == [str(number) for number in range(1, 12)]
+
+
+def test_predictions_are_kept_where_they_are_asked_for(matte, testset, tmp_path):
+    one, out, folder = Method("ours", matte=matte), tmp_path / "out", tmp_path / "predictions"
+
+    def made(**settings) -> list[int]:
+        """How many frames are predicted at a time; whole clips are those that were done."""
+        told: list[int] = []
+        list(evaluation.evaluate(composites.find(testset), one, out, Settings(**settings), told.append))
+        return told
+
+    assert made() == [8, 3] * 3
+    assert made(save_predictions=folder) == [8, 3] * 3  # they are scored, but not there
+    assert made(save_predictions=folder) == made() == [FRAMES] * 3
+    (folder / "ours" / "aim_static" / "0000" / "fgr" / "0010.png").unlink()
+    assert made() == [FRAMES] * 3
+    assert made(save_predictions=folder) == [FRAMES, 8, 3, FRAMES]
+    assert made(downsample_ratio=1.0) == [8, 3] * 3
+    assert made(downsample_ratio=1.0, save_predictions=folder) == [8, 3] * 3  # those that are there have another ratio
+
+
+def test_other_definitions_of_scores_are_scored_again(matte, testset, tmp_path, monkeypatch):
+    for one in (Method("ours", matte=matte), Method("truth", predictions=testset)):
+        before = evaluation._fingerprint(one, Settings())
+        with monkeypatch.context() as patched:
+            patched.setattr(scoring, "DEFINITIONS", scoring.DEFINITIONS + 1)
+            assert evaluation._fingerprint(one, Settings()) != before
+
+
+def test_numbers_that_are_not_finite_are_told_with_the_frame(matte, testset, tmp_path):
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), matte.variables["params"])
+    broken = Method("broken", matte=replace(matte, variables={**matte.variables, "params": params}))
+    with pytest.raises(InputError, match=r"^broken predicts .* not finite in frame 0000 of aim_motion/0000: "):
+        run(broken, testset, tmp_path / "out", save_predictions=tmp_path / "predictions")
+    assert not list(tmp_path.rglob("out/**/*.json"))
+    assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.parametrize("ratio", [0, -0.5, 1.5, float("nan")])
+def test_a_ratio_that_is_none_is_refused(ratio):
+    with pytest.raises(InputError, match=f"^a down-sampling ratio of {ratio:g}: expected more than 0, and at most 1$"):
+        Settings(ratio)
+
+
 def faulty(fault: str, testset: Path, predictions: Path) -> None:
     """Damage a test set, or predictions that are a copy of it."""
     clip, theirs = testset / "aim_static" / "0001", predictions / "aim_static" / "0001"
@@ -228,8 +282,12 @@ def test_published_figures_stand_beside_equal_sets():
         "BGMv2 (published)",
         "RVM (published)",
     ]
+    for high_resolution in (False, True):  # Grad of large frames is without stretching, that of small ones with
+        large = dict(scoreboard.published("d646", (2048, 2048), high_resolution=high_resolution))["RVM (published)"]
+        small = dict(scoreboard.published("d646", (512, 512), high_resolution=high_resolution))["RVM (published)"]
+        assert ("grad" in large, "grad" in small) == (high_resolution, not high_resolution)
     ours = dict(scoreboard.published("video_matte_240k_hd", (1080, 1920)))["RVM (published)"]
-    assert ours == {"mad": 6.57, "mse": 1.93, "grad": 10.55, "dtssd": 1.90}
+    assert ours == {"mad": 6.57, "mse": 1.93, "dtssd": 1.90}
     assert scoreboard.published("aim_motion", (288, 512)) == []
     assert scoreboard.published("synthetic", (512, 512)) == []
 
@@ -276,12 +334,91 @@ def test_the_command(network, testset, tmp_path, capsys):
     assert "dtSSD of aim_static" in page
 
 
+def test_published_figures_are_left_out_if_clips_have_several_sizes(tmp_path, capsys):
+    for number, size in enumerate((512, 512, 256)):
+        write_clip(tmp_path / "set" / "d646_static" / f"{number:04d}", number, frames=1, height=size, width=size)
+    arguments = ["evaluate", str(tmp_path / "set"), f"truth={tmp_path / 'set'}", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "d646_static, several sizes, 3 clips\n" in told
+    assert "(published)" not in told
+    (tmp_path / "set" / "d646_static" / "0002").rename(tmp_path / "0002")
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "d646_static, 512×512, 2 clips\n" in told
+    assert "RVM (published)" in told
+
+
+def test_the_command_with_speed_and_wandb(network, testset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "SIZES", {"small": (32, 48, 1.0), "large": (64, 96, 0.5)})
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    timed, out = speed.frames_per_second, tmp_path / "out"
+
+    def without_memory_for_large_ones(matte, size, ratio):
+        assert (out / "results.md").exists()  # before anything is timed
+        if size == (64, 96):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand much more")
+        return timed(matte, size, ratio)
+
+    monkeypatch.setattr(speed, "frames_per_second", without_memory_for_large_ones)
+    arguments = ["evaluate", str(testset), f"ours={network}", f"truth={testset}", "--out", str(out)]
+    assert main([*arguments, "--without-memory", "--wandb", "offline"]) == 0
+    told = capsys.readouterr()
+    assert "rvm: ours at large cannot be timed: RESOURCE_EXHAUSTED: Out of memory\n" in told.err
+    assert "W&B did not take it" not in told.err
+    _, head, row, *more = told.out[told.out.index("Size and speed on cpu") :].splitlines()
+    assert head.split() == ["parameters", "GMACs", "small", "frames/s", "small", "GMACs", "large", "frames/s", "large"]
+    name, parameters, *_, small, _, large = row.split()
+    assert (name, large) == ("ours", "–")
+    assert int(parameters.replace(",", "")) == speed.parameters(evaluation.method(network, []).matte)
+    assert float(small) > 0
+    assert not any(line.startswith("ours") for line in more)  # without memory it is as fast
+    assert "Size and speed" in (out / "results.md").read_text()
+    assert "Size and speed" in (out / "report.html").read_text()
+    assert list(out.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_speed_is_frames_by_seconds(matte, monkeypatch):
+    monkeypatch.setattr(speed, "SIZES", {"small": (32, 48, 1.0)})
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    measured = speed.measure(matte, "small")
+    assert measured.multiply_adds == speed.multiply_adds(matte, (32, 48), 1.0)
+    assert measured.frames_per_second > 0
+
+
+@pytest.mark.parametrize("fault", ["frames are missing", "no composites"])
+def test_all_methods_are_looked_at_before_any_is_scored(network, testset, tmp_path, capsys, fault):
+    import shutil
+
+    predictions = shutil.copytree(testset, tmp_path / "predictions")
+    if fault == "no composites":
+        shutil.rmtree(testset / "aim_static" / "0001" / "com")
+        methods, message = [f"theirs={predictions}", network], "rvm: aim_static/0001 has no com to give to a network"
+    else:
+        faulty(fault, testset, predictions)
+        methods, message = [network, f"theirs={predictions}"], f"rvm: {predictions}/aim_static/0001/pha has 10 frames"
+    assert main(["evaluate", str(testset), *methods, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_wandb_it_is_told_at_once(network, testset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    arguments = ["evaluate", str(testset), network, "--out", str(tmp_path / "out"), "--wandb", "online"]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "rvm: --wandb online needs W&B's package: pip install wandb\n"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{set}"], "rvm: no method was given"),
         (["nowhere", "{network}"], "rvm: nowhere does not exist: give the folder of a test set"),
-        (["{set}", "{network}", "{network}"], "rvm: two methods are called tiny: give them names"),
+        (["{set}", "{network}", "{network}"], "rvm: two methods are called tiny: give them other names"),
+        (["{set}", "a b={network}", "a_b={network}"], "rvm: two methods are called a b and a_b: give them other names"),
+        (["{set}", "a_without memory={network}", "a={network}", "--without-memory"], "rvm: two methods are called a_w"),
+        (["{set}", "{network}", "--downsample-ratio", "0"], "rvm: a down-sampling ratio of 0: expected more than 0"),
         (["{set}", "a=nowhere"], "rvm: nowhere does not exist: give weights, or a folder of predictions"),
     ],
 )

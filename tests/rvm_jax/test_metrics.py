@@ -10,18 +10,35 @@ from rvm_jax import metrics
 EMPTY, FULL, HALF = (np.full((1, 1, 12, 16, 1), value, np.float32) for value in (0, 1, 0.5))
 PIXEL = EMPTY.copy()
 PIXEL[0, 0, 5, 7] = 1
-FRAMES = {"empty": EMPTY, "full": FULL, "half": HALF, "pixel": PIXEL}
+# Of two frames, so that all but the empty one change from frame to frame.
+CLIPS = {
+    "empty": np.concatenate([EMPTY, EMPTY], 1),
+    "full": np.concatenate([EMPTY, FULL], 1),
+    "half": np.concatenate([FULL, HALF], 1),
+    "pixel": np.concatenate([HALF, PIXEL], 1),
+}
 
 
-@pytest.mark.parametrize("alpha", FRAMES)
-@pytest.mark.parametrize("truth", FRAMES)
+@pytest.mark.parametrize("alpha", CLIPS)
+@pytest.mark.parametrize("truth", CLIPS)
 @pytest.mark.parametrize("metric", ["mad", "mse", "gradient", "dtssd", "connectivity"])
 def test_every_pair_has_a_finite_figure_and_equal_frames_have_none(metric, truth, alpha):
-    value = getattr(metrics, metric)(FRAMES[alpha], FRAMES[truth])
-    assert value.shape == (1, 1)
+    value = np.asarray(getattr(metrics, metric)(CLIPS[alpha], CLIPS[truth]))
+    assert value.shape == (1, 2)
     assert np.isfinite(value).all()
     if alpha == truth:
-        assert value[0, 0] == 0
+        assert (value == 0).all()
+    elif metric in ("mad", "mse", "dtssd"):
+        assert value[0, 1] > 0
+
+
+def test_dtssd_is_how_much_the_difference_changes():
+    # From 0 to 1/2 everywhere, and from 1 to 1/2: both change by a half, whichever way.
+    for alpha, truth in (([EMPTY, HALF], [EMPTY, EMPTY]), ([FULL, FULL], [EMPTY, HALF])):
+        value = metrics.dtssd(*(np.concatenate(frames, 1) for frames in (alpha, truth)))
+        np.testing.assert_allclose(value, [[0, 50]])
+    lasting = metrics.dtssd(*(np.concatenate(frames, 1) for frames in ([HALF, FULL], [EMPTY, HALF])))
+    np.testing.assert_array_equal(lasting, [[0, 0]])
 
 
 def test_the_gradient_of_what_is_constant_is_nothing():
@@ -62,6 +79,6 @@ def test_shapes_with_and_without_a_batch():
 
 
 def test_all_but_connectivity_compile():
-    both = jnp.asarray(PIXEL), jnp.asarray(HALF)
+    both = jnp.asarray(CLIPS["pixel"]), jnp.asarray(CLIPS["full"])
     for metric in (metrics.mad, metrics.mse, metrics.gradient, metrics.dtssd):
         np.testing.assert_allclose(jax.jit(metric)(*both), metric(*both), rtol=1e-5)
