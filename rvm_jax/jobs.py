@@ -8,9 +8,11 @@ import contextlib
 import fcntl
 import os
 import secrets
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -120,22 +122,31 @@ def _locked(folder: Path) -> Iterator[None]:
 def submit(service: Service, wishes: Wishes) -> Job:
     """Put a job in the queue, or refuse it with an `InputError`."""
     queue = service.looks if wishes.look else service.waiting
-    wanted = sum(not _unwanted(service, job) for job in list(queue))
-    if wanted >= service.limits.waiting:
-        raise InputError(f"{wanted} jobs are waiting already: try again in a few minutes")
+    _refuse_if_many(service, queue)
     name = secrets.token_urlsafe(16)
     folder = service.folder / name
-    folder.mkdir()
     try:
+        uploads.refuse_if_full(service.folder)
+        folder.mkdir()
         job = Job(name, folder, orders.order(wishes, service.folder, folder, service.limits))
-    except BaseException:
+        with service.changed:
+            _refuse_if_many(service, queue)  # others came while its files were looked at
+            service.jobs[name] = job
+            queue.append(job)
+            service.changed.notify_all()
+    except BaseException as error:
         uploads.remove(folder)
-        raise
-    with service.changed:
-        service.jobs[name] = job
-        queue.append(job)
-        service.changed.notify_all()
+        if isinstance(error, InputError) or not isinstance(error, Exception):
+            raise
+        raise InputError(orders.broken(error)) from error
     return job
+
+
+def _refuse_if_many(service: Service, queue: deque[Job]) -> None:
+    with service.changed:
+        _give_up(service)
+        if len(queue) >= service.limits.waiting:
+            raise InputError(f"{len(queue)} jobs are waiting already: try again in a few minutes")
 
 
 def find(service: Service, name: str) -> Job:
@@ -161,15 +172,24 @@ def ask(service: Service, job: Job) -> Progress:
     return Progress(job.state, before, job.done, job.expected, fps, left, job.message)
 
 
-def cancel(job: Job) -> None:
-    job.cancelled = True
+def cancel(service: Service, job: Job) -> None:
+    """What runs stops after a chunk. What waits is gone at once."""
+    queue = service.looks if job.order.look else service.waiting
+    with service.changed:
+        job.cancelled = True
+        if job in queue:
+            queue.remove(job)
+            uploads.remove(job.folder)
+            job.state = "cancelled"
 
 
 def forget(service: Service, job: Job, *, seconds: float = 0) -> None:
     """Remove what was made, after some time; if it is not made yet, stop."""
-    if job.state in UNFINISHED:
-        cancel(job)
-    elif seconds:
+    with service.changed:
+        if job.state in UNFINISHED:
+            cancel(service, job)
+            return
+    if seconds:
         uploads.expire(job.folder, seconds, service.limits.keep)
     else:
         uploads.remove(job.folder)
@@ -180,12 +200,26 @@ def _compute(service: Service) -> None:
     while True:
         with service.changed:
             service.changed.wait_for(lambda: service.closing or service.looks or service.waiting)
-            if service.closing:
-                return
-            job = (service.looks or service.waiting).popleft()
-            service.running = job
+            job = service.running = _next(service, service.looks, service.waiting)
+        if job is None:
+            return
         _run(service, job)
         service.running = None
+
+
+def _next(service: Service, *queues: deque[Job]) -> Job | None:
+    """The first of the first queue that has one, taken out of it."""
+    with service.changed:
+        queue = next(filter(None, queues), None)
+        return None if queue is None or service.closing else queue.popleft()
+
+
+def _give_up(service: Service) -> None:
+    """What waits and is of no interest to anybody any more."""
+    with service.changed:
+        for job in [*service.looks, *service.waiting]:
+            if _unwanted(service, job):
+                cancel(service, job)
 
 
 def _unwanted(service: Service, job: Job) -> bool:
@@ -199,8 +233,8 @@ def _run(service: Service, job: Job) -> None:
             job.first = time.monotonic(), done
 
     def stop() -> bool:
-        while service.looks and not service.closing:
-            _run(service, service.looks.popleft())
+        while waiting := _next(service, service.looks):
+            _run(service, waiting)
         return _unwanted(service, job)
 
     made: dict[str, Path] = {}
@@ -211,14 +245,15 @@ def _run(service: Service, job: Job) -> None:
                 made = orders.look(service.matte, job.order, job.folder)
             else:
                 made = orders.whole(service.matte, job.order, job.folder, progress, stop)
-        if not made or _unwanted(service, job):
-            uploads.remove(job.folder)
-            job.state = "cancelled"
-        else:
-            job.files = made
-            if not job.order.look and not job.order.source.picture and job.order.source.seconds is None:
-                job.message = f"It does not tell how long it is: at most {service.limits.seconds:g} s of it were taken."
-            job.state = "done"
+        with service.changed:
+            if made and not _unwanted(service, job):
+                source, seconds = job.order.source, service.limits.seconds
+                if not job.order.look and not source.picture and source.seconds is None:
+                    job.message = f"It does not tell how long it is: at most {seconds:g} s of it were taken."
+                job.files, job.state = made, "done"
+                return
+        uploads.remove(job.folder)
+        job.state = "cancelled"
     except Exception as error:  # the server goes on, whatever a job does
         uploads.remove(job.folder)
         job.message = orders.told(error, job.order, job.folder)
@@ -231,12 +266,16 @@ def _sweep(service: Service) -> None:
         with service.changed:
             if service.changed.wait_for(lambda: service.closing, SWEEP_EVERY):
                 return
-        sweep(service)
+        try:
+            sweep(service)
+        except Exception:  # the next one may do better
+            traceback.print_exc(file=sys.stderr)
 
 
 def sweep(service: Service) -> None:
+    _give_up(service)
     jobs = list(service.jobs.values())
     uploads.sweep(service.folder, service.limits.keep, {job.folder for job in jobs if job.state in UNFINISHED})
     for job in jobs:
         if job.state not in UNFINISHED and not job.folder.exists():
-            del service.jobs[job.name]
+            service.jobs.pop(job.name, None)

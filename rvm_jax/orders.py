@@ -156,6 +156,11 @@ def told(error: Exception, order: Order, folder: Path) -> str:
         for option, words in OPTIONS.items():
             message = message.replace(option, words)
         return message.replace(f"{folder}/", "")
+    return broken(error)
+
+
+def broken(error: Exception) -> str:
+    """The same for what the server is to blame for, which its owner sees in full."""
     traceback.print_exception(error, file=sys.stderr)
     reason = str(error).splitlines() or [""]
     return f"the server could not do it: {type(error).__name__}: {reason[0][:200]}".rstrip(": ")

@@ -1,5 +1,6 @@
 """What people send to a server: taken into a folder of the server's own, looked at without decoding, and bounded."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.stream import Disposition
 
 from rvm_jax import pictures
 from rvm_jax.errors import InputError
@@ -20,6 +22,9 @@ VIDEOS = {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ogv"
 KINDS = "an MP4, MOV, WebM, MKV or AVI video, or a JPEG, PNG or WebP picture"
 
 LONGEST_NAME = 60
+
+RESERVE = 10**9
+"""Nothing more is taken if fewer bytes than these are free on the disk."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class Upload:
     width: int
     seconds: float | None
     """How long a video is, if it tells."""
+
+
+def refuse_if_full(folder: Path, size: float = 0) -> None:
+    """Refuse what has so many bytes if the disk of `folder` would be full with it."""
+    if shutil.disk_usage(folder).free - size < RESERVE:
+        raise InputError("the disk of this server is full: try again later")
 
 
 def take(given: Given, home: Path, target: Path, limits: Limits) -> Upload:
@@ -116,14 +127,15 @@ def part(upload: Upload, start: float | None, end: float | None, limits: Limits)
 def sweep(folder: Path, seconds: float, busy: set[Path]) -> None:
     """Remove what lies in `folder` and was not touched for so long, but not what is `busy`."""
     for path in folder.iterdir():
-        if path not in busy and time.time() - path.stat().st_mtime > seconds:
-            remove(path)
+        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+            if path not in busy and time.time() - path.stat().st_mtime > seconds:
+                remove(path)
 
 
 def expire(path: Path, seconds: float, keep: float) -> None:
     """Let a sweep with `keep` remove it in so many seconds."""
-    if path.exists():
-        moment = time.time() - max(0, keep - seconds)
+    moment = time.time() - max(0, keep - seconds)
+    with contextlib.suppress(FileNotFoundError):
         os.utime(path, (moment, moment))
 
 
@@ -156,14 +168,22 @@ def _video(path: Path, name: str) -> Upload:
     only = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
         with av.open(str(path), options=only, metadata_errors="replace") as container:
-            if not container.streams.video:
+            videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+            if not videos:
                 raise InputError(f"{name} holds no video, only sound or the like: expected {KINDS}")
-            video = container.streams.video[0]
-            height, width = video.codec_context.height, video.codec_context.width
+            codec = _decoder(videos[0])
+            height, width = (0, 0) if codec is None else (codec.height, codec.width)
             seconds = _seconds(container)
     except av.FFmpegError as error:
         raise InputError(f"{name} cannot be read as a video: expected {KINDS}") from error
+    if not height or not width:
+        raise InputError(f"{name} holds a video that cannot be decoded: convert it to an MP4 with H.264")
     return Upload(path, name, False, height, width, seconds)
+
+
+def _decoder(video: av.VideoStream) -> av.VideoCodecContext | None:
+    """None where FFmpeg has none, which PyAV's types do not tell."""
+    return video.codec_context
 
 
 def _seconds(container: av.container.InputContainer) -> float | None:

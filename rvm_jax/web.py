@@ -5,23 +5,23 @@ It asks nothing of any other host, and neither does the server.
 
 import asyncio
 import contextlib
-import math
+import ipaddress
 import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read as it is imported
+# Read as it is imported. It asks this server itself whether it answers, which no proxy can.
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "*", "no_proxy": "*"}
 import gradio as gr
 import gradio.processing_utils
 import gradio.routes
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rvm_jax import jobs, uploads, web_api, web_html
 from rvm_jax.errors import InputError
 from rvm_jax.jobs import Service
+from rvm_jax.web_guard import Guard
 
 BACKGROUNDS = [
     ("Green", "green"),
@@ -43,9 +43,6 @@ KINDS = [
     ("PNGs: a ZIP of pictures", "png"),
 ]
 
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-"""What browsers are told: to ask nobody but this server. Gradio puts scripts into its page."""
-
 
 @contextlib.contextmanager
 def served(service: Service, host: str, port: int, accounts: list[tuple[str, str]] | None) -> Iterator[str]:
@@ -55,7 +52,7 @@ def served(service: Service, host: str, port: int, accounts: list[tuple[str, str
         page.queue(default_concurrency_limit=None, api_open=False)
         try:
             _, address, _ = page.launch(
-                server_name=host,
+                server_name=_bracketed(host),
                 server_port=port,
                 auth=accounts,
                 max_file_size=round(service.limits.megabytes * 1e6),
@@ -63,7 +60,7 @@ def served(service: Service, host: str, port: int, accounts: list[tuple[str, str
                 css=web_html.STYLE,
                 head=web_html.SCRIPT,
                 footer_links=["api"],
-                app_kwargs={"middleware": [Middleware(Guard, service.limits)]},
+                app_kwargs={"middleware": [Middleware(Guard, service)]},
                 prevent_thread_lock=True,
                 quiet=True,
                 share=False,
@@ -76,10 +73,30 @@ def served(service: Service, host: str, port: int, accounts: list[tuple[str, str
             )
         except OSError as error:
             raise InputError(f"--host {host} --port {port} cannot be used: is it taken? Try another --port") from error
+        except Exception as error:  # whatever it has against the address, or the way there
+            page.close(verbose=False)
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"--host {host} --port {port} cannot be used: {reason or type(error).__name__}; try another --host"
+            ) from error
         try:
-            yield address
+            yield _open_at(host, port) or address
         finally:
             page.close(verbose=False)
+
+
+def _bracketed(host: str) -> str:
+    """As it stands in an address, where IPv6 has brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _open_at(host: str, port: int) -> str | None:
+    """Where to open what listens to all addresses of this machine; None for one that listens to a single one."""
+    try:
+        ip = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+    return f"http://{'127.0.0.1' if ip.version == 4 else '[::1]'}:{port}/" if ip.is_unspecified else None
 
 
 def build(service: Service) -> gr.Blocks:
@@ -105,7 +122,8 @@ def build(service: Service) -> gr.Blocks:
                     detail = gr.Radio(DETAILS, value="automatic", label="How closely to look", elem_id="detail")
                     with gr.Row():
                         start = gr.Number(0, label="Start (seconds)", minimum=0, min_width=120, elem_id="start")
-                        end = gr.Number(None, label="End (seconds)", minimum=0, min_width=120, elem_id="end")
+                        # Gradio's pages turn no number into 0.
+                        end = gr.Number(0, label="End (seconds; 0: all)", minimum=0, min_width=120, elem_id="end")
             with gr.Column(scale=3, min_width=300):
                 shown = gr.HTML(web_html.EMPTY, elem_id="shown")
                 status = gr.HTML("", elem_id="status")
@@ -141,12 +159,12 @@ def build(service: Service) -> gr.Blocks:
 
         async def run(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             hidden = {download: gr.DownloadButton(visible=False), download_alpha: gr.DownloadButton(visible=False)}
-            await _forget(service, previous)
             try:
                 new = await _submitted(service, values, look=False)
-            except InputError as error:
-                yield {job: "", status: web_html.failed(str(error)), **hidden}
+            except InputError as error:  # what was made before stays
+                yield {status: web_html.failed(str(error))}
                 return
+            await _forget(service, previous)
             yield {job: new.name, go: gr.Button(interactive=False), cancel: gr.Button(visible=True), **hidden}
             async for progress in web_api.followed(service, new):
                 yield {status: web_html.status(progress)}
@@ -159,7 +177,7 @@ def build(service: Service) -> gr.Blocks:
 
         def stop(name: str) -> None:
             with contextlib.suppress(InputError):
-                jobs.cancel(jobs.find(service, name))
+                jobs.cancel(service, jobs.find(service, name))
 
         def taken(name: str, *sent: Any) -> None:
             """What was downloaded, and what it was made of, goes after a while."""
@@ -248,40 +266,3 @@ def _private(folder: Path) -> Iterator[None]:
         for place, usual in before:
             for name, value in usual.items():
                 place.pop(name) if value is None else place.update({name: value})
-
-
-REFUSED = ("file=http", "proxy=", "process_recording", "component_server", "run-history")
-"""What of Gradio's API fetches from other hosts, or takes files without a limit."""
-
-
-FORM_BYTES = 2**20
-"""What an upload may have around its file."""
-
-
-class Guard:
-    """Tells browsers to ask no other host, and refuses to do so itself; and bounds what is sent at once."""
-
-    def __init__(self, app: ASGIApp, limits: uploads.Limits):
-        self.app = app
-        self.megabytes = limits.megabytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-            await send(message)
-
-        path = scope.get("path", "")
-        if path.startswith(tuple(f"/gradio_api/{name}" for name in REFUSED)):
-            await PlainTextResponse("this server does not do that", 403)(scope, receive, send)
-        elif path == "/gradio_api/upload" and _length(scope) > self.megabytes * 1e6 + FORM_BYTES:
-            message = f"expected at most {self.megabytes:g} MB in one upload, and to be told how much it is"
-            await PlainTextResponse(message, 413)(scope, receive, send)
-        else:
-            await self.app(scope, receive, sent)
-
-
-def _length(scope: Scope) -> float:
-    """Of a request's body in bytes; if it is not told, infinite."""
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    return int(length) if length.isdigit() else math.inf

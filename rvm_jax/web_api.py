@@ -33,7 +33,7 @@ def given(value: Any) -> Given | None:
 def number(name: str, value: Any) -> float | None:
     try:
         return None if value in (None, "") else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise InputError(f"{name} {uploads.shown(str(value))}: expected seconds, such as 1.5") from None
 
 
@@ -51,7 +51,7 @@ def wishes(values: Sequence[Any], look: bool) -> Wishes:
         detail=str(detail),
         kind=str(kind),
         start=number("start", start),
-        end=number("end", end),
+        end=number("end", end) or None,
         look=look,
     )
 
@@ -97,8 +97,9 @@ def add(service: Service) -> None:
         """Matte `video`, the path that its upload was answered with.
 
         `background` is transparent, green, color, blur, or file with the uploaded `behind`; `detail` faster, automatic,
-        finer or finest; `kind` mp4, webm, mov or png (a zip); `start` and `end` are seconds. Tells where it is until
-        `state` is done; then `matte` and `alpha` are where to get the files, for a while.
+        finer or finest; `kind` mp4, webm, mov or png (a zip); `start` and `end` are seconds, and an `end` of 0 is
+        that of the video. Tells where it is until `state` is done; then `matte` and `alpha` are where to get the files,
+        for a while.
         """
         values = (video, background, color, behind, detail, kind, start, end)
         async for told in run(lambda: wishes(values, look=False)):

@@ -1,5 +1,6 @@
 """`rvm serve`: what the user has to mend is one line, before anything is loaded."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -68,6 +69,76 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         command = [sys.executable, "-c", program, str(tmp_path), str(port)]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"--host 127.0.0.1 --port {port} cannot be used: is it taken? Try another --port\n"
+
+
+SERVED = """
+import contextlib, sys, urllib.request
+from pathlib import Path
+from rvm_jax import jobs, web
+from rvm_jax.errors import InputError
+service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
+for host in sys.argv[3:]:
+    with web.served(service, host, int(sys.argv[2]), None) as address:
+        answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address)
+        print(host, address, answer.status)
+
+def broken(*_, **__):
+    raise ValueError("no\\nway")
+
+web.gr.Blocks.launch = broken
+try:
+    web.served(service, "127.0.0.1", int(sys.argv[2]), None).__enter__()
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_each_kind_of_host_is_served_whatever_proxy_there_is(tmp_path, proxy):
+    pytest.importorskip("gradio")
+    try:
+        with socket.socket(socket.AF_INET6) as free:
+            free.bind(("::1", 0))
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    hosts = {"127.0.0.1": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::1": "[::1]", "[::1]": "[::1]", "::": "[::1]"}
+    result = subprocess.run(
+        [sys.executable, "-c", SERVED, str(tmp_path), str(port), *hosts],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HTTP_PROXY": proxy, "ALL_PROXY": proxy},
+    )
+    assert result.stdout.splitlines() == [
+        *(f"{host} http://{there}:{port}/ 200" for host, there in hosts.items()),
+        f"--host 127.0.0.1 --port {port} cannot be used: no way; try another --host",
+    ]
+
+
+FULL = """
+import sys, urllib.error, urllib.request
+from pathlib import Path
+from rvm_jax import jobs, uploads, web
+service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
+uploads.RESERVE = 10**18
+with web.served(service, "127.0.0.1", int(sys.argv[2]), None) as address:
+    try:
+        urllib.request.urlopen(f"{address}gradio_api/upload", b"a video")
+    except urllib.error.HTTPError as error:
+        print(error.code, error.read().decode())
+print([path.name for path in service.folder.rglob("*") if path.is_file()])
+"""
+
+
+def test_nothing_is_sent_to_a_full_disk(tmp_path):
+    pytest.importorskip("gradio")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", FULL, str(tmp_path), str(port)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["507 the disk of this server is full: try again later", "[]"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.8.0.1"])

@@ -1,5 +1,7 @@
 """Jobs of many people: one after the other, within limits, and nothing left of them."""
 
+import io
+import struct
 import tempfile
 import threading
 import time
@@ -7,11 +9,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax import jobs, orders, source, uploads
+from rvm_jax import jobs, orders, pictures, source, uploads
 from rvm_jax.errors import InputError
 from rvm_jax.jobs import Job, Service
 from rvm_jax.matting import matte_video
@@ -157,8 +160,6 @@ def test_details_are_sides_of_what_the_network_sees(service, monkeypatch):
 
 def sound(path: Path) -> bytes:
     videos.write(path, videos.moving(COUNT), rate=10, sound="aac")
-    import av
-
     only = path.with_name("only.mp4")
     with av.open(str(path)) as source, av.open(str(only), "w") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
@@ -169,6 +170,32 @@ def sound(path: Path) -> bytes:
     return only.read_bytes()
 
 
+def covered(film: bytes) -> bytes:
+    """An MP4 with a cover picture of 200 x 160 before all that it holds."""
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        content = b"".join(parts)
+        return struct.pack(">I", len(content) + 8) + kind + content
+
+    picture = io.BytesIO()
+    Image.new("RGB", (200, 160)).save(picture, "PNG")
+    handler = box(b"hdlr", bytes(8), b"mdirappl", bytes(9))
+    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0), picture.getvalue()))
+    begin = film.rindex(b"moov")
+    header = film[begin + 4 :]
+    tracks = header.index(b"trak") - 4
+    told = box(b"udta", box(b"meta", bytes(4), handler, box(b"ilst", cover)))
+    return film[: begin - 4] + box(b"moov", header[:tracks], told, header[tracks:])
+
+
+def unknown(path: Path) -> bytes:
+    """A video in a codec that nobody knows."""
+    return videos.write(path, videos.moving(COUNT)).read_bytes().replace(b"avc1", b"zzzz")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -177,7 +204,10 @@ def sound(path: Path) -> bytes:
         ("none.png", b"", "none.png is empty: "),
         ("large.mp4", bytes(1_100_000), "large.mp4 has 1 MB: expected at most 1 MB"),
         ("song.mp4", sound, "song.mp4 holds no video, only sound or the like"),
+        ("album.mp4", lambda path: covered(sound(path)), "album.mp4 holds no video, only sound or the like"),
+        ("new.mp4", unknown, "new.mp4 holds a video that cannot be decoded"),
         ("torn.png", b"\x89PNG\r\n\x1a\n", "torn.png cannot be read as a picture"),
+        ("program.png", POSTSCRIPT, "program.png cannot be read as a picture"),
         ("../../etc/x\n.mp4", b"no video", "x.mp4 cannot be read as a video"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -191,6 +221,57 @@ def test_what_cannot_be_matted_is_refused_in_one_line(service, tmp_path, name, c
     assert "\n" not in str(caught.value)
     assert str(service.folder) not in str(caught.value)
     assert sorted(service.folder.rglob("*")) == before
+
+
+def test_of_pictures_no_more_is_read_than_their_four_kinds(tmp_path):
+    program = tmp_path / "x.png"
+    program.write_bytes(POSTSCRIPT)
+    with Image.open(program) as followed:  # as Pillow does by itself
+        assert followed.format == "EPS"
+    with pytest.raises(InputError, match=r"x\.png cannot be read as a picture.*cannot identify") as caught:
+        pictures.read_picture(program)
+    assert "\n" not in str(caught.value)
+    one, two = (Image.fromarray(frame) for frame in videos.moving(2))
+    for name, kind, more in (
+        ("of-a-phone.jpg", "MPO", {"save_all": True, "append_images": [two]}),
+        ("a.jpg", "JPEG", {}),
+        ("a.bmp", "BMP", {}),
+        ("a.png", "PNG", {}),
+        ("a.webp", "WEBP", {}),
+    ):
+        one.save(tmp_path / name, format=kind, **more)
+        with pictures.open_picture(tmp_path / name) as opened:
+            assert opened.format == kind
+        assert pictures.read_picture(tmp_path / name).size == (64, 48)
+
+
+def test_a_cover_is_not_the_video(service, tmp_path):
+    film = covered(videos.write(tmp_path / "in.mp4", videos.moving(COUNT), rate=10).read_bytes())
+    with av.open(io.BytesIO(film)) as container:
+        assert [stream.width for stream in container.streams.video] == [200, 64]
+    job = jobs.submit(service, Wishes(sent(service, "album.mp4", film)))
+    assert (job.order.source.height, job.order.source.width) == (48, 64)
+    assert read(finished(service, job).files["matte"]).shape == (COUNT, 48, 64, 3)
+
+
+def test_what_breaks_while_files_are_looked_at_is_told_in_one_line(service, monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise RuntimeError("what\nnow")
+
+    monkeypatch.setattr(uploads, "examine", broken)
+    given = sent(service)
+    with pytest.raises(InputError, match=r"^the server could not do it: RuntimeError: what$"):
+        jobs.submit(service, Wishes(given))
+    assert "Traceback" in capsys.readouterr().err
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+def test_a_full_disk_is_told_before_anything_is_taken(service, monkeypatch):
+    given = sent(service)
+    monkeypatch.setattr(uploads, "RESERVE", 10**18)
+    with pytest.raises(InputError, match=r"^the disk of this server is full: try again later$"):
+        jobs.submit(service, Wishes(given))
+    assert list(service.folder.iterdir()) == [given.path.parent]
 
 
 @pytest.mark.parametrize(
@@ -312,12 +393,52 @@ def test_what_is_cancelled_leaves_nothing(service, monkeypatch):
     running = jobs.submit(service, Wishes(sent(service)))
     assert gate.reached.wait(60)
     waiting = jobs.submit(service, Wishes(sent(service)))
-    for job in (running, waiting):
-        jobs.cancel(job)
-    gate.opened.set()
-    assert [finished(service, job).state for job in (running, waiting)] == ["cancelled", "cancelled"]
-    assert not running.folder.exists()
+    jobs.cancel(service, waiting)
+    assert jobs.ask(service, waiting).state == "cancelled"  # at once
     assert not waiting.folder.exists()
+    jobs.cancel(service, running)
+    assert running.state == "running"
+    gate.opened.set()
+    assert finished(service, running).state == "cancelled"
+    assert not running.folder.exists()
+
+
+def test_what_waits_and_nobody_asks_for_makes_room(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    running = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    left, other = (jobs.submit(service, Wishes(sent(service), look=look)) for look in (False, True))
+    kept = jobs.submit(service, Wishes(sent(service)))
+    for job in (left, other):
+        job.asked -= jobs.ABANDONED + 1
+    jobs.sweep(service)
+    assert [job.state for job in (left, other, kept)] == ["cancelled", "cancelled", "waiting"]
+    assert [job.folder.exists() for job in (left, other, kept)] == [False, False, True]
+    assert jobs.ask(service, kept).before == 1
+    gate.opened.set()
+    assert [finished(service, job).state for job in (running, kept)] == ["done", "done"]
+
+
+def test_those_who_come_at_once_are_counted_too(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    running = jobs.submit(service, Wishes(sent(service)))
+    assert gate.reached.wait(60)
+    given = sent(service)
+    order = orders.order
+
+    def slow(*arguments):
+        """While its files are looked at, two others come."""
+        monkeypatch.setattr(orders, "order", order)
+        for _ in range(2):
+            jobs.submit(service, Wishes(given))
+        return order(*arguments)
+
+    monkeypatch.setattr(orders, "order", slow)
+    with pytest.raises(InputError, match="2 jobs are waiting already: try again"):
+        jobs.submit(service, Wishes(given))
+    folders = {job.name for job in (running, *service.waiting)}
+    assert {path.name for path in service.folder.iterdir() if not path.name.startswith("upload")} == folders
+    gate.opened.set()
 
 
 def test_what_nobody_asks_for_is_given_up(service, monkeypatch):
@@ -349,6 +470,33 @@ def test_files_go_after_a_while_and_soon_after_the_download(service):
     time.sleep(0.1)
     jobs.sweep(service)
     assert not list(service.folder.iterdir())
+
+
+def test_a_sweep_goes_on_when_something_vanishes_meanwhile(service, monkeypatch, tmp_path):
+    job = finished(service, jobs.submit(service, Wishes(sent(service))))
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "sweep", lambda *_: jobs.forget(service, job))
+        jobs.sweep(service)
+    assert job.name not in service.jobs
+    (tmp_path / "a").symlink_to(tmp_path / "vanished")
+    (tmp_path / "b").touch()
+    uploads.sweep(tmp_path, -1, set())
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    uploads.expire(tmp_path / "vanished", 1, 2)
+
+
+def test_a_sweep_that_breaks_is_told_and_the_next_one_comes(matte, monkeypatch, capsys):
+    came, again = threading.Event(), threading.Event()
+
+    def broken(service: Service) -> None:
+        (again if came.is_set() else came).set()
+        raise RuntimeError("a broom")
+
+    monkeypatch.setattr(jobs, "SWEEP_EVERY", 0.01)
+    monkeypatch.setattr(jobs, "sweep", broken)
+    with jobs.serving(matte, Limits()):
+        assert again.wait(10)
+    assert "RuntimeError: a broom" in capsys.readouterr().err
 
 
 def test_what_a_server_left_that_was_killed_is_removed(matte, monkeypatch, tmp_path):

@@ -206,6 +206,27 @@ def test_an_mp4_and_transparency_exclude_each_other(opened):
     page.locator("#background :checked[value=green]").wait_for()
 
 
+def test_a_result_stays_when_what_comes_next_is_refused(opened, clip, tmp_path):
+    page = opened()
+    drop(page, clip)
+    page.locator("#shown img.matte").wait_for()
+    page.locator("#go").click()
+    wait_for_status(page, f"Done: {COUNT} frames")
+    page.get_by_text("More", exact=True).click()
+    page.locator("#start input").fill("100")
+    page.locator("#start input").blur()
+    page.locator("#shown").get_by_text("start before that").wait_for()
+    page.locator("#go").click()
+    wait_for_status(page, "start before that")
+    assert read(save(page, "download", tmp_path)).shape == (COUNT, 48, 64, 3)
+    assert read(save(page, "download-alpha", tmp_path)).shape == (COUNT, 48, 64, 3)
+    page.locator("#start input").fill("0.5")
+    page.locator("#start input").blur()
+    page.locator("#shown img.matte").wait_for()
+    page.locator("#go").click()
+    wait_for_status(page, f"Done: {COUNT - 5} frames")
+
+
 def test_the_page_of_the_api_asks_no_other_host_either(opened, asked, server):
     page = opened()
     page.get_by_text("Use via API").click()
@@ -312,6 +333,7 @@ def test_what_cannot_be_matted_is_told_on_the_page(opened, server, clip, tmp_pat
 
 
 TOO_MUCH = "expected at most 1 MB in one upload, and to be told how much it is"
+TOO_LONG = "expected at most 1 MB in one request, and to be told how much it is"
 
 
 def test_a_file_over_the_limit_is_refused(opened, server):
@@ -324,7 +346,20 @@ def test_a_file_over_the_limit_is_refused(opened, server):
     assert send(server, bytes(2_100_000), "large.mp4") == (413, TOO_MUCH)
     length = {"Transfer_Encoding": "chunked", "Content_Type": "multipart/form-data; boundary=x"}
     assert request(server, "POST", "/gradio_api/upload", None, **length) == (413, TOO_MUCH)
+    assert request(server, "POST", "/gradio_api/upload", None, Content_Length="9", **length) == (413, TOO_MUCH)
     assert server.files() == before
+
+
+def test_no_request_has_a_long_body(server):
+    refuses_long_bodies(server)
+    assert request(server, "POST", "/gradio_api/queue/join")[0] == 422  # it has none, which is not too much
+
+
+def refuses_long_bodies(server: Server) -> None:
+    kind = {"Content_Type": "application/json"}
+    for path in ("/gradio_api/queue/join", "/gradio_api/call/v2/matte", "/login", "/none"):
+        assert request(server, "POST", path, bytes(1_100_000), **kind) == (413, TOO_LONG)
+        assert request(server, "POST", path, None, Transfer_Encoding="chunked", **kind) == (413, TOO_LONG)
 
 
 def request(server: Server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
@@ -428,6 +463,7 @@ def test_who_is_not_named_is_not_let_in(network, tmp_path, clip):
     server = started(network, tmp_path / "tmp", "--auth", str(tmp_path / "people"))
     try:
         assert send(server, clip.read_bytes(), "clip.mp4")[0] == 401
+        refuses_long_bodies(server)
         assert request(server, "POST", "/gradio_api/call/v2/matte", b"{}", Content_Type="application/json")[0] == 401
         form = {"Content_Type": "application/x-www-form-urlencoded"}
         assert request(server, "POST", "/login", b"username=ann&password=wrong", **form)[0] == 400
