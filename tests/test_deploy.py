@@ -67,6 +67,7 @@ def workplace(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_what_the_page_says_works(workplace):
     first, *others = steps()

@@ -162,6 +162,7 @@ def packing(folder: Path, data: Path, how: str = "first"):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_build_can_be_run_again(folder, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
@@ -321,6 +322,7 @@ def test_the_old_one_stays_if_the_new_one_cannot_take_its_place(folder, tmp_path
     assert_whole(data)
 
 
+@pytest.mark.slow
 def test_the_old_one_stays_if_the_process_is_killed(folder, tmp_path):
     data = tmp_path / "data"
     build(builder(folder, data))

@@ -41,6 +41,7 @@ def test_clips_of_several_datasets_count_on(prepared):
     assert clips.concatenate([]).frames == 0
 
 
+@pytest.mark.slow
 def test_reading_while_training_needs_no_video_decoder():
     modules = ", ".join(f"data_pipelines.{name}" for name in ("matting", "segmentation", "schedule", "training_data"))
     script = f"import sys, {modules}; print(sorted({{'av', 'decord'}} & sys.modules.keys()))"

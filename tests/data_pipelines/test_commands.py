@@ -249,6 +249,7 @@ def test_what_is_ready_is_not_absent(backgrounds, tmp_path):
     assert (checked.state, checked.absent) == ("ready", False)
 
 
+@pytest.mark.slow
 def test_a_command_says_nothing_but_its_own(shoot, tmp_path):
     """TensorFlow and TFDS greet, warn and report when they start."""
     command = [Path(sys.executable).parent / "rvm", "data", "prepare", "footage", "--folder", shoot]

@@ -113,6 +113,7 @@ def run(*arguments: str, before: str = "pass") -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_c_closes_the_file(network, tmp_path):
     long = videos.write(tmp_path / "long.mp4", np.tile(videos.moving(50), (40, 1, 1, 1)))
     out = tmp_path / "out.mov"
@@ -129,6 +130,7 @@ def test_ctrl_c_closes_the_file(network, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.mp4", "out.mov"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
 def test_a_full_disk_leaves_nothing(network, tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), np.uint8)

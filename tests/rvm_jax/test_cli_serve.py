@@ -54,6 +54,7 @@ def test_help_loads_nothing_heavy():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(tmp_path):
     pytest.importorskip("gradio")
     program = (
@@ -93,6 +94,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
 def test_each_kind_of_host_is_served_whatever_proxy_there_is(tmp_path, proxy):
     pytest.importorskip("gradio")
@@ -131,6 +133,7 @@ print([path.name for path in service.folder.rglob("*") if path.is_file()])
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_to_a_full_disk(tmp_path):
     pytest.importorskip("gradio")
     with socket.socket() as free:

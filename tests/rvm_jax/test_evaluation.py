@@ -349,6 +349,7 @@ def test_published_figures_are_left_out_if_clips_have_several_sizes(tmp_path, ca
     assert "RVM (published)" in told
 
 
+@pytest.mark.slow
 def test_the_command_with_speed_and_wandb(network, testset, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(speed, "SIZES", {"small": (32, 48, 1.0), "large": (64, 96, 0.5)})
     monkeypatch.setattr(speed, "SECONDS", 0.01)

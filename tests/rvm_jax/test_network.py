@@ -141,6 +141,7 @@ def test_parameter_counts(name, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(made["params"])) == count
 
 
+@pytest.mark.slow
 def test_eight_devices_with_a_clip_each_are_one_with_eight(variant):
     """Outputs, gradients and statistics of a training pass with BatchNorm synchronised over the devices."""
     variables = random_variables(MattingNetwork(variant))

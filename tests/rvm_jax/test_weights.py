@@ -59,7 +59,7 @@ def assert_same(given: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("refiner", REFINERS)
-@pytest.mark.parametrize("variant", ["mobilenetv3", "resnet50"])
+@pytest.mark.parametrize("variant", ["mobilenetv3", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_round_trip_through_every_format_is_bitwise(variant, refiner, tmp_path):
     original = released_state_dict(variant, refiner)
     source = save(original, tmp_path / "in.pth")

@@ -91,9 +91,8 @@ def test_a_run_leaves_weights_and_a_report(whole):
     assert "<svg" in (whole / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("number", "at"), [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGTERM, 1), (signal.SIGINT, 4)])
 def test_a_run_that_is_stopped_goes_on_bit_for_bit(whole, prepared, tmp_path, monkeypatch, capsys, number, at):
     out = tmp_path / "stopped"
     with monkeypatch.context() as patched:
