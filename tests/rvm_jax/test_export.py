@@ -27,7 +27,7 @@ from rvm_jax.formats import FORMATS
 from rvm_jax.network import MattingNetwork, Setting
 from rvm_jax.resize import scaled_size
 from rvm_jax.torch_network import MattingNetwork as TorchNetwork
-from rvm_jax.variants import REFINERS, VARIANTS
+from rvm_jax.variants import VARIANTS
 from tests.rvm_jax.conftest import random_variables
 
 # PyTorch 2.13 announces that TorchScript will go, but that is what many deployments load today.
@@ -58,7 +58,9 @@ def saved(folder: Path, variant: str, refiner: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=REFINERS)
+@pytest.fixture(
+    scope="module", params=["deep_guided_filter", pytest.param("fast_guided_filter", marks=pytest.mark.slow)]
+)
 def source(request, tmp_path_factory) -> Path:
     return saved(tmp_path_factory.mktemp("weights"), "tiny", request.param)
 

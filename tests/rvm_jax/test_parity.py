@@ -13,7 +13,7 @@ from rvm_jax.variants import REFINERS, Variant
 from tests.rvm_jax.conftest import TINY_RESNET, random_frames, random_variables
 
 SMALL = ["tiny", pytest.param(TINY_RESNET, id="tiny_resnet")]
-RELEASED = ["mobilenetv3", pytest.param("resnet50", marks=pytest.mark.slow)]
+RELEASED = [pytest.param(variant, marks=pytest.mark.slow) for variant in ("mobilenetv3", "resnet50")]
 
 
 def make_pair(variant: str | Variant, refiner: str):

@@ -34,7 +34,7 @@ def test_the_published_recipe_needs_no_more_than_its_grid_has():
     assert len(found) > 100
 
 
-@pytest.mark.parametrize("buckets", [1, 2])
+@pytest.mark.parametrize("buckets", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_fewer_buckets_need_fewer(buckets):
     stages = [replace(stage, buckets=buckets) for stage in PUBLISHED]
     assert used(MOBILENETV3, stages) == programs.possible(MOBILENETV3, stages)
