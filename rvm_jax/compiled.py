@@ -8,6 +8,6 @@ import jax
 
 def keep_compiled() -> None:
     """Keep compiled programs for other runs: where JAX is told to, or else in the user's cache folder."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined, unused-ignore]
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "rvm-jax" / "compiled"))

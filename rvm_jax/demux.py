@@ -27,6 +27,9 @@ OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
 FALL = 1  # seconds by which times fall back at least where something else begins
 
+LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
+
 
 class Stored(NamedTuple):
     """A frame as the file has it, at its own time."""
@@ -89,28 +92,37 @@ def is_live(name: str) -> bool:
 def opened(name: str, part: Part) -> Iterator[Source]:
     """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
     container = _container(name)
-    begin = Fraction(container.start_time or 0, av.time_base)
     if part.start and not is_live(name):
         try:
-            container.seek(round((begin + part.start) * av.time_base))
+            container.seek(round((_begin(container) + part.start) * av.time_base))
         except (av.FFmpegError, OverflowError):  # then it is read from the begin
             container.close()
             container = _container(name)
     with container:
-        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not videos:
+        stream = video_stream(container)
+        if stream is None:
             raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
-        if videos[0].codec_context is None:
+        if not can_be_decoded(stream):
             raise InputError(f"{name} holds video of a kind that FFmpeg does not know: convert it before")
         with contextlib.ExitStack() as stack:
-            yield _source(name, container, videos[0], part, stack)
+            yield _source(name, container, stream, part, stack)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The one that is shown: covers of music are none."""
+    shown = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(shown, None)
+
+
+def can_be_decoded(stream: av.VideoStream | av.AudioStream) -> bool:
+    return stream.codec_context is not None
 
 
 def _container(name: str) -> av.container.InputContainer:
     file, form = _camera(name) or (name, None)
-    options: Any = {"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {}
+    options = LENIENT | ({"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {})
     try:
-        return av.open(file, format=form, metadata_errors="replace", **options)
+        return av.open(file, format=form, **options)
     except (av.FFmpegError, OSError) as error:
         empty = not is_live(name) and Path(name).stat().st_size == 0
         reason = "it is empty" if empty else str(error.strerror).lower()
@@ -118,15 +130,24 @@ def _container(name: str) -> av.container.InputContainer:
         raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
 
 
+def _begin(container: av.container.InputContainer) -> Fraction:
+    """When the first of its streams begins, in seconds."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def _exact(number: Any) -> Fraction:
+    """A rational number of PyAV's, whose own kind (from version 19 on) rounds what does not fit into 32 bits."""
+    return Fraction(number.numerator, number.denominator)
+
+
 def _source(
     name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part, stack: contextlib.ExitStack
 ) -> Source:
     stream.thread_type = "AUTO"
-    rate = stream.average_rate or stream.guessed_rate or Fraction(30)
-    ticks = stream.time_base or 1 / rate
-    begin = Fraction(container.start_time or 0, av.time_base)
-    clock = Clock(ticks, round(begin / ticks), rate)
-    sounds = tuple(sound for sound in container.streams.audio if sound.codec_context is not None)
+    rate = _exact(stream.average_rate or stream.guessed_rate or Fraction(30))
+    ticks = _exact(stream.time_base or 1 / rate)
+    clock = Clock(ticks, round(_begin(container) / ticks), rate)
+    sounds = tuple(filter(can_be_decoded, container.streams.audio))
     if len(sounds) < len(container.streams.audio):
         print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
 
@@ -144,7 +165,7 @@ def _source(
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
     _, (height, width), items = begun(sized(name, timed, part.size))
 
-    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
     if part.size is not None and part.size.height is not None:
         aspect = Fraction(1)
     return Source(
@@ -187,13 +208,16 @@ def _read(
 
     try:
         for packet in container.demux():
-            at = None if packet.pts is None else clock.seconds(packet.pts, packet.time_base)
+            at = None if packet.pts is None else clock.seconds(packet.pts, _exact(packet.time_base))
             if at is not None:
-                reached = max(reached, at + (packet.duration or 0) * packet.time_base)
+                lasts = (packet.duration or 0) * packet.time_base
+                reached = max(reached, at + lasts)
             if over and (not container.streams.audio or (at is not None and at > (part.end or 0) + SOUND_BEHIND)):
                 return
-            if packet.stream.type == "audio" and at is not None:
-                shift = joints.shift(packet.stream.index, at, (packet.duration or 0) * packet.time_base)
+            if packet.stream.type == "audio":
+                if at is None or not packet.size:
+                    continue
+                shift = joints.shift(packet.stream.index, at, lasts)
                 if shift is None:
                     continue
                 at += shift
@@ -201,11 +225,8 @@ def _read(
                     None if stamp is None else stamp + round(shift / packet.time_base)
                     for stamp in (packet.pts, packet.dts)
                 )
-            if packet.stream.type == "audio":
-                # Before the begin there may be what a decoder of sound needs to warm up.
-                begun = not part.start or (at is not None and at >= part.start)
-                ended = part.end is not None and at is not None and at >= part.end
-                if packet.size and at is not None and begun and not ended:
+                # Before the begin of all there may be what a decoder of sound needs to warm up.
+                if (not part.start or at >= part.start) and (part.end is None or at < part.end):
                     yield packet
             elif packet.stream.index == stream.index and not over:
                 if packet.size and packet.pts is not None:
@@ -245,7 +266,7 @@ def _read(
             raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
     promised = Fraction(container.duration or 0, av.time_base)
     if "matroska" in container.format.name:  # whose duration is when it ends
-        promised -= Fraction(container.start_time or 0, av.time_base)
+        promised -= _begin(container)
     if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
         raise damaged(f"its header promises {float(promised):.1f} s")
 

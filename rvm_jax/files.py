@@ -28,14 +28,13 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
     scratch: Path | None = None
     finished = False
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".rvm-", dir=target.parent))
-        partial = scratch / "new"
-        yield partial
-        _exchange(partial, target, scratch / "old")
+        with writing(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".rvm-", dir=target.parent))
+            partial = scratch / "new"
+            yield partial
+            _exchange(partial, target, scratch / "old")
         finished = True
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if scratch is not None:
             _remove(scratch)
@@ -43,6 +42,15 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
             with contextlib.suppress(OSError):
                 for parent in made:
                     parent.rmdir()
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Tell errors of input and output as what they are to the user: `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _remove(folder: Path) -> None:

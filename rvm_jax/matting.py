@@ -21,7 +21,7 @@ from rvm_jax import backdrop, compose, overlap, sink, source
 from rvm_jax.backdrop import Backdrop
 from rvm_jax.decoder import State
 from rvm_jax.errors import InputError
-from rvm_jax.files import replacing
+from rvm_jax.files import replacing, writing
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.network import MattingNetwork, check_frames
 from rvm_jax.sink import Quality
@@ -162,8 +162,9 @@ def check_targets(
     name: str, targets: list[Path], force: bool, mbps: float | None, background: str | None = None
 ) -> None:
     """Refuse what cannot be written, before anything is done."""
+    read = ((_existing(name), "matted"), (_existing(background or ""), "put behind people"))
     for path in targets:
-        for file, what in ((_existing(name), "matted"), (_existing(background or ""), "put behind people")):
+        for file, what in read:
             if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
                 where = "is" if path.samefile(file) else "holds"
                 raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
@@ -309,11 +310,11 @@ def _writer(
     """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
     options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
     ending = path.suffix.lower()
-    with _named(path), sink.opened(unfinished, ending, video, CHANNELS[kind], **options) as put:
+    with writing(path), sink.opened(unfinished, ending, video, CHANNELS[kind], **options) as put:
 
         def write(item: tuple[Chunk, Array]) -> None:
             chunk, made = item
-            with _named(path):
+            with writing(path):
                 for packet in chunk.sound:
                     put(packet)
                 for frame, pixels in zip(chunk.frames, np.asarray(made), strict=False):
@@ -321,12 +322,3 @@ def _writer(
 
         with overlap.behind(write, WAITING) as waiting:
             yield waiting
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which of the outputs it is that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from av.stream import Disposition
 
-from rvm_jax import pictures
+from rvm_jax import demux, pictures
 from rvm_jax.errors import InputError
 from rvm_jax.source import is_picture
 
@@ -167,23 +166,17 @@ def _picture(path: Path, name: str) -> Upload:
 def _video(path: Path, name: str) -> Upload:
     only = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
-        with av.open(str(path), options=only, metadata_errors="replace") as container:
-            videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-            if not videos:
+        with av.open(str(path), options=only, **demux.LENIENT) as container:
+            video = demux.video_stream(container)
+            if video is None:
                 raise InputError(f"{name} holds no video, only sound or the like: expected {KINDS}")
-            codec = _decoder(videos[0])
-            height, width = (0, 0) if codec is None else (codec.height, codec.width)
+            height, width = (video.height, video.width) if demux.can_be_decoded(video) else (0, 0)
             seconds = _seconds(container)
     except av.FFmpegError as error:
         raise InputError(f"{name} cannot be read as a video: expected {KINDS}") from error
     if not height or not width:
         raise InputError(f"{name} holds a video that cannot be decoded: convert it to an MP4 with H.264")
     return Upload(path, name, False, height, width, seconds)
-
-
-def _decoder(video: av.VideoStream) -> av.VideoCodecContext | None:
-    """None where FFmpeg has none, which PyAV's types do not tell."""
-    return video.codec_context
 
 
 def _seconds(container: av.container.InputContainer) -> float | None:

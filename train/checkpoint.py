@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 
 from rvm_jax import orbax_folders
 from rvm_jax.errors import InputError
-from rvm_jax.files import replacing
+from rvm_jax.files import replacing, writing
 from train import parallel
 from train.step import TrainState
 
@@ -187,12 +187,10 @@ class _LastAndBest(ocp.checkpoint_managers.PreservationPolicy):
 def _open(folder: Path, keep: int) -> _Manager:
     absl.logging.set_verbosity(absl.logging.FATAL)  # whatever goes wrong is raised too
     _silence_echoes()
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".rvm-*"):  # by a kill in `replacing`
             shutil.rmtree(left)
-    except OSError as error:
-        raise InputError(f"cannot write in the folder {folder}: {error.strerror}") from error
     options = ocp.CheckpointManagerOptions(
         create=False,
         cleanup_tmp_directories=True,

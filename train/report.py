@@ -97,7 +97,7 @@ def _summary(columns: Columns, about: Mapping[str, Any], sessions: Sequence[Mapp
     if "validation/mad" in columns:
         _, iterations, mads = columns["validation/mad"]
         facts["validation MAD"] = " → ".join(label(mad) for mad in dict.fromkeys([mads[0], mads[-1]]))
-        facts["best MAD"] = f"{label(mads.min())} at {iterations[mads.argmin()]:,}"
+        facts["best MAD"] = f"{label(mads.min())} at {iterations[np.argmin(mads)]:,}"
     cards = [f'<div class="card"><div>{name}</div><b>{escape(fact)}</b></div>' for name, fact in facts.items()]
     return f'<div class="cards">{"".join(cards)}</div>'
 

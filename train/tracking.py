@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data_pipelines import preview
 from rvm_jax.errors import InputError
+from rvm_jax.files import writing
 from train import pictures, records, wandb_mirror
 from train.evaluation import Shown
 from train.surroundings import surroundings
@@ -60,7 +61,7 @@ class Tracker:
         if silent:
             return
         self._folder = folder
-        with _writing(folder):
+        with writing(folder):
             records.rewind(folder / records.NAME, done, validated=validated)
             records.add_session(folder / records.SESSIONS, {**surroundings(), "iteration": done})
             self._file = (folder / records.NAME).open("ab")
@@ -94,7 +95,7 @@ class Tracker:
             return
         self._bar.close()
         try:
-            with contextlib.nullcontext() if kind is None else contextlib.suppress(InputError), _writing(self._folder):
+            with contextlib.nullcontext() if kind is None else contextlib.suppress(InputError), writing(self._folder):
                 self._file.close()
         finally:
             self._end_mirror(PATIENCE if kind is None else PATIENCE / 6)
@@ -110,7 +111,7 @@ class Tracker:
         self._record(number, numbers)
         if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self._flushed = now
-            with _writing(self._folder):
+            with writing(self._folder):
                 self._file.flush()
             if self._mirror is not None and self._mirror.poll() is not None:
                 self._end_mirror(PATIENCE)
@@ -135,7 +136,7 @@ class Tracker:
         """Put all that was told on the disk: before a checkpoint, which must not be ahead of its numbers."""
         if self._silent:
             return
-        with _writing(self._folder):
+        with writing(self._folder):
             self._file.flush()
             os.fsync(self._file.fileno())
 
@@ -145,7 +146,7 @@ class Tracker:
             self._bar.write(line, file=sys.stderr)
 
     def _record(self, iteration: int, numbers: Mapping[str, Any]) -> None:
-        with _writing(self._folder):
+        with writing(self._folder):
             self._file.write(records.encode({"iteration": iteration, **numbers, "time": round(time.time(), 3)}))
 
     def _tell(self, done: int, numbers: Mapping[str, Any], now: float) -> None:
@@ -181,11 +182,3 @@ def _loss(numbers: Mapping[str, Any]) -> str:
     """The first pass's, for a line of news."""
     totals = [float(number) for name, number in numbers.items() if name.endswith("/total")]
     return f"loss {totals[0]:.4f}, " if totals else ""
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write in {folder}: {error.strerror or error}") from error

@@ -31,7 +31,7 @@ from data_pipelines.cores import cores
 from data_pipelines.layout import Clip, Record
 from data_pipelines.messages import first_errors, sized
 from rvm_jax.errors import InputError
-from rvm_jax.files import replacing
+from rvm_jax.files import replacing, writing
 from rvm_jax.pictures import open_picture
 from rvm_jax.progress import Progress, looking_at
 
@@ -83,12 +83,10 @@ def prepare(
                 raise InputError(f"{count} clips of the split {split!r} are called {name!r}: rename all but one")
     batches = [(split, group) for split, clips in splits.items() for group in _batched(clips, clips_per_file)]
     groups = {folder / _file_name(split, group): group for split, group in looking_at(batches, "sources")}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for stale in set(folder.iterdir()) - groups.keys():  # of changed sources, or of a run that was killed
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     missing = {file: group for file, group in groups.items() if not file.exists()}
     if missing:
         done = sum(len(group) for file, group in groups.items() if file not in missing)

@@ -212,7 +212,7 @@ def _house(rng: np.random.Generator, picture: Pixels, x: float, floor: float, si
     wide, tall = size * rng.uniform(0.25, 0.6), size * rng.uniform(0.3, 0.9)
     _cover(picture, rectangle(x - wide / 2, floor - tall, x + wide / 2, floor), _surface(rng, 96))
     glass = any_colour(rng, (0, 0.4), (0.2, 0.9))
-    columns, rows = rng.integers(2, 6), rng.integers(2, 7)
+    columns, rows = int(rng.integers(2, 6)), int(rng.integers(2, 7))
     for column in range(columns):
         for row in range(rows):
             left, top = x - wide / 2 + (column + 0.25) * wide / columns, floor - tall + (row + 0.25) * tall / rows
@@ -237,7 +237,7 @@ def _post(rng: np.random.Generator, picture: Pixels, x: float, floor: float, siz
     """A road sign or a street lamp."""
     tall, half = size * rng.uniform(0.4, 0.8), size * rng.uniform(0.03, 0.08)
     fill(picture, rectangle(x - 0.01 * size, floor - tall, x + 0.01 * size, floor), (95.0, 95.0, 98.0))
-    shape = ellipse((x, floor - tall), half, half, rng.choice([3, 4, 8, 32]))
+    shape = ellipse((x, floor - tall), half, half, int(rng.choice([3, 4, 8, 32])))
     fill(picture, shape, any_colour(rng, (0.2, 0.9), (0.4, 1)))
 
 

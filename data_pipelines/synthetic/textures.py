@@ -60,7 +60,7 @@ def grain(rng: np.random.Generator, height: int, width: int) -> Floats:
 def cloth(rng: np.random.Generator, height: int, width: int, period: float) -> Floats:
     """A piece of cloth [height, width, 3] of 0..255, its pattern repeating about every `period` pixels."""
     first = any_colour(rng, (0, rng.uniform(0.2, 0.8)))
-    second = scaled(first, rng.choice([0.6, 1.5]))
+    second = scaled(first, float(rng.choice([0.6, 1.5])))
     if rng.uniform() < 0.6:
         second = any_colour(rng, (0, rng.uniform(0.2, 0.8)))
     period = max(period * rng.uniform(0.6, 1.6), 4.0)

@@ -181,7 +181,7 @@ def test_what_was_flushed_is_on_disk(folder):
 
 
 def test_a_folder_that_cannot_be_written_is_refused(folder):
-    with pytest.raises(InputError, match=f"cannot write in {folder / 'missing'}: No such file"):
+    with pytest.raises(InputError, match=f"cannot write {folder / 'missing'}: No such file"):
         Tracker(folder / "missing", 0, 1, wandb="disabled")
 
 
@@ -194,7 +194,7 @@ def test_a_full_disk_ends_the_run_and_hides_no_other_error(folder):
             if error is not None:
                 raise error
 
-    with pytest.raises(InputError, match=f"cannot write in {folder}: No space left on device"):
+    with pytest.raises(InputError, match=f"cannot write {folder}: No space left on device"):
         run(None)
     with pytest.raises(KeyError):
         run(KeyError())
