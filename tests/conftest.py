@@ -28,6 +28,10 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent 
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _programs_of_a_module():
     """Programs are kept for the tests of a module; all modules' together would take several GB."""
