@@ -19,7 +19,7 @@ from tests.reference.test_network import cast, reference_weights
 from train import step
 
 TRAJECTORIES = [(path, "float64") for path in sorted(FOLDER.glob("trajectory_*.json"))]
-TRAJECTORIES.append((FOLDER / "trajectory_stage3_mobilenetv3.json", "float32"))  # which has all kinds of passes
+TRAJECTORIES.append((FOLDER / "trajectory_stage1_mobilenetv3.json", "float32"))
 GROUPS = {"encoder": "backbone", "project_mat": "decoder", "project_seg": "decoder"}
 # A tensor whose gradient is zero but for rounding has nothing to compare relatively.
 RELATIVE, ABSOLUTE = 1e-6, 1e-9

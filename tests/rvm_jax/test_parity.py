@@ -55,8 +55,9 @@ def test_eval_mode(variant, refiner):
     assert float(alpha.std()) > 0.03  # neither clipped away nor constant
 
 
+# Of the released variants, `tests/reference` knows what the released network makes of them in training.
 @pytest.mark.parametrize("kind", ["matting", "segmentation"])
-@pytest.mark.parametrize("variant", SMALL + RELEASED)
+@pytest.mark.parametrize("variant", SMALL)
 def test_train_mode_and_gradients(variant, kind):
     check_train_mode_and_gradients(variant, kind, "deep_guided_filter")
 

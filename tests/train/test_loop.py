@@ -22,6 +22,7 @@ from train.start import start
 from train.tracking import Tracker
 
 prepared = conftest.prepared
+pytestmark = pytest.mark.longest
 
 
 @pytest.fixture(scope="module")
