@@ -212,9 +212,14 @@ def build(service: Service) -> gr.Blocks:
 
 
 def _choices(background: str, kind: str) -> tuple[Any, Any, Any]:
-    """What else is to be chosen for a background; MP4 cannot be transparent."""
-    kind = "webm" if background == "transparent" and kind == "mp4" else kind
-    return gr.ColorPicker(visible=background == "color"), gr.File(visible=background == "file"), kind
+    """What else is to be chosen for a background, and the kind that goes with it."""
+    color, behind = gr.ColorPicker(visible=background == "color"), gr.File(visible=background == "file")
+    return color, behind, _kind_for(background, kind)
+
+
+def _kind_for(background: str, kind: str) -> str:
+    """MP4 cannot be transparent."""
+    return "webm" if background == "transparent" and kind == "mp4" else kind
 
 
 def _background_for(background: str, kind: str) -> str:
@@ -229,6 +234,9 @@ def _bounds(limits: uploads.Limits) -> str:
 
 
 async def _submitted(service: Service, values: Sequence[Any], look: bool) -> jobs.Job:
+    video, background, color, behind, detail, kind, *part = values
+    # Who is quick presses the button before the page has heard which kind goes with the background.
+    values = [video, background, color, behind, detail, _kind_for(background, kind), *part]
     return await asyncio.to_thread(lambda: jobs.submit(service, web_api.wishes(values, look)))
 
 
