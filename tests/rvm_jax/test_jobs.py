@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax import jobs, orders, pictures, source, uploads
+from rvm_jax import jobs, orders, pictures, sink, source, uploads
 from rvm_jax.errors import InputError
 from rvm_jax.jobs import Job, Service
 from rvm_jax.matting import matte_video
@@ -88,7 +88,9 @@ class Gate:
         ("mp4", "file", "matte.mp4"),
     ],
 )
-def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, background, name):
+def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, background, name, monkeypatch):
+    # With x264's macroblock tree, one in a hundred videos of the same pictures has other bits on a busy machine.
+    monkeypatch.setitem(sink.FORMATS[".mp4"].options, "x264-params", "mbtree=0")
     picture = tmp_path / "behind.png"
     Image.fromarray(videos.moving(1)[0, :, ::-1]).save(picture)
     behind = sent(service, "behind.png", picture.read_bytes()) if background == "file" else None
@@ -107,9 +109,7 @@ def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, 
             archive.extractall(tmp_path / "unzipped")
         written = tmp_path / "unzipped"
     for one, other in ((written, tmp_path / f"out{suffix}"), (job.files["alpha"], tmp_path / "alpha.mp4")):
-        difference = np.abs(read(one).astype(int) - read(other))
-        # On a busy machine, two videos of the same pictures were once not the same bits.
-        assert difference.max() == 0 if one.is_dir() else difference.mean() < 0.5
+        np.testing.assert_array_equal(read(one), read(other))
     assert read(job.files["view"]).shape == (COUNT, 48, 64, 3)
     assert job.folder.stat().st_mode & 0o077 == 0 or service.folder.stat().st_mode & 0o077 == 0
 
