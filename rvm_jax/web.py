@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,10 +235,12 @@ def _bounds(limits: uploads.Limits) -> str:
 
 
 async def _submitted(service: Service, values: Sequence[Any], look: bool) -> jobs.Job:
-    video, background, color, behind, detail, kind, *part = values
-    # Who is quick presses the button before the page has heard which kind goes with the background.
-    values = [video, background, color, behind, detail, _kind_for(background, kind), *part]
-    return await asyncio.to_thread(lambda: jobs.submit(service, web_api.wishes(values, look)))
+    def submit() -> jobs.Job:
+        wishes = web_api.wishes(values, look)
+        # Who is quick presses the button before the page has heard which kind goes with the background.
+        return jobs.submit(service, replace(wishes, kind=_kind_for(wishes.background, wishes.kind)))
+
+    return await asyncio.to_thread(submit)
 
 
 async def _forget(service: Service, name: str) -> None:
