@@ -61,8 +61,8 @@ def test_kills_change_nothing(prepared, tmp_path):
     check_same(tmp_path / "first", whole)
     draw = random.Random(0)
     kills = run = done = 0
-    while kills < KILLS or done:
-        out = tmp_path / f"killed{run}"
+    out = tmp_path / "killed0"
+    while kills < KILLS or out.exists():
         process = begin("run_worker", 2, "long", out, prepared)
         try:
             patience = draw.uniform(0.25, 0.7) * seconds if kills < KILLS else None
@@ -78,6 +78,7 @@ def test_kills_change_nothing(prepared, tmp_path):
             assert process.returncode == 0, told
             check_same(out, whole)
             run, done = run + 1, 0
+            out = tmp_path / f"killed{run}"
 
 
 def check_same(out, whole):
