@@ -23,9 +23,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from data_pipelines import matting, preparation, throughput, training_data
 from data_pipelines.builders.synthetic.synthetic_dataset_builder import SyntheticConfig
-from data_pipelines.clips import concatenate
+from data_pipelines.pipelines import datasets, matting
+from data_pipelines.records.clips import concatenate
+from data_pipelines.tools import bench, prepare
 
 FRAMES, SIZE, BATCH = 15, 512, 4
 FOREGROUND = (432, 768)
@@ -42,9 +43,9 @@ def make_data(folder: Path, clips: int, background_height: int) -> matting.Matti
         config = SyntheticConfig(
             name=f"large_{role}", role=role, clips=count, validation=1, frames=frames, height=height, width=width
         )
-        preparation.prepare(f"synthetic/{config.name}", folder, folder, config=config)
+        prepare.prepare(f"synthetic/{config.name}", folder, folder, config=config)
     backgrounds = ["synthetic/large_background_clips", "synthetic/large_background_images"]
-    return training_data.open_matting(["synthetic/large_matting_clips"], backgrounds, "train", folder)
+    return datasets.open_matting(["synthetic/large_matting_clips"], backgrounds, "train", folder)
 
 
 # The plain port
@@ -170,13 +171,13 @@ def _filtered(frames: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 # Measuring
 
 
-def rate_of_plain(data: matting.MattingData, batches: int) -> throughput.Rate:
+def rate_of_plain(data: matting.MattingData, batches: int) -> bench.Rate:
     iterator = iter(plain(data))
     next(iterator), next(iterator)
     clock, core = time.perf_counter(), time.process_time()
     made = [[int(tf.size(part)) for part in next(iterator)] for _ in range(batches)]
     clock, core = time.perf_counter() - clock, time.process_time() - core
-    return throughput.Rate(batches * BATCH * FRAMES, clock, core, sum(map(sum, made)) / 1e6)
+    return bench.Rate(batches * BATCH * FRAMES, clock, core, sum(map(sum, made)) / 1e6)
 
 
 def main() -> None:
@@ -190,12 +191,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = make_data(Path(folder), options.clips, options.background_size)
-        parts = throughput.stages(data, frames=FRAMES, size=SIZE, clips=options.batches * BATCH)
-        print(throughput.table(parts), flush=True)
-        rates: dict[str, list[throughput.Rate]] = {"this pipeline": [], "plain tf.data": []}
+        parts = bench.stages(data, frames=FRAMES, size=SIZE, clips=options.batches * BATCH)
+        print(bench.table(parts), flush=True)
+        rates: dict[str, list[bench.Rate]] = {"this pipeline": [], "plain tf.data": []}
         for _ in range(options.rounds):
             rates["this pipeline"].append(
-                throughput.whole(
+                bench.whole(
                     data, frames=FRAMES, size=SIZE, batch=BATCH, batches=options.batches, threads=options.threads
                 )
             )

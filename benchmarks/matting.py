@@ -70,14 +70,15 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
     """Seconds that decoding, computing and encoding take alone, and all of it at once; and of how many frames."""
     import jax
 
-    from rvm_jax import matting, sink, source
-    from rvm_jax.backdrop import Backdrop
     from rvm_jax.matte import automatic_ratio
+    from rvm_jax.video import matting, sink, source
+    from rvm_jax.video.backgrounds import Background
+    from rvm_jax.video.frames import Part
 
     matte = loaded(weights)
     with source.opened(str(video)) as opened:
         end = Fraction(most) / opened.rate
-    part = source.Part(end=end)
+    part = Part(end=end)
 
     def decode() -> None:
         with source.opened(str(video), part) as opened:
@@ -88,7 +89,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
         length = matting.automatic_chunk(*size)
-        chunks = list(matting._chunks(opened, length, Backdrop()))
+        chunks = list(matting._chunks(opened, length, Background()))
     output = "composite" if kind == ".mp4" else "cut_out"
     still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None
     made: list[np.ndarray] = []
@@ -152,9 +153,9 @@ def main() -> None:
 
     if options.matte_to:
         from rvm_jax import matte_video
-        from rvm_jax.heap import give_back_what_is_freed
+        from rvm_jax.host.memory import return_freed_memory
 
-        give_back_what_is_freed()  # as the command does
+        return_freed_memory()  # as the command does
         matte_video(options.video, options.matte_to, weights=loaded(options.weights))
         print(resident_peak())
         return

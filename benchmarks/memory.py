@@ -23,8 +23,8 @@ def needed_megabytes(variant: str, frames: int, size: int, precision: str, remat
     import jax
     import jax.numpy as jnp
 
-    from rvm_jax.network import MattingNetwork
-    from train import optimizer, step
+    from rvm_jax.model.network import MattingNetwork
+    from train.device import optimizer, step
 
     dtype = jnp.bfloat16 if precision == "bfloat16" else None
     network = MattingNetwork(variant, dtype=dtype, remat=remat)

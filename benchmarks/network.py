@@ -67,7 +67,7 @@ def jax_contender(case: Case, variant: str) -> tuple[Callable[[], Any], float]:
     import jax
     import jax.numpy as jnp
 
-    from rvm_jax.network import MattingNetwork
+    from rvm_jax.model.network import MattingNetwork
 
     network = MattingNetwork(variant)
     # Weights of any value cost the same; running statistics of mean 0 and variance 1 keep activations ordinary.
@@ -103,7 +103,7 @@ def jax_contender(case: Case, variant: str) -> tuple[Callable[[], Any], float]:
 def torch_contender(case: Case, variant: str, frozen: bool) -> tuple[Callable[[], Any], float]:
     import torch
 
-    from rvm_jax.torch_network import MattingNetwork
+    from rvm_jax.export.torch_network import MattingNetwork
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)

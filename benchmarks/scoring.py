@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rvm_jax import evaluation, matting, scoring
-from rvm_jax.scoring import Frames
+from rvm_jax.evaluation import evaluate, scoring
+from rvm_jax.evaluation.scoring import Frames
+from rvm_jax.video import matting
 
 DIFFERENT = 8
 """How many frames there are before they come again."""
@@ -44,7 +45,7 @@ def clip(height: int, width: int) -> Frames:
 
 def parts(whole: Frames, frames: int) -> Iterator[Frames]:
     """So many frames, over and over again, in parts as evaluation reads them; the last of a round may be shorter."""
-    length = min(evaluation.MOST_AT_ONCE, matting.automatic_chunk(*whole.alpha.shape[1:3]))
+    length = min(evaluate.MOST_AT_ONCE, matting.automatic_chunk(*whole.alpha.shape[1:3]))
     left = frames
     while left > 0:
         for first in range(0, min(left, DIFFERENT), length):

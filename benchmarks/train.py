@@ -71,7 +71,7 @@ def first_variables(variant: str) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from rvm_jax.network import MattingNetwork
+    from rvm_jax.model.network import MattingNetwork
 
     return jax.jit(MattingNetwork(variant).init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
 
@@ -82,8 +82,8 @@ def jax_contender(it: Iteration) -> Contender:
     import jax
     import jax.numpy as jnp
 
-    from rvm_jax.network import MattingNetwork
-    from train import optimizer, step
+    from rvm_jax.model.network import MattingNetwork
+    from train.device import optimizer, step
 
     network = MattingNetwork(it.variant, dtype=jnp.bfloat16 if it.precision == "bfloat16" else None, remat=it.remat)
     state = step.from_variables(first_variables(it.variant))
@@ -111,9 +111,9 @@ def torch_contender(it: Iteration) -> Contender:
     import torch
     import torch.nn.functional as F
 
-    from rvm_jax.torch_network import MattingNetwork
-    from rvm_jax.torch_weights import entries, to_state_dict
-    from rvm_jax.variants import VARIANTS
+    from rvm_jax.export.torch_network import MattingNetwork
+    from rvm_jax.model.variants import VARIANTS
+    from rvm_jax.weights.names import entries, to_state_dict
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network: Any = MattingNetwork(it.variant)

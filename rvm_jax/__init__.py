@@ -4,6 +4,7 @@
 
     matte = rvm_jax.load("rvm_mobilenetv3.pth")
     foreground, alpha, state = matte(frames)
+    rvm_jax.save(matte, "mine.safetensors")
     rvm_jax.matte_video("in.mp4", "out.mp4", weights=matte)
 
 Everything is imported when it is first used, so that `rvm --help` need not wait for JAX.
@@ -13,27 +14,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rvm_jax.decoder import State
-    from rvm_jax.errors import InputError
-    from rvm_jax.matte import Matte, load
-    from rvm_jax.matting import Matted, matte_video
-    from rvm_jax.network import Matting, MattingNetwork, Segmentation
+    from rvm_jax.errors import InputError as InputError
+    from rvm_jax.matte import Matte as Matte
+    from rvm_jax.matte import load as load
+    from rvm_jax.matte import save as save
+    from rvm_jax.model.decoder import State as State
+    from rvm_jax.model.network import MattingNetwork as MattingNetwork
+    from rvm_jax.model.network import MattingOutput as MattingOutput
+    from rvm_jax.model.network import SegmentationOutput as SegmentationOutput
+    from rvm_jax.video.matting import VideoResult as VideoResult
+    from rvm_jax.video.matting import matte_video as matte_video
+
+    __version__: str
 
 _HOMES = {
-    "InputError": "rvm_jax.errors",
-    "Matte": "rvm_jax.matte",
-    "Matted": "rvm_jax.matting",
-    "Matting": "rvm_jax.network",
-    "MattingNetwork": "rvm_jax.network",
-    "Segmentation": "rvm_jax.network",
-    "State": "rvm_jax.decoder",
-    "load": "rvm_jax.matte",
-    "matte_video": "rvm_jax.matting",
+    "InputError": "errors",
+    "Matte": "matte",
+    "MattingNetwork": "model.network",
+    "MattingOutput": "model.network",
+    "SegmentationOutput": "model.network",
+    "State": "model.decoder",
+    "VideoResult": "video.matting",
+    "load": "matte",
+    "matte_video": "video.matting",
+    "save": "matte",
 }
-__all__ = ["InputError", "Matte", "Matted", "Matting", "MattingNetwork", "Segmentation", "State", "load", "matte_video"]
+_ROOMS = ("evaluation", "export", "model", "report", "serve", "video", "weights")
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'rvm_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rvm-jax")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rvm_jax.{_HOMES[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"rvm_jax.{name}")
+    raise AttributeError(f"module 'rvm_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_ROOMS]

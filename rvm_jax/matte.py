@@ -11,11 +11,18 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from rvm_jax import weights
-from rvm_jax.decoder import State
 from rvm_jax.errors import InputError
-from rvm_jax.network import SMALLEST_SIDE, Matting, MattingNetwork, Segmentation, as_state, check_frames
-from rvm_jax.torch_weights import Variables
+from rvm_jax.model.decoder import State
+from rvm_jax.model.network import (
+    SMALLEST_SIDE,
+    MattingNetwork,
+    MattingOutput,
+    SegmentationOutput,
+    as_state,
+    check_frames,
+)
+from rvm_jax.weights.files import Weights, read_network
+from rvm_jax.weights.names import Variables
 
 LONGEST_SIDE = 512
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -32,7 +39,9 @@ class Matte:
     network: MattingNetwork
     variables: Variables
 
-    def __call__(self, frames: ArrayLike, state: State | None = None, downsample_ratio: float | None = None) -> Matting:
+    def __call__(
+        self, frames: ArrayLike, state: State | None = None, downsample_ratio: float | None = None
+    ) -> MattingOutput:
         """Matte clips `[B, T, H, W, 3]` or single frames `[B, H, W, 3]`, floats in 0..1.
 
         Returns foreground `[B, T, H, W, 3]`, alpha `[B, T, H, W, 1]` (without T for single frames) and the state that
@@ -43,7 +52,7 @@ class Matte:
         ratio = automatic_ratio(frames.shape[-3:-1]) if downsample_ratio is None else float(downsample_ratio)
         return _apply(self.network, self.variables, frames, self._state(frames, state, ratio), ratio, False)
 
-    def segment(self, frames: ArrayLike, state: State | None = None) -> Segmentation:
+    def segment(self, frames: ArrayLike, state: State | None = None) -> SegmentationOutput:
         """Logits `[B, T, H, W, 1]` of "this is a person" for the same frames, at their full size, and the state."""
         frames = self._checked(frames)
         return _apply(self.network, self.variables, frames, self._state(frames, state, 1.0), 1.0, True)
@@ -92,10 +101,10 @@ def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
         raise InputError(f"dtype is {dtype}: expected one of {', '.join(DTYPES)}")
     if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
-    return from_weights(weights.read_network(path), dtype)
+    return from_weights(read_network(path), dtype)
 
 
-def from_weights(loaded: weights.Weights, dtype: DTypeLike = jnp.float32) -> Matte:
+def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     """What `load` gives, of weights that were read before."""
     dtype = jnp.dtype(dtype)
     parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import rvm_jax
-from rvm_jax import short_clip, weights
-from rvm_jax.cli import main
-from rvm_jax.network import MattingNetwork
+from rvm_jax.cli.main import main
+from rvm_jax.export import sample_clip
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.weights.files import Weights, write_weights
 from tests.rvm_jax.conftest import random_variables
 
 PAGE = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text()
@@ -50,15 +51,15 @@ def steps() -> list[tuple[str, str, str]]:
 def workplace(tmp_path, monkeypatch):
     """A folder with weights and a video of the names that the page uses."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rvm_jax.export.DRAWN_SIZE", (54, 96))
-    monkeypatch.setattr("rvm_jax.export.FRAMES", 2)
+    monkeypatch.setattr("rvm_jax.export.export.DRAWN_SIZE", (54, 96))
+    monkeypatch.setattr("rvm_jax.export.export.FRAMES", 2)
     variables = random_variables(MattingNetwork("tiny"), jnp.float32)
-    loaded = weights.Weights("tiny", "deep_guided_filter", jax.tree.map(np.asarray, variables))
-    weights.write(loaded, "rvm_mobilenetv3.pth")
+    loaded = Weights("tiny", "deep_guided_filter", jax.tree.map(np.asarray, variables))
+    write_weights(loaded, "rvm_mobilenetv3.pth")
     with av.open("in.mp4", "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 54, "yuv420p"
-        for frame in short_clip.drawn((54, 96), 4):
+        for frame in sample_clip.drawn((54, 96), 4):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     threads = torch.get_num_threads()

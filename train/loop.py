@@ -15,20 +15,24 @@ from itertools import accumulate
 
 import jax
 
-from data_pipelines.batches import Batch
-from data_pipelines.schedule import Pass, StageData, stage_of
-from rvm_jax import orbax_folders, stopping, weights
-from rvm_jax.compiled import keep_compiled
+from data_pipelines.pipelines.batches import Batch
+from data_pipelines.sampling.schedule import Pass, StageData, stage_of
 from rvm_jax.errors import InputError, Stopped
-from rvm_jax.network import MattingNetwork
-from train import evaluation, feeding, optimizer, parallel, report, run_folder
-from train.checkpoint import Checkpoints
-from train.options import Options
-from train.programs import Programs, possible, program_key
-from train.recipe import Recipe, describe, for_devices, learning_rates, to_json
-from train.start import start
-from train.step import Metrics, TrainState, init
-from train.tracking import Tracker
+from rvm_jax.host import signals
+from rvm_jax.host.compilation_cache import enable_compilation_cache
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.weights import orbax_folders
+from rvm_jax.weights.files import Weights, write_weights
+from train.device import evaluation, optimizer, parallel
+from train.device.programs import Programs, possible, program_key
+from train.device.step import Metrics, TrainState, init
+from train.recipe.options import Options
+from train.recipe.recipe import Recipe, describe, for_devices, learning_rates, to_json
+from train.run import input_pipeline, run_folder
+from train.run.checkpoint import Checkpoints
+from train.run.initial_state import initial_state
+from train.tracking import report
+from train.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Run:
 
     recipe: Recipe
     options: Options
-    sources: Sequence[feeding.Sources]
+    sources: Sequence[input_pipeline.Sources]
     stages: Sequence[StageData]
     programs: Programs
     evaluate: Callable[[float], evaluation.Evaluate]
@@ -77,16 +81,16 @@ def train(recipe: Recipe, options: Options) -> None:
     by Ctrl-C or SIGTERM, it saves a checkpoint and raises `Stopped`.
     """
     if options.cpu_devices is not None:
-        parallel.divide_processor(options.cpu_devices)
-    parallel.start(options.coordinator, options.process_id, options.process_count)
-    keep_compiled()
+        parallel.set_cpu_devices(options.cpu_devices)
+    parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
+    enable_compilation_cache()
     recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
-    sources = feeding.open_all(recipe, options.data_dir)
-    stages = feeding.plan(recipe, sources)
+    sources = input_pipeline.open_sources(recipe, options.data_dir)
+    stages = input_pipeline.stage_data(recipe, sources)
     identity = {
         "recipe": to_json(recipe),
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
-        "data": feeding.fingerprints(sources),
+        "data": input_pipeline.fingerprints(sources),
     }
     network = MattingNetwork(
         recipe.variant,
@@ -98,10 +102,10 @@ def train(recipe: Recipe, options: Options) -> None:
     like = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
     writes = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        with parallel.together():
+        with parallel.raise_together():
             # A run that goes on does not need what it began with, which may be gone by now.
             begins = writes and not orbax_folders.saved(options.out / orbax_folders.CHECKPOINTS)
-            first = start(network, recipe.seed, recipe.init) if begins else None
+            first = initial_state(network, recipe.seed, recipe.init) if begins else None
             if writes:
                 stack.enter_context(run_folder.claim(options.out, identity))
             checkpoints = stack.enter_context(Checkpoints(options.out / orbax_folders.CHECKPOINTS, keep=options.keep))
@@ -129,7 +133,7 @@ def train(recipe: Recipe, options: Options) -> None:
             tracker,
         )
         _introduce(run, done)
-        stop = stack.enter_context(stopping.requests())
+        stop = stack.enter_context(signals.stop_requests())
         with _room_on_devices(recipe):
             state = _iterate(run, parallel.replicate(state), done, stop)
         if writes:
@@ -150,14 +154,14 @@ def _introduce(run: Run, done: int) -> None:
         )
 
 
-def _iterate(run: Run, state: TrainState, done: int, stop: stopping.Requests) -> TrainState:
+def _iterate(run: Run, state: TrainState, done: int, stop: signals.StopSignal) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
-    restart = parallel.on_every_device(_with_fresh_moments, (0,), donated=(0,))
+    restart = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     running: Iteration | None = None
     told = ready = time.perf_counter()
-    with contextlib.closing(feeding.feed(run.recipe, run.stages, run.sources, done, *parallel.host())) as feed:
+    with contextlib.closing(input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host())) as feed:
         for number, passes in feed:
             waited = time.perf_counter() - ready
             stage, in_stage = stage_of(run.stages, number)
@@ -171,7 +175,7 @@ def _iterate(run: Run, state: TrainState, done: int, stop: stopping.Requests) ->
             running = Iteration(number, stage, terms, rates, frames, waited)
             done = number + 1
             signal = stop()
-            stopped = parallel.everywhere(signal is not None, done)
+            stopped = parallel.should_stop(signal is not None, done)
             validates = _validates(run, done)
             if stopped or validates or done % run.options.save_every == 0:
                 _tell(run, running, told)
@@ -201,7 +205,7 @@ def _passes(
     for one, batch in passes:
         key = program_key(run.recipe, run.stages, one)
         new = key not in run.programs.seen
-        state, terms[one.kind] = run.programs.run(key, state, parallel.divide(batch), rates)
+        state, terms[one.kind] = run.programs.run(key, state, parallel.shard(batch), rates)
         if new:
             seconds, from_cache = run.programs.seen[key]
             how = "loaded" if from_cache else "compiled"
@@ -264,7 +268,9 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
     """Validate as stage `number` has it, tell the figures with pictures, and return MAD."""
     stage = run.recipe.stages[number]
     evaluate = run.evaluate(stage.downsample_ratio if stage.high_frames else 1.0)
-    batches = feeding.validation_batches(run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host())
+    batches = input_pipeline.validation_batches(
+        run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host()
+    )
     with contextlib.closing(batches):
         measured, shown = evaluation.validate(evaluate, state, batches)
     run.tracker.validation(done, {f"validation/{name}": value for name, value in measured.items()}, shown)
@@ -292,10 +298,10 @@ def _room_on_devices(recipe: Recipe) -> Iterator[None]:
 def _finish(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    final = weights.Weights(run.recipe.variant, run.recipe.refiner, variables)
+    final = Weights(run.recipe.variant, run.recipe.refiner, variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
-        weights.write(final, run.options.out / name, overwrite=True)
+        write_weights(final, run.options.out / name, overwrite=True)
     run.tracker.flush()
     written = [report.write(run.options.out), *(run.options.out / name for name in names)]
     run.tracker.say(f"wrote {', '.join(map(str, written))}")

@@ -1,10 +1,10 @@
 """The TFDS builder that all datasets share: clips in, one record a frame out.
 
 A subclass says which features a record has and what lies in the manual folder. Preparing has two phases. First every
-clip is decoded and encoded by a pool of worker processes into a file beside the dataset (`scratch.py`); what is there
+clip is decoded and encoded by a pool of worker processes into a file beside the dataset (`worker_pool`); what is there
 from an earlier, interrupted run is used again. Then TFDS packs these files, in order, into shards. The clip table
-(name, length and checksum of each) goes into the metadata, so that `data_pipelines.clips` can read any frame of any
-clip.
+(name, length and checksum of each) goes into the metadata, so that `data_pipelines.records.clips` can read any frame of
+any clip.
 
 TFDS's usual builder would sort the records of a split in memory, all of them at once if they are to stay in order; one
 that makes the shards itself holds none. A folder with the version of a dataset as its name is whole: TFDS gives it that
@@ -26,8 +26,8 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders import scratch
-from data_pipelines.layout import Clip, Found
+from data_pipelines.archives.clip import ArchiveClip, Found
+from data_pipelines.builders import worker_pool
 from rvm_jax.errors import InputError
 
 JPEG = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
@@ -40,7 +40,7 @@ SEGMENTATION = tfds.features.FeaturesDict({"image": JPEG, "mask": GRAY_PNG})
 SHARD_BYTES = 2**29
 """How large a shard gets, unless a single prepared file is larger."""
 
-Examples = Iterator[tuple[int, Mapping[str, scratch.Picture]]]
+Examples = Iterator[tuple[int, Mapping[str, worker_pool.Picture]]]
 
 
 @dataclass(eq=False)
@@ -100,7 +100,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         """What TFDS calls first: whatever is wrong is told before it writes anything."""
         manager = super()._make_download_manager(**options)
         self._found = self._sound(self._manual(manager))
-        self._workers = scratch.worker_count()
+        self._workers = worker_pool.worker_count()
         return manager
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -120,7 +120,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         self.info.metadata["clips"] = {}
         if isinstance(self.builder_config, FolderConfig):  # nobody asks for it of other datasets
             self.info.metadata["sources"] = fingerprint(splits)
-        prepared = scratch.prepare(self._scratch, splits, self.CLIPS_PER_FILE, workers=self._workers)
+        prepared = worker_pool.prepare(self._scratch, splits, self.CLIPS_PER_FILE, workers=self._workers)
         generators = {}
         for split, files in prepared.items():
             clips: dict[str, list[Any]] = {"name": [], "length": [], "sha256": []}
@@ -155,12 +155,12 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         return version.parent / f".clips-{self.info.version}"
 
 
-def fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
+def fingerprint(splits: Mapping[str, Sequence[ArchiveClip]]) -> str:
     """A digest of what a dataset is made from: the clips, and the files of each; not where they lie."""
     digest = hashlib.sha256()
     for split, clips in splits.items():
         for clip in clips:
-            files = [list(scratch.sources(path)) for path in clip.files]
+            files = [list(worker_pool.sources(path)) for path in clip.files]
             digest.update(json.dumps([split, clip.name, files]).encode())
     return digest.hexdigest()
 
@@ -181,7 +181,7 @@ def _shards(files: Sequence[Path]) -> list[list[Path]]:
 def _examples(files: Sequence[Path], clips: dict[str, list[Any]]) -> Examples:
     """Every frame of every clip, for TFDS; adds the clips to the table `clips` on the way."""
     for file in files:
-        for clip in scratch.read(file):
+        for clip in worker_pool.read(file):
             yield from enumerate(clip.records)  # TFDS wants a key; nothing depends on it
             clips["name"].append(clip.name)
             clips["length"].append(clip.length)

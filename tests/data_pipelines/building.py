@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipelines.clips import Clips, open_clips
-from tests.data_pipelines.archives import number_in
+from data_pipelines.records.clips import Clips, open_clips
+from tests.data_pipelines.fake_archives import number_in
 
 
 def build(builder: tfds.core.DatasetBuilder, manual: Path | None = None) -> None:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines import preparation
 from data_pipelines.builders.synthetic.synthetic_dataset_builder import SyntheticConfig
+from data_pipelines.tools import prepare
 
 TINY = {
     "matting_clips": (3, 8),
@@ -23,5 +23,5 @@ def prepared(tmp_path_factory) -> Path:
         config = SyntheticConfig(
             name=f"tiny_{role}", role=role, clips=clips, validation=1, frames=frames, height=48, width=64
         )
-        preparation.prepare(f"synthetic/tiny_{role}", folder, folder, config=config)
+        prepare.prepare(f"synthetic/tiny_{role}", folder, folder, config=config)
     return folder

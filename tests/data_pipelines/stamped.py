@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data_pipelines.clips import Clips
+from data_pipelines.records.clips import Clips
 
 
 def png(picture: np.ndarray) -> bytes:

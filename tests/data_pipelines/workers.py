@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_pipelines import decode
-from data_pipelines.layout import Record
+from data_pipelines.archives import decode
+from data_pipelines.archives.clip import Record
 from rvm_jax.errors import InputError
-from tests.data_pipelines.archives import stamped, stamped_alpha
+from tests.data_pipelines.fake_archives import stamped, stamped_alpha
 
 
 def encode(numbers: Sequence[int], *, log: Path | None = None) -> Iterator[Record]:

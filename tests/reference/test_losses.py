@@ -9,7 +9,7 @@ import pytest
 
 from tests.reference import FOLDER
 from tests.reference.recipe import video
-from train.losses import laplacian_loss, matting_loss, segmentation_loss
+from train.device.losses import laplacian_loss, matting_loss, segmentation_loss
 
 SHAPE = (2, 3, 66, 98)
 NAMES = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvm_jax import metrics
+from rvm_jax.evaluation import metrics
 from tests.reference import FOLDER
 
 METRICS = {

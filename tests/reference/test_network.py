@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvm_jax.network import MattingNetwork
-from rvm_jax.torch_weights import entries, to_state_dict, to_variables
-from rvm_jax.variants import VARIANTS
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
+from rvm_jax.weights.names import entries, to_state_dict, to_variables
 from tests.reference import FOLDER
 from tests.reference.recipe import state_dict, video
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvm_jax.network import MattingNetwork
-from rvm_jax.torch_weights import entries, to_state_dict, to_variables
-from rvm_jax.variants import VARIANTS
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
+from rvm_jax.weights.names import entries, to_state_dict, to_variables
 from tests.reference import FOLDER
 from tests.reference.recipe import video
 from tests.reference.test_losses import NAMES
 from tests.reference.test_network import cast, reference_weights
-from train import step
+from train.device import step
 
 TRAJECTORIES = [(path, "float64") for path in sorted(FOLDER.glob("trajectory_*.json"))]
 TRAJECTORIES.append((FOLDER / "trajectory_stage1_mobilenetv3.json", "float32"))

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvm_jax import weights
 from rvm_jax.matte import Matte
-from rvm_jax.network import MattingNetwork, variant_table
-from rvm_jax.variants import REFINERS, ResNet, Variant
+from rvm_jax.model.network import MattingNetwork, variant_table
+from rvm_jax.model.variants import REFINERS, ResNet, Variant
+from rvm_jax.weights.files import Weights, write_weights
 
 TINY_RESNET = Variant("tiny_resnet", ResNet(4, (8, 12, 16, 24), (1, 2, 1, 2)), aspp=16, decoder=(12, 8, 8, 8))
 
@@ -49,7 +49,7 @@ def write_tiny(folder: Path) -> Path:
     """The folder of a tiny network with random weights, as commands take it."""
     variables = random_variables(MattingNetwork("tiny"), jnp.float32)
     trees = {kind: {**tree} for kind, tree in variables.items()}
-    weights.write(weights.Weights("tiny", "deep_guided_filter", trees), folder / "tiny")
+    write_weights(Weights("tiny", "deep_guided_filter", trees), folder / "tiny")
     return folder / "tiny"
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import rvm_jax
-from rvm_jax import torch_network
+from rvm_jax.export import torch_network
 from rvm_jax.matte import automatic_ratio
-from rvm_jax.resize import scaled_size
+from rvm_jax.model.resize import scaled_size
 from tests.rvm_jax.conftest import random_frames
 
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 
-from train.checkpoint import Checkpoints
-from train.step import TrainState
+from train.device.step import TrainState
+from train.run.checkpoint import Checkpoints
 
 
 def state_after(iterations: int) -> TrainState:

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvm_jax.network import MattingNetwork
-from train import optimizer, parallel, step
-from train.programs import Key, Programs
-from train.start import start
+from rvm_jax.model.network import MattingNetwork
+from train.device import optimizer, parallel, step
+from train.device.programs import Key, Programs
+from train.run.initial_state import initial_state
 
 out, *others = sys.argv[1:]
 if others:
-    parallel.start(others[0], int(others[1]), int(others[2]))
+    parallel.join_hosts(others[0], int(others[1]), int(others[2]))
 host, hosts = parallel.host()
 
 CHANNELS = {"foreground": 3, "alpha": 1, "background": 3}
@@ -29,7 +29,7 @@ def in_float64(tree):
 
 
 programs = Programs(MattingNetwork("tiny", axis_name=parallel.AXIS))
-state = parallel.replicate(in_float64(start(MattingNetwork("tiny"), 0, None)))
+state = parallel.replicate(in_float64(initial_state(MattingNetwork("tiny"), 0, None)))
 rng = np.random.default_rng(0)
 told = {}
 for number, (shape, channels, ratio) in enumerate(PASSES):
@@ -39,7 +39,7 @@ for number, (shape, channels, ratio) in enumerate(PASSES):
     part = {name: np.split(x, hosts)[host] for name, x in batch.items()}
     groups = step.groups("mask" in batch, ratio)
     key = Key("mask" in batch, shape[0], *shape[1:], ratio, groups)
-    state, terms = programs.run(key, state, parallel.divide(part), dict.fromkeys(optimizer.GROUPS, 1e-3))
+    state, terms = programs.run(key, state, parallel.shard(part), dict.fromkeys(optimizer.GROUPS, 1e-3))
     told |= {f"{number}/{name}": value for name, value in parallel.read_back(terms).items()}
 if host == 0:
     leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(parallel.read_back(state))}

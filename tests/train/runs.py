@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from train.options import Options
-from train.recipe import Rates, Recipe, Stage, Validation
+from train.recipe.options import Options
+from train.recipe.recipe import Rates, Recipe, Stage, Validation
 
 RATES = Rates(encoder=1e-3, aspp=1e-3, decoder=1e-3, project_mat=1e-3, project_seg=1e-3)
 LOW = Stage(("synthetic/tiny_matting_clips",), epochs=1, frames=2, rates=RATES, size=64, iterations=3)

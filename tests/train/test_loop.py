@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 import rvm_jax
-from rvm_jax import weights
 from rvm_jax.errors import InputError, Stopped
+from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
-from train import evaluation, loop, programs
-from train.checkpoint import Checkpoints
-from train.start import start
-from train.tracking import Tracker
+from train import loop
+from train.device import evaluation, programs
+from train.run.checkpoint import Checkpoints
+from train.run.initial_state import initial_state
+from train.tracking.tracker import Tracker
 
 prepared = conftest.prepared
 pytestmark = pytest.mark.longest
@@ -44,7 +45,7 @@ def whole(in_memory, prepared, tmp_path_factory):
 
 def newest(out):
     """The newest checkpoint: iterations, and all arrays."""
-    like = start(rvm_jax.MattingNetwork("tiny"), 0, None)
+    like = initial_state(rvm_jax.MattingNetwork("tiny"), 0, None)
     with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
         return checkpoints.restore(like)
 
@@ -85,7 +86,7 @@ def test_a_run_records_every_iteration_and_validation(whole):
 def test_a_run_leaves_weights_and_a_report(whole):
     _, state = newest(whole)
     for name in ("weights", "weights.pth"):
-        written = weights.read(whole / name)
+        written = read_weights(whole / name)
         jax.tree.map(np.testing.assert_array_equal, written.variables["params"], state.params)
         jax.tree.map(np.testing.assert_array_equal, written.variables["batch_stats"], state.batch_stats)
     assert rvm_jax.load(whole).network.variant == "tiny"

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from rvm_jax.network import MattingNetwork
+from rvm_jax.model.network import MattingNetwork
 from tests.data_pipelines import conftest
 from tests.train import runs
-from train.checkpoint import Checkpoints
-from train.start import start
+from train.run.checkpoint import Checkpoints
+from train.run.initial_state import initial_state
 
 prepared = conftest.prepared
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +46,7 @@ def finish(process):
 
 def newest(out):
     with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
-        return checkpoints.restore(start(MattingNetwork("tiny"), 0, None))
+        return checkpoints.restore(initial_state(MattingNetwork("tiny"), 0, None))
 
 
 @pytest.mark.slow

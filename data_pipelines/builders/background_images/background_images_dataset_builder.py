@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.background_images import layout
+from data_pipelines.archives.clip import Found
+from data_pipelines.builders.background_images import archive
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
-from data_pipelines.layout import Found
 
 
 class Builder(ClipBuilder):
@@ -19,11 +19,11 @@ class Builder(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Put pictures without people into the folder {layout.FOLDER} of the manual folder, thousands of them, in whatever
+    Put pictures without people into the folder {archive.FOLDER} of the manual folder, thousands of them, in whatever
     folders below it.
     """
     FEATURES = BACKGROUND
     CLIPS_PER_FILE = 48
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual)
+        return archive.find(manual)

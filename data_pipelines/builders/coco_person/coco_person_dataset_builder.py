@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder, Examples
-from data_pipelines.builders.coco_person import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.coco_person import archive
 from rvm_jax.errors import InputError
 
 
@@ -27,13 +27,13 @@ class Builder(ClipBuilder):
     CLIPS_PER_FILE = 128
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual, self._shared_data_dir)
+        return archive.find(manual, self._shared_data_dir)
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> Mapping[str, Sequence[Callable[[], Examples]]]:
         manual = self._manual(dl_manager)
-        if not layout.panoptic_folder(self._shared_data_dir).is_dir() and not self.find(manual).errors:
+        if not archive.panoptic_folder(self._shared_data_dir).is_dir() and not self.find(manual).errors:
             _prepare_panoptic(manual, self._shared_data_dir)
         return super()._shard_iterators_per_split(dl_manager)
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
-from data_pipelines.builders.dvm_backgrounds import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.dvm_backgrounds import archive
 
 
 class Builder(ClipBuilder):
@@ -17,10 +17,10 @@ class Builder(ClipBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
     Put the folder DVM/bg with train/0000.mp4 and so on, or the prepared BackgroundVideosTrain/train/0000/0000.jpg, into
-    the manual folder, and the lists {" and ".join(layout.LISTS.values())}. The videos come from {layout.PAGE}
+    the manual folder, and the lists {" and ".join(archive.LISTS.values())}. The videos come from {archive.PAGE}
     """
     FEATURES = BACKGROUND
-    HOMEPAGE = layout.PAGE
+    HOMEPAGE = archive.PAGE
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual)
+        return archive.find(manual)

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
-from data_pipelines.builders.image_matte import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.image_matte import archive
 
 
 class Builder(ClipBuilder):
@@ -24,4 +24,4 @@ class Builder(ClipBuilder):
     CLIPS_PER_FILE = 24
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual)
+        return archive.find(manual)

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
-from data_pipelines.builders.supervisely_person import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.supervisely_person import archive
 
 
 class Builder(ClipBuilder):
@@ -24,4 +24,4 @@ class Builder(ClipBuilder):
     CLIPS_PER_FILE = 48
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual)
+        return archive.find(manual)

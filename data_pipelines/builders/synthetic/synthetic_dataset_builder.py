@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import BACKGROUND, MATTING, SEGMENTATION, ClipBuilder
-from data_pipelines.builders.synthetic import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.synthetic import archive
 
 FEATURES = {"matting": MATTING, "background": BACKGROUND, "segmentation": SEGMENTATION}
 
@@ -63,7 +63,7 @@ class Builder(ClipBuilder):
 
     def find(self, manual: Path) -> Found:
         config = self.builder_config
-        return layout.find(
+        return archive.find(
             config.role,
             {"train": config.clips, "validation": config.validation},
             seed=config.seed,

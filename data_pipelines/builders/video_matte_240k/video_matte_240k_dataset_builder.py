@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
-from data_pipelines.builders.video_matte_240k import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.video_matte_240k import archive
 
 
 class Builder(ClipBuilder):
@@ -20,11 +20,11 @@ class Builder(ClipBuilder):
         tfds.core.BuilderConfig(name="hd", description="The shorter side has 1080 pixels."),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Put the extracted folder {layout.ORIGINAL} (videos), or {layout.SD} or {layout.HD} (JPEGs), into the manual folder,
-    each with train and test, and fgr and pha in them. It is for those whom its authors give it: {layout.PAGE}
+    Put the extracted folder {archive.ORIGINAL} (videos), or {archive.SD} or {archive.HD} (JPEGs), into the manual
+    folder, each with train and test, and fgr and pha in them. It is for those whom its authors give it: {archive.PAGE}
     """
     FEATURES = MATTING
-    HOMEPAGE = layout.PAGE
+    HOMEPAGE = archive.PAGE
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual, self.builder_config.name)
+        return archive.find(manual, self.builder_config.name)

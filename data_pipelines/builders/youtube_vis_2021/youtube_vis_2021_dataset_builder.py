@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
-from data_pipelines.builders.youtube_vis_2021 import layout
-from data_pipelines.layout import Found
+from data_pipelines.builders.youtube_vis_2021 import archive
 
 
 class Builder(ClipBuilder):
@@ -23,4 +23,4 @@ class Builder(ClipBuilder):
     FEATURES = SEGMENTATION
 
     def find(self, manual: Path) -> Found:
-        return layout.find(manual)
+        return archive.find(manual)

@@ -1,0 +1,1 @@
+"""What owners ship: found, checked and decoded. Worker processes import it, so no TensorFlow."""

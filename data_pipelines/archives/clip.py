@@ -1,0 +1,54 @@
+"""What a dataset's owner ships, as the clips that we prepare from it.
+
+Each folder of `data_pipelines.builders` has an `archive.py` with one pure function, `find`, that looks at the manual
+folder and says which clips are there and what is wrong. `rvm data check` prints it; the builder prepares it. Nothing
+here imports TensorFlow, so that worker processes start fast.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Record = Mapping[str, bytes]
+"""One frame: the encoded image of every feature, such as `{"foreground": <jpeg>, "alpha": <png>}`."""
+
+
+@dataclass(frozen=True)
+class ArchiveClip:
+    """A clip (or a still: a clip of one frame) that can be prepared.
+
+    Attributes:
+        name: Unique in its split, and the same on every machine.
+        files: Everything it is made from, files or folders; if one changes, the clip is prepared anew.
+        encode: Makes its records, one a frame, in order. Runs in a worker process, so it must be picklable: a
+            module-level function, or a `functools.partial` of one. Raises `InputError` that names the file at fault.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    encode: Callable[[], Iterator[Record]]
+
+
+def split(clips: Sequence[ArchiveClip], every: int, *, least: int = 2) -> dict[str, Sequence[ArchiveClip]]:
+    """The splits `train` and `validation`: the first clip and every `every`th after it are for validation.
+
+    Fewer than `least` clips are all for training. A split without clips is left out.
+    """
+    validation = clips[::every] if len(clips) >= least else []
+    train = [clip for index, clip in enumerate(clips) if index % every or not validation]
+    return {name: chosen for name, chosen in (("train", train), ("validation", validation)) if chosen}
+
+
+@dataclass
+class Found:
+    """What lies in the manual folder.
+
+    Attributes:
+        splits: The clips of every split, in the order in which they are stored.
+        errors: What keeps the dataset from being built, a line each: what is wrong with which file, and the mend.
+        warnings: What a person should know before building, a line each.
+    """
+
+    splits: Mapping[str, Sequence[ArchiveClip]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

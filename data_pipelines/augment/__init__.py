@@ -1,0 +1,1 @@
+"""Augmentation: movement, colour, noise, and the curves they follow."""

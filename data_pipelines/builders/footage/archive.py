@@ -1,0 +1,30 @@
+"""Your own footage: `fgr` and `pha`, in which videos, folders of pictures, or pictures have the same names."""
+
+import functools
+from pathlib import Path
+
+from data_pipelines.archives.clip import ArchiveClip, Found, split
+from data_pipelines.archives.folders import PICTURES, VIDEOS, matting_records, pairs_in
+from data_pipelines.archives.messages import other_kinds
+
+VALIDATION_EVERY = 20
+LEAST_TO_SPLIT = 3
+
+
+def find(folder: Path) -> Found:
+    """All pairs of `fgr` and `pha`; of three or more, the 1st, 21st, 41st and so on by name are for validation."""
+    for half in ("fgr", "pha"):
+        if not (folder / half).is_dir():
+            return Found(
+                errors=[
+                    f"{folder} has no folder {half}: expected fgr with foregrounds and pha with alphas of equal names"
+                ]
+            )
+    pairs, errors = pairs_in(folder / "fgr", folder / "pha")
+    if not pairs and not errors:
+        only, kinds = other_kinds(folder / "fgr"), ", ".join(sorted(VIDEOS | PICTURES))
+        errors = [f"{folder / 'fgr'} has no clips{only}: expected videos, pictures, or folders of these ({kinds})"]
+    found = Found(errors=errors)
+    clips = [ArchiveClip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
+    found.splits = split(clips, VALIDATION_EVERY, least=LEAST_TO_SPLIT)
+    return found

@@ -1,0 +1,123 @@
+"""The segmentation pipeline: clips, or stills as clips of one frame, with masks of people.
+
+Samples have positions, plans and pixels as in `data_pipelines.pipelines.matting`.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipelines.augment import color, motion
+from data_pipelines.pipelines.batches import Slice, batched, from_plan
+from data_pipelines.pipelines.matting import Plan
+from data_pipelines.records import images
+from data_pipelines.records.clips import Clips
+from data_pipelines.sampling import draws, windows
+
+
+@dataclass(frozen=True)
+class SegmentationAugmentation:
+    """How far a clip is changed, all of its frames alike; `VIDEO` and `STILLS` are the recipe's.
+
+    Attributes:
+        degrees: Turned by up to this much.
+        shift: Moved by up to this part of its size.
+        shear: Sheared along x by up to this many degrees.
+        area: The part of the picture that is cut out. A box that would not fit is made smaller.
+        aspect: Width by height of what is cut out; it is squashed to a square.
+        jitter: Brightness, contrast, saturation and hue change by up to this much.
+        grayscale: Probability of turning gray.
+        flip: Probability of being mirrored.
+    """
+
+    degrees: float = 0.0
+    shift: float = 0.0
+    shear: float = 0.0
+    area: tuple[float, float] = (1.0, 1.0)
+    aspect: tuple[float, float] = (1.0, 1.0)
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    grayscale: float = 0.0
+    flip: float = 0.0
+
+
+VIDEO = SegmentationAugmentation(
+    area=(0.8, 1.0), aspect=(0.9, 1.1), jitter=(0.3, 0.3, 0.3, 0.15), grayscale=0.05, flip=0.5
+)
+STILLS = SegmentationAugmentation(
+    20.0, 0.1, 10.0, area=(0.5, 1.0), aspect=(0.7, 1.3), jitter=(0.1, 0.1, 0.1, 0.1), flip=0.5
+)
+NONE = SegmentationAugmentation()
+
+
+def batches(
+    clips: Clips,
+    part: Slice,
+    *,
+    seed: int,
+    stream: str,
+    frames: int,
+    size: int,
+    augmentation: SegmentationAugmentation,
+    shape: tuple[int, int] | None = None,
+    buckets: int = windows.BUCKETS,
+    threads: int | None = None,
+) -> tf.data.Dataset:
+    """Endless batches for one host: dicts of uint8, `image` [b, T, h, w, 3] and `mask` [b, T, h, w, 1] of 0 and 1.
+
+    A sample may start at any frame of a clip. The arguments are those of `matting.batches`.
+    """
+    table = windows.windows(clips, 1)
+
+    def sample(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        drawn = plan(draws.Position(seed, stream, number), table, frames, augmentation)
+        height, width = shape or windows.shape(seed, stream, number // part.batch, size, buckets)
+        drawn |= {"height": height, "width": width}
+        return from_plan(lambda plan: render(plan, clips), drawn, {"image": (frames, 3), "mask": (frames, 1)})
+
+    return batched(sample, part, threads)
+
+
+def plan(
+    at: draws.Position, table: windows.Windows, frames: int, augmentation: SegmentationAugmentation
+) -> dict[str, Any]:
+    """Draws everything random about the clip `at` this position."""
+    a = augmentation
+    first, length, start = windows.take(table, draws.item(at, len(table.first)))
+    return {
+        "frames": windows.in_order(first, length, start, frames),
+        "placed": motion.draw_pose(at, "clip", degrees=a.degrees, shift=a.shift, scale=(1.0, 1.0), shear=a.shear),
+        "area": draws.uniform(at, "area", *a.area),
+        "aspect": motion.draw_aspect(at, "clip", *a.aspect),
+        "corner": draws.uniform(at, "corner", 0.0, 1.0, (2,)),
+        "flip": draws.happens(at, "flip", a.flip),
+        "jitter": color.draw_jitter(at, amounts=a.jitter),
+        "grayscale": draws.happens(at, "grayscale", a.grayscale),
+    }
+
+
+def render(plan: Plan, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of a plan (as NumPy arrays): image and mask, uint8 [T, h, w, 3 or 1]."""
+    numbers = plan["frames"].tolist()
+    height, width = int(plan["height"]), int(plan["width"])
+    read = functools.lru_cache(maxsize=1)(clips.read)
+    with images.named(clips, numbers[0]):
+        source = images.size(read(numbers[0])["image"])
+    box = motion.random_box(*source, float(plan["area"]), float(plan["aspect"]), plan["corner"])
+    inverse = np.linalg.inv(motion.affine(plan["placed"], *source))
+    inverse = inverse @ motion.crop(box, bool(plan["flip"]), height, width)
+    reduction = motion.reduction(inverse)
+    inverse = np.diag([1 / reduction, 1 / reduction, 1.0]) @ inverse
+    pictures = np.empty((len(numbers), height, width, 3), np.uint8)
+    masks = np.empty((len(numbers), height, width, 1), np.uint8)
+    for moment, number in enumerate(numbers):
+        with images.named(clips, number):
+            record = read(number)
+            image = images.decode_color(record["image"], reduction)
+            mask = images.decode_gray(record["mask"], reduction)
+        image, mask = (motion.warp(picture, inverse, height, width) for picture in (image, mask))
+        pictures[moment] = color.adjust(image, plan["jitter"], grayscale=bool(plan["grayscale"]))
+        masks[moment, :, :, 0] = mask >= 128
+    return pictures, masks

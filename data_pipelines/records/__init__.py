@@ -1,0 +1,1 @@
+"""Prepared clips: any frame of any of them by its number."""

@@ -1,0 +1,216 @@
+"""Prepared clips: which there are, and the encoded frames of any of them in any order.
+
+Reading opens no video: a record is a frame, already encoded as JPEG or PNG.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from rvm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips, frame after frame: the frames of clip `i` have the numbers `firsts[i] .. firsts[i] + lengths[i] - 1`.
+
+    Attributes:
+        names: One for each clip.
+        lengths: How many frames each has: int64 [clips].
+        read: Gives the encoded pictures of the frame with this number. Threads call it at the same time.
+    """
+
+    names: Sequence[str]
+    lengths: np.ndarray
+    read: Callable[[int], Mapping[str, bytes]]
+    firsts: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "firsts", np.cumsum(self.lengths) - self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def frames(self) -> int:
+        return int(np.sum(self.lengths))
+
+
+EMPTY = Clips((), np.zeros(0, np.int64), lambda number: {})
+
+
+def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise: Sequence[str] = ()) -> Clips:
+    """The clips of prepared datasets, such as `["video_matte_240k/hd", "footage/mine"]`, one after the other.
+
+    A dataset without the split gives the first of the splits `otherwise` that it has.
+    """
+    return concatenate([_open(dataset, (split, *otherwise), data_dir) for dataset in datasets])
+
+
+def features(dataset: str, data_dir: Path) -> frozenset[str]:
+    """The names of the pictures in a record of a prepared dataset."""
+    return _whole(dataset, data_dir).features
+
+
+def fingerprint(dataset: str, data_dir: Path) -> str:
+    """A short digest of a prepared dataset: the names and the lengths of the clips of every split."""
+    tables = _whole(dataset, data_dir).tables
+    listed = [[split, list(table["name"]), list(table["length"])] for split, table in sorted(tables.items())]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+
+def concatenate(parts: Sequence[Clips]) -> Clips:
+    """All clips of `parts`, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    ends = list(accumulate(part.frames for part in parts))
+
+    def read(number: int) -> Mapping[str, bytes]:
+        which = int(np.searchsorted(ends, number, side="right"))
+        return parts[which].read(number - (ends[which] - parts[which].frames))
+
+    names = [name for part in parts for name in part.names]
+    return Clips(names, np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)]), read)
+
+
+def prepared_folder(dataset: str, data_dir: Path) -> Path | None:
+    """The newest version of a dataset below `data_dir`, or None. `whole` tells whether all of it is there."""
+
+    def number(folder: Path) -> tuple[int, ...]:
+        return tuple(int(part) for part in folder.name.split("."))
+
+    versions = (path for path in (Path(data_dir) / dataset).glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name))
+    # While a dataset is built, its folder has another name; an empty one is of somebody who began to remove it.
+    return max((path for path in versions if path.is_dir() and any(path.iterdir())), key=number, default=None)
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset, all of which is there.
+
+    Attributes:
+        folder: That of its version.
+        features: The names of the pictures in a record.
+        tables: The name, length and sha256 of every clip, for each split.
+        records: The records of each split in order: a frame each, to be read by its number.
+        bytes: How large all records are.
+        sources: Tells apart what it can have been made from, where that was kept.
+    """
+
+    folder: Path
+    features: frozenset[str]
+    tables: Mapping[str, Mapping[str, Sequence[Any]]]
+    records: Mapping[str, Any]
+    bytes: int
+    sources: str | None
+
+
+def open_prepared(folder: Path) -> PreparedDataset:
+    """Open a prepared dataset, or say what is missing of it. Opens every file, but reads no record."""
+    import tensorflow_datasets as tfds
+
+    try:
+        info = tfds.builder_from_directory(folder).info
+        metadata = dict(info.metadata.items())
+        if "clips" not in metadata:
+            raise InputError(f"{folder} has no table of clips: it was not made by `rvm data prepare`")
+        if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+            raise InputError(f"{folder} holds {info.file_format.value} files, not array_record: prepare it again")
+        tables = metadata["clips"]
+        if not tables or tables.keys() != info.splits.keys():
+            raise ValueError(f"it has a table of clips for {_listed(tables)}, but records for {_listed(info.splits)}")
+        records = {split: _records(info.splits[split], table) for split, table in tables.items()}
+        names = frozenset(info.features)
+        return PreparedDataset(folder, names, tables, records, info.dataset_size, metadata.get("sources"))
+    except InputError:
+        raise
+    except Exception as error:  # of the JSON in it, of TFDS and of array_record, which raise whatever comes
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise InputError(f"{folder} is damaged ({reason}): build it anew with --force of `rvm data prepare`") from error
+
+
+def verify(dataset: str, data_dir: Path) -> Iterator[str]:
+    """Read every record of a prepared dataset; a line for each clip that is not as it was when it was prepared."""
+    opened = _whole(dataset, data_dir)
+    frames = sum(sum(table["length"]) for table in opened.tables.values())
+    with tqdm(total=frames, desc=f"reading {dataset}", unit="frame", disable=None) as bar:  # None: only on a terminal
+        for split, table in opened.tables.items():
+            first = 0
+            for name, length, expected in zip(table["name"], table["length"], table["sha256"], strict=True):
+                try:
+                    digest = _digest(opened.records[split], range(first, first + length))
+                    fault = None if digest == expected else "it has other pictures than when it was prepared"
+                except Exception as error:  # damaged bytes make array_record and protobuf raise whatever comes
+                    fault = f"it cannot be read ({' '.join(str(error).split())})"
+                first += length
+                bar.update(length)
+                if fault:
+                    yield f"{opened.folder}: the clip {name!r} of the split {split!r} is damaged: {fault}"
+
+
+def _digest(records: Any, numbers: Sequence[int]) -> str:
+    """The checksum of a clip, as `builders.scratch` makes it."""
+    digest = hashlib.sha256()
+    for number in numbers:
+        pictures = _pictures(records[number])
+        for name in sorted(pictures):
+            digest.update(pictures[name])
+    return digest.hexdigest()
+
+
+def _records(split: Any, table: Mapping[str, Sequence[Any]]) -> Any:
+    """The records of a split, as many as the table has frames."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    missing = [path.name for path in split.filepaths if not path.exists()]
+    if missing:
+        raise ValueError(f"{len(missing)} of its files are missing, such as {missing[0]}")
+    records = ArrayRecordDataSource([str(path) for path in split.filepaths])
+    frames = sum(table["length"])
+    if not frames == split.num_examples == len(records):
+        raise ValueError(
+            f"the clips of the split {split.name!r} have {frames} frames, but {split.num_examples} records were "
+            f"written and {len(records)} are there"
+        )
+    if not len(table["name"]) == len(table["length"]) == len(table["sha256"]):
+        raise ValueError(f"the table of clips of the split {split.name!r} is cut short")
+    return records
+
+
+def _listed(splits: Any) -> str:
+    return ", ".join(splits) or "no split"
+
+
+def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
+    opened = _whole(dataset, data_dir)
+    split = next((name for name in splits if name in opened.tables), None)
+    if split is None:
+        raise InputError(f"{dataset} has no split {splits[0]!r}: it has {', '.join(opened.tables)}")
+    records, table = opened.records[split], opened.tables[split]
+    names = [f"{dataset}/{name}" for name in table["name"]]
+
+    def read(number: int) -> Mapping[str, bytes]:
+        return _pictures(records[number])
+
+    return Clips(names, np.array(table["length"], np.int64), read)
+
+
+def _whole(dataset: str, data_dir: Path) -> PreparedDataset:
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`, or give another --data-dir")
+    return open_prepared(folder)
+
+
+def _pictures(record: bytes) -> dict[str, Any]:
+    features = tf.train.Example.FromString(record).features.feature
+    return {name: feature.bytes_list.value[0] for name, feature in features.items()}

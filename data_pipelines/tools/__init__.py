@@ -1,0 +1,1 @@
+"""What people run: check, prepare, preview, measure, and make test sets."""

@@ -1,0 +1,176 @@
+"""How fast the matting pipeline is here, and where its time goes."""
+
+import contextlib
+import functools
+import itertools
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tensorflow as tf
+
+from data_pipelines.augment import color, motion
+from data_pipelines.pipelines import matting
+from data_pipelines.pipelines.batches import Slice
+from data_pipelines.records import images
+from data_pipelines.records.clips import concatenate
+from data_pipelines.sampling import draws, windows
+
+STAGES: Mapping[str, Callable[..., Any]] = {
+    "decode colour": images.decode_color,
+    "decode alpha": images.decode_gray,
+    "warp": motion.warp,
+    "noise": color.add_noise,
+    "adjust colours": color.adjust,
+    "sharpen": color.sharpen,
+    "blur": color.blur,
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a run of the pipeline took.
+
+    Attributes:
+        frames: Matting frames made: each is a foreground, an alpha and a background.
+        seconds: By the clock.
+        core_seconds: Of all threads of this process.
+        megabytes: Of uint8 that came out.
+    """
+
+    frames: int
+    seconds: float
+    core_seconds: float
+    megabytes: float
+
+    @property
+    def per_second(self) -> float:
+        return self.frames / self.seconds
+
+    @property
+    def per_core(self) -> float:
+        """Frames a second of one core, whatever else this machine was doing."""
+        return self.frames / self.core_seconds
+
+    @property
+    def cores(self) -> float:
+        return self.core_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's part in making frames, in milliseconds of one core for every frame that came out."""
+
+    milliseconds: float
+    calls: float
+    megabytes_per_second: float
+
+
+def whole(
+    data: matting.MattingData, *, frames: int, size: int, batch: int, batches: int, threads: int | None = None
+) -> Rate:
+    """The rate of the whole pipeline, after two batches of warming up."""
+    dataset = matting.batches(
+        data,
+        Slice(batch),
+        seed=0,
+        stream="bench",
+        frames=frames,
+        size=size,
+        augmentation=data.augmentation,
+        threads=threads,
+    ).as_numpy_iterator()
+    next(dataset), next(dataset)
+    clock, core = time.perf_counter(), time.process_time()
+    made = [{name: array.size for name, array in next(dataset).items()} for _ in range(batches)]
+    clock, core = time.perf_counter() - clock, time.process_time() - core
+    megabytes = sum(sum(sizes.values()) for sizes in made) / 1e6
+    return Rate(batches * batch * frames, clock, core, megabytes)
+
+
+def stages(data: matting.MattingData, *, frames: int, size: int, clips: int) -> dict[str, Stage]:
+    """Where one thread's time goes, over the pixels of this many clips; `rest` is all that has no name of its own."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    calls: defaultdict[str, float] = defaultdict(float)
+    megabytes: defaultdict[str, float] = defaultdict(float)
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*arguments: Any, **named: Any) -> Any:
+            begin = time.perf_counter()
+            result = function(*arguments, **named)
+            seconds[stage] += time.perf_counter() - begin
+            calls[stage] += 1
+            parts = result.values() if isinstance(result, Mapping) else [result]
+            megabytes[stage] += sum(memoryview(part).nbytes for part in parts) / 1e6
+            return result
+
+        return run
+
+    foregrounds = replace(data.foregrounds, read=timed("read", data.foregrounds.read))
+    backgrounds = concatenate([data.background_images, data.background_clips])
+    backgrounds = replace(backgrounds, read=timed("read", backgrounds.read))
+    drawn = _plans(data, frames, size)
+    next(drawn)  # builds the graph
+    begin = time.perf_counter()
+    plans = list(itertools.islice(drawn, clips))
+    seconds["draw"] = time.perf_counter() - begin
+    calls["draw"] = clips
+    with _in_place_of_stages({stage: timed(stage, function) for stage, function in STAGES.items()}):
+        begin = time.perf_counter()
+        for plan in plans:
+            matting.render(plan, foregrounds, backgrounds, size)
+        seconds["rest"] = time.perf_counter() - begin + seconds["draw"] - sum(seconds.values())
+    made = clips * frames
+    return {
+        stage: Stage(1e3 * spent / made, calls[stage] / made, megabytes[stage] / spent if spent else 0.0)
+        for stage, spent in seconds.items()
+    }
+
+
+@contextlib.contextmanager
+def _in_place_of_stages(others: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Let the pipeline call these, by the names of the functions in `STAGES`."""
+    try:
+        for stage, function in STAGES.items():
+            setattr(sys.modules[function.__module__], function.__name__, others[stage])
+        yield
+    finally:
+        for function in STAGES.values():
+            setattr(sys.modules[function.__module__], function.__name__, function)
+
+
+def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[matting.Plan]:
+    table = data.windows(frames)
+
+    @tf.autograph.experimental.do_not_convert
+    def plan(number: tf.Tensor) -> dict[str, Any]:
+        drawn = matting.plan(draws.Position(0, "bench", number), data, table, frames, data.augmentation)
+        height, width = windows.shape(0, "bench", number, size)
+        return drawn | {"height": height, "width": width}
+
+    yield from tf.data.Dataset.range(tf.int64.max).map(plan).as_numpy_iterator()
+
+
+def table(parts: Mapping[str, Stage]) -> str:
+    """The stages as lines of text."""
+    lines = [f"{'stage':16}{'ms a frame':>12}{'calls a frame':>15}{'MB/s':>9}"]
+    lines += [
+        f"{name:16}{part.milliseconds:12.2f}{part.calls:15.2f}{part.megabytes_per_second:9.0f}"
+        for name, part in sorted(parts.items(), key=lambda item: -item[1].milliseconds)
+    ]
+    total = sum(part.milliseconds for part in parts.values())
+    return "\n".join([*lines, f"{'all':16}{total:12.2f}"])
+
+
+def describe(rate: Rate, accelerator: float) -> str:
+    """A rate in words, and how many cores feed an accelerator that takes so many frames a second."""
+    cores = accelerator / rate.per_core
+    return (
+        f"{rate.per_second:.0f} frames/s on {rate.cores:.1f} cores, {rate.megabytes / rate.seconds:.0f} MB/s: "
+        f"{rate.per_core:.0f} frames/s a core\n"
+        f"an accelerator that takes {accelerator:.0f} frames/s needs {cores:.1f} such cores, if more of them do as well"
+    )

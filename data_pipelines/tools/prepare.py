@@ -1,0 +1,69 @@
+"""Building datasets from what lies in the manual folder."""
+
+import contextlib
+import io
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders import catalog
+from data_pipelines.builders.background_images.archive import FOLDER as BACKGROUNDS
+from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, fingerprint
+from data_pipelines.records.clips import PreparedDataset, open_prepared
+from data_pipelines.tools.check import check_footage
+from rvm_jax.errors import InputError
+
+
+def prepare(name: str, manual: Path, data_dir: Path, *, config: Any = None, overwrite: bool = False) -> str:
+    """Build a dataset, unless it is there; returns a line about it.
+
+    An interrupted build goes on where it was. What is to be overwritten stays until the new dataset is whole.
+    """
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS tells much that is of no use here
+    catalog.refuse_file(manual)
+    version = data_dir / name / str(catalog.builder_class(name).VERSION)
+    if not overwrite and version.is_dir() and any(version.iterdir()):
+        dataset = open_prepared(version)  # before TFDS looks at it, and raises whatever comes
+        if isinstance(config, FolderConfig):
+            _refuse_others(name, dataset, catalog.builder(name, data_dir, config))
+        return f"{name} was there already: {_counts(dataset)}"
+    builder = catalog.builder(name, data_dir, config, anew=overwrite)
+    options = tfds.download.DownloadConfig(
+        manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP, try_download_gcs=False
+    )
+    # TFDS tells what it does, and makes a folder for downloads.
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+        builder.download_and_prepare(download_dir=downloads, download_config=options)
+    return f"{name}: {_counts(open_prepared(version))}"
+
+
+def prepare_footage(folder: Path, name: str, data_dir: Path, *, overwrite: bool = False) -> Iterator[str]:
+    """Build `footage/NAME` from a folder in the plain layout, and `background_images/NAME` if it has backgrounds."""
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise InputError(f"{name!r} cannot name a dataset: use letters, digits, '_' and '-', such as --name shoot")
+    errors = check_footage(folder).errors  # of both, before either is built
+    if errors:
+        raise InputError("\n".join([f"footage/{name} cannot be prepared:", *errors]))
+    datasets = ["footage", *(["background_images"] if (folder / BACKGROUNDS).is_dir() else [])]
+    for dataset in datasets:
+        config = FolderConfig(name=name, folder=folder)
+        yield prepare(f"{dataset}/{name}", folder, data_dir, config=config, overwrite=overwrite)
+
+
+def _refuse_others(name: str, dataset: PreparedDataset, builder: ClipBuilder) -> None:
+    """Nobody is to train with what was made from other files than those of the folder that was given."""
+    found = builder.find(builder.builder_config.folder)
+    if not found.errors and dataset.sources != fingerprint(found.splits):
+        raise InputError(f"{name} was made from other files: give --force to build it anew, or another --name")
+
+
+def _counts(dataset: PreparedDataset) -> str:
+    parts = [
+        f"{split} {len(table['name']):,} ({sum(table['length']):,} frames)" for split, table in dataset.tables.items()
+    ]
+    return f"{', '.join(parts)}, {dataset.bytes / 1e9:.2f} GB in {dataset.folder}"

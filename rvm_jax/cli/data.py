@@ -1,0 +1,295 @@
+"""`rvm data …`: parses, calls, prints; nothing else."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.quiet_import import quiet_import
+
+app = tyro.extras.SubcommandApp()
+
+DataDir = Annotated[Path | None, arg(metavar="DIR")]
+
+
+def _folders(manual: Path | None, data_dir: Path | None) -> tuple[Path, Path]:
+    """The manual folder and the folder of prepared datasets: by default those of TFDS."""
+    data = data_dir or Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+    return (manual or data / "downloads" / "manual").expanduser(), data.expanduser()
+
+
+@app.command
+def check(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")] = ("all",),
+    *,
+    manual: DataDir = None,
+    data_dir: DataDir = None,
+    folder: DataDir = None,
+    deep: bool = False,
+) -> None:
+    """Tell what is there of each dataset before anything is built.
+
+    What is missing, unpaired, of unequal length or too little, and where to get it. Leaves with status 2 if a dataset
+    that was asked for by name cannot be prepared, or one that was prepared is damaged.
+
+    Example: rvm data check --manual ~/archives
+
+    Example: rvm data check footage --folder ~/shoot
+
+    Args:
+        names: Datasets, `all`, or `footage`; what was prepared of your own as `footage/NAME`.
+        manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
+        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        folder: Your own footage.
+        deep: Read all of what is prepared, and compare it with the checksums from when that was done.
+    """
+    quiet_import("data_pipelines.pipelines.batches")
+    from data_pipelines.records import clips
+    from data_pipelines.tools import check as checking
+
+    manual, data_dir = _folders(manual, data_dir)
+    if _only_footage(names, folder=folder):
+        states = iter([checking.check_footage(_footage(folder))])
+    else:
+        states = checking.check(checking.chosen(names, data_dir), manual, data_dir)
+        print(f"looking in {manual}" + ("" if manual.is_dir() else ", which does not exist"), flush=True)
+    bad = []
+    for checked in states:
+        print(checking.describe(checked), flush=True)
+        damaged = list(clips.verify(checked.name, data_dir)) if deep and checked.state == "prepared" else []
+        for line in damaged:
+            print(f"  error: {line}", flush=True)
+        asked_for = names != ("all",)  # nobody has all of them
+        if damaged or checked.state == "damaged" or (checked.state == "not ready" and asked_for):
+            bad.append(checked.name)
+    if bad:
+        raise InputError(f"not ready: {', '.join(bad)}; see above for what is wrong")
+
+
+@app.command
+def prepare(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
+    *,
+    manual: DataDir = None,
+    data_dir: DataDir = None,
+    folder: DataDir = None,
+    name: str | None = None,
+    force: bool = False,
+) -> None:
+    """Build datasets for training, with all cores (or $RVM_WORKERS).
+
+    `all` builds what lies in the manual folder and says what is not there; `synthetic` needs nothing. `footage` is your
+    own: its folder has fgr and pha, in which videos, folders of pictures, or pictures have equal names, and perhaps
+    backgrounds. An interrupted build goes on where it was.
+
+    Example: rvm data prepare video_matte_240k/sd dvm_backgrounds --manual ~/archives
+
+    Example: rvm data prepare footage --folder ~/shoot --name shoot
+
+    Args:
+        names: Datasets, `all`, `synthetic`, or `footage`.
+        manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
+        data_dir: Where prepared datasets go; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        folder: Your own footage.
+        name: What to call it, as footage/NAME; the name of its folder by default.
+        force: Build anew what is there already.
+    """
+    quiet_import("data_pipelines.pipelines.batches")
+    from data_pipelines.builders import catalog
+
+    manual, data_dir = _folders(manual, data_dir)
+    if _only_footage(names, folder=folder, name=name):
+        from data_pipelines.tools import prepare
+
+        folder = _footage(folder)
+        for line in prepare.prepare_footage(folder, name or folder.resolve().name, data_dir, overwrite=force):
+            print(line, flush=True)
+        return
+    chosen = catalog.named(list(names))
+    faulty: list[str] = []
+    if "all" in names:
+        chosen, faulty = _those_there(chosen, manual, data_dir, force)
+    from data_pipelines.tools import prepare
+
+    for dataset in chosen:
+        print(prepare.prepare(dataset, manual, data_dir, overwrite=force), flush=True)
+    if faulty:
+        raise InputError(f"{', '.join(faulty)} could not be prepared: see above for what is wrong with what is there")
+
+
+def _those_there(names: list[str], manual: Path, data_dir: Path, force: bool) -> tuple[list[str], list[str]]:
+    """The datasets that can be prepared, and those of which something is there, but not as it should be."""
+    from data_pipelines.tools import check as checking
+
+    there, faulty = [], []
+    for checked in checking.check(names, manual, data_dir):
+        if checked.state in ("ready", "prepared") or (checked.state == "damaged" and force):
+            there.append(checked.name)
+            continue
+        if not checked.absent:
+            faulty.append(checked.name)
+        print(f"leaving out what is {'not there' if checked.absent else 'faulty'}:\n{checking.describe(checked)}")
+    if not there and not faulty:
+        raise InputError(
+            f"{manual} holds none of the datasets; `rvm data check` says what is expected, and where to ask"
+        )
+    return there, faulty
+
+
+def _only_footage(names: tuple[str, ...], **for_footage: object) -> bool:
+    """Whether it is about one's own footage, which goes by itself and alone has these options."""
+    if "footage" in names and len(names) > 1:
+        raise InputError(f"footage goes by itself: give it without {', '.join(n for n in names if n != 'footage')}")
+    given = [f"--{option}" for option, value in for_footage.items() if value is not None]
+    if given and "footage" not in names:
+        raise InputError(f"{' and '.join(given)}: only for footage, not for {', '.join(names)}")
+    return "footage" in names
+
+
+def _footage(folder: Path | None) -> Path:
+    if folder is None:
+        raise InputError("footage needs a folder: give --folder DIR, with fgr and pha in it")
+    return folder
+
+
+@app.command
+def preview(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
+    *,
+    out: Annotated[Path, arg(metavar="DIR")] = Path("preview"),
+    data_dir: DataDir = None,
+    split: str = "train",
+    clips: int = 6,
+    frames: int = 15,
+    size: int = 512,
+    seed: int = 0,
+    augmentation: Literal["auto", "video", "images", "none"] = "auto",
+    force: bool = False,
+) -> None:
+    """Show what the network will see: write OUT/grid.png and OUT/clips.mp4 with augmented clips.
+
+    Of matting datasets and backgrounds: the network's input, foreground, alpha and background. Of segmentation
+    datasets: image, mask, and both.
+
+    Example: rvm data preview synthetic/matting_clips synthetic/background_clips synthetic/background_images
+
+    Example: rvm data preview coco_person --frames 1
+
+    Args:
+        names: Prepared datasets: matting with backgrounds, or segmentation.
+        out: The folder to write to.
+        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        split: Which part of the datasets.
+        clips: How many clips.
+        frames: Of each clip.
+        size: Side of the square from which training cuts its shapes.
+        seed: Another seed, other clips.
+        augmentation: That of video or images, or none; by default as the recipe has it for these datasets.
+        force: Overwrite what is there.
+    """
+    quiet_import("data_pipelines.pipelines.batches")
+    from data_pipelines.pipelines import datasets
+    from data_pipelines.tools import preview as previewing
+
+    _, data_dir = _folders(None, data_dir)
+    data = datasets.open_named(names, split, data_dir)
+    for path in previewing.write(
+        data, out, clips=clips, frames=frames, size=size, seed=seed, augmentation=augmentation, overwrite=force
+    ):
+        print(path)
+
+
+@app.command(name="testset")
+def make_testset(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
+    *,
+    out: Annotated[Path, arg(metavar="DIR")] = Path("testset"),
+    data_dir: DataDir = None,
+    split: str | None = None,
+    size: Annotated[str, arg(metavar="WIDTHxHEIGHT")] = "512x288",
+    frames: int = 100,
+    clips: int = 0,
+    seed: int = 0,
+) -> None:
+    """Build a test set for `rvm evaluate`: people on still and on moving backgrounds, as PNGs.
+
+    OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP hold com (what a method is given), pha and fgr (the truth) and
+    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted. The
+    clips of a split test_NAME go to OUT/NAME_static and OUT/NAME_motion.
+
+    Example: rvm data testset video_matte_240k/sd dvm_backgrounds background_images
+
+    Example: rvm data testset image_matte dvm_backgrounds background_images --split test_d646 --size 512x512
+
+    Example: rvm data testset synthetic --clips 2 --frames 20
+
+    Args:
+        names: Prepared datasets: matting with backgrounds, or `synthetic`.
+        out: The folder to write to.
+        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        split: Which part of the datasets: test by default, or validation of those that have no test at all.
+            Backgrounds that have no such part give test, validation, or else train.
+        size: Of the frames.
+        frames: In a clip, at most.
+        clips: Of each dataset, at most; 0 for all.
+        seed: Another seed, other backgrounds and movements.
+    """
+    quiet_import("data_pipelines.pipelines.batches")
+    from data_pipelines.pipelines import datasets
+    from data_pipelines.tools import testset as testsets
+
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 16):
+        raise InputError(f"--size {size}: expected WIDTHxHEIGHT of 16 pixels or more, such as 512x288")
+    if frames < 1 or clips < 0:
+        raise InputError(f"--frames {frames} --clips {clips}: expected a frame or more, and clips, or 0 for all")
+    _, data_dir = _folders(None, data_dir)
+    foregrounds, backgrounds = datasets.sorted_out(names, data_dir)
+    settings = testsets.Settings(
+        tuple(foregrounds), tuple(backgrounds), split, int(height), int(width), frames, clips, seed
+    )
+    done = testsets.build(settings, data_dir, out)
+    print(f"{out}: {done} clips of {width}×{height}")
+
+
+@app.command
+def bench(
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
+    *,
+    data_dir: DataDir = None,
+    frames: int = 15,
+    size: int = 512,
+    batch: int = 4,
+    batches: int = 20,
+    threads: int | None = None,
+    accelerator: float = 2000.0,
+) -> None:
+    """Measure the matting pipeline: each stage, frames a second, and the cores that an accelerator needs.
+
+    Example: rvm data bench synthetic/matting_clips synthetic/background_clips synthetic/background_images
+
+    Args:
+        names: Prepared datasets: matting with backgrounds.
+        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        frames: Of each clip.
+        size: Side of the square from which training cuts its shapes.
+        batch: Clips in a batch.
+        batches: How many to make.
+        threads: How many clips are made at the same time; all cores by default.
+        accelerator: Frames a second that the network takes, for counting the cores that it needs.
+    """
+    quiet_import("data_pipelines.pipelines.batches")
+    from data_pipelines.pipelines import datasets
+    from data_pipelines.tools import bench
+
+    for option, value in (("frames", frames), ("batch", batch), ("batches", batches), ("accelerator", accelerator)):
+        if value <= 0:
+            raise InputError(f"--{option} {value}: expected more than 0")
+    _, data_dir = _folders(None, data_dir)
+    data = datasets.matting_only(datasets.open_named(names, "train", data_dir))
+    print(bench.table(bench.stages(data, frames=frames, size=size, clips=batch * batches)), flush=True)
+    rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, threads=threads)
+    print(bench.describe(rate, accelerator))

@@ -1,0 +1,66 @@
+"""`rvm export`: parses, calls, prints; nothing else."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from rvm_jax.errors import InputError
+
+
+def export(
+    weights: Annotated[Positional[Path], arg(metavar="WEIGHTS")],
+    out: Annotated[Positional[Path | None], arg(metavar="[OUT]")] = None,
+    *,
+    to: Literal["onnx", "torchscript", "stablehlo", "pth", "safetensors"],
+    size: Annotated[str | None, arg(metavar="HEIGHTxWIDTH")] = None,
+    downsample_ratio: float | None = None,
+    precision: Literal["float32", "float16"] = "float32",
+    clip: Annotated[Path | None, arg(metavar="VIDEO|FOLDER")] = None,
+    force: bool = False,
+) -> None:
+    """Write a network for another runtime, and check that it gives there what it gives here.
+
+    The file is run at once, over the frames of a clip and in several sizes, and compared with JAX. The differences are
+    printed and written beside it (OUT.parity.json). A file that does not agree is not kept.
+
+    `onnx` takes frames of any size, or with --size of one, as TensorRT wants it. `torchscript` takes frames of any size
+    and needs none of this code. `stablehlo` is for JAX without this code, for one --size. `pth` and `safetensors` hold
+    weights alone, in the released format.
+
+    Example: rvm export rvm_mobilenetv3.pth --to onnx
+
+    Example: rvm export rvm_mobilenetv3.pth --to onnx --size 1080x1920 --downsample-ratio 0.25 --precision float16
+
+    Args:
+        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
+        out: The file to write. By default it has the name of WEIGHTS, in the current folder.
+        to: What to write.
+        size: The one size of frames that the file is for (onnx, stablehlo).
+        downsample_ratio: The ratio that goes with --size; by default its longest side becomes about 512 pixels.
+        precision: What weights, frames, states and most arithmetic are (float16: onnx, torchscript).
+        clip: A video or a folder of pictures to compare on. By default a person is drawn.
+        force: Overwrite OUT if it exists.
+    """
+    from rvm_jax.export import export as exporting
+
+    report = exporting.export(
+        weights,
+        out,
+        to,
+        size=None if size is None else _size(size),
+        downsample_ratio=downsample_ratio,
+        precision=precision,
+        clip=clip,
+        overwrite=force,
+    )
+    print(f"{report['file']}: {report['network']}")
+    print(exporting.table(report))
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if match is None:
+        raise InputError(f"--size is {text!r}: expected height and width of the frames, as in 1080x1920")
+    return int(match[1]), int(match[2])

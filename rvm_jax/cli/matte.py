@@ -1,0 +1,163 @@
+"""`rvm matte …`: parses, calls, prints; nothing else."""
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from rvm_jax.errors import InputError, Stopped
+
+NAME = "{name}"
+
+
+def matte(
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT")],
+    *,
+    weights: Annotated[Path, arg(metavar="FILE|FOLDER")],
+    background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
+    alpha: Annotated[str | None, arg(metavar="OUT")] = None,
+    foreground: Annotated[str | None, arg(metavar="OUT")] = None,
+    downsample_ratio: Annotated[float | None, arg(metavar="RATIO")] = None,
+    resize: Annotated[str | None, arg(metavar="WIDTH[xHEIGHT]")] = None,
+    start: Annotated[str, arg(metavar="TIME")] = "0",
+    end: Annotated[str | None, arg(metavar="TIME")] = None,
+    rate: Annotated[str, arg(metavar="FPS")] = "30",
+    chunk: Annotated[int | None, arg(metavar="FRAMES")] = None,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    quality: Literal["low", "medium", "high"] = "high",
+    mbps: Annotated[float | None, arg(metavar="NUMBER")] = None,
+    force: bool = False,
+) -> None:
+    """Cut people out of videos.
+
+    IN is a video, a folder of pictures, a picture, a stream's URL, or webcam (webcam:1 for the second). OUT is written
+    as its ending says: .mp4 on a background, .mov (ProRes 4444), .webm (VP9) or .gif with transparency, .png for one
+    picture, or a folder of .png if it has none. Frame rate, times, sound and the shape of pixels are kept. With several
+    IN, write {name} in OUT where the name of each is to stand.
+
+    Example: rvm matte talk.mp4 talk_matted.mp4 --weights rvm_mobilenetv3.pth --background office.jpg
+
+    Example: rvm matte *.mp4 'mattes/{name}.mov' --weights runs/mobilenetv3
+
+    Args:
+        paths: What to matte, and what to write.
+        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
+        background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
+            blurred. By default .mp4 is green and everything else transparent.
+        alpha: Also write alpha, as gray.
+        foreground: Also write the colours of people, unmixed with what was behind them.
+        downsample_ratio: How large the network sees the frames; by default their longest side becomes 512. People who
+            are small in the picture need more.
+        resize: The size to bring frames to; a width alone keeps their shape.
+        start: Where to begin: seconds, MM:SS or HH:MM:SS.
+        end: Where to end.
+        rate: Frames a second of a folder of pictures, such as 25 or 30000/1001.
+        chunk: How many frames are computed at once. More are faster on a GPU or TPU, and take more memory.
+        precision: What the network computes in. bfloat16 is faster on GPUs and TPUs.
+        quality: Of .mp4 and .webm.
+        mbps: Megabits a second of .mp4 and .webm, instead of a quality.
+        force: Overwrite what exists.
+    """
+    if len(paths) < 2:
+        given = paths[0] if paths else "nothing"
+        raise InputError(f"given {given}: expected what to matte and what to write, as in: rvm matte in.mp4 out.mp4")
+    *names, target = paths
+    wanted = {"target": target, "alpha": alpha, "foreground": foreground}
+    jobs = [
+        (name, {kind: _target(text, name, names) for kind, text in wanted.items() if text is not None})
+        for name in names
+    ]
+    seconds = _seconds("--start", start), None if end is None else _seconds("--end", end)
+    size = None if resize is None else _size(resize)
+    fps = _rate(rate)
+
+    from rvm_jax.host.memory import return_freed_memory
+
+    return_freed_memory()
+    from rvm_jax.host import signals
+    from rvm_jax.host.compilation_cache import enable_compilation_cache
+    from rvm_jax.host.progress import Progress
+    from rvm_jax.matte import load
+    from rvm_jax.video import matting
+
+    for name, targets in jobs:
+        outputs = [Path(path).expanduser() for path in targets.values()]
+        matting.check_targets(name, outputs, force, mbps, background)
+    enable_compilation_cache()
+    network = load(weights, precision)
+    failures = 0
+    with signals.stop_requests() as request:
+        for number, (name, targets) in enumerate(jobs):
+            try:
+                with Progress(Path(name).name) as progress:
+                    done = matting.matte_video(
+                        name,
+                        **targets,
+                        weights=network,
+                        background=background,
+                        downsample_ratio=downsample_ratio,
+                        resize=size,
+                        start=seconds[0],
+                        end=seconds[1],
+                        rate=fps,
+                        chunk=chunk,
+                        quality=quality,
+                        mbps=mbps,
+                        force=force,
+                        progress=progress.tell,
+                        stop=request,
+                    )
+            except InputError as error:
+                if len(jobs) == 1:
+                    raise
+                print(f"rvm: {error}", file=sys.stderr)
+                failures += 1
+            else:
+                if not done.complete:
+                    held = f"{targets['target']} holds the first {done.frames} frames of {name}"
+                    raise Stopped(f"stopped: {held}", request())
+                print(f"{targets['target']}: {done.frames} frames")
+            if request() and jobs[number + 1 :]:
+                raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
+    if failures:
+        raise InputError(f"{failures} of {len(jobs)} could not be matted: see above")
+
+
+def _target(text: str, name: str, names: list[str]) -> str:
+    """Where to write what is made of `name`."""
+    if NAME not in text:
+        if len(names) > 1:
+            raise InputError(f"{text} is to hold {len(names)} results: write {NAME} in it, as in 'mattes/{NAME}.mov'")
+        return text
+    stems = [Path(one).stem for one in names]
+    twice = [stem for stem in stems if stems.count(stem) > 1]
+    if twice:
+        raise InputError(f"two inputs are called {twice[0]}, so both would be written to one place: rename one")
+    return text.replace(NAME, Path(name).stem)
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3:
+        raise InputError(f"{option} {text}: expected seconds, MM:SS or HH:MM:SS, such as 90 or 1:30")
+    return sum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
+def _size(text: str) -> tuple[int, int | None]:
+    width, _, height = text.partition("x")
+    try:
+        return int(width), int(height) if height else None
+    except ValueError:
+        raise InputError(f"--resize {text}: expected a size such as 1280x720, or a width such as 1280") from None
+
+
+def _rate(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"--rate {text}: expected frames a second, such as 25 or 30000/1001") from None

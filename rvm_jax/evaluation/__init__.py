@@ -1,0 +1,1 @@
+"""Metrics, test sets on disk, and the table of what methods score on them."""

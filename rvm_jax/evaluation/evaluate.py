@@ -1,0 +1,325 @@
+"""Methods against a test set: predictions are made or read, scored, and kept clip by clip, so nothing is done twice."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from rvm_jax.errors import InputError
+from rvm_jax.evaluation import layout, scoring
+from rvm_jax.evaluation.layout import EvaluationClip
+from rvm_jax.evaluation.scoring import Frames, Scores
+from rvm_jax.host.files import replacing
+from rvm_jax.matte import Matte, automatic_ratio, load
+from rvm_jax.model.decoder import State
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.video import prefetch
+from rvm_jax.video.matting import automatic_chunk
+from rvm_jax.video.pictures import PNG_EFFORT
+from rvm_jax.weights.names import Variables
+
+MOST_AT_ONCE = 8
+AHEAD = 2  # parts that are read while others are scored
+STRIP_SIDE = 320
+"""Of the pictures that are kept of a clip, at most."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that mattes: a network, or what a method has left in a folder.
+
+    Attributes:
+        name: What tables call it.
+        predictions: The folder, in the layout of the test set.
+        matte: The network.
+        remembers: Whether the network's state goes on from frame to frame, as it should.
+    """
+
+    name: str
+    predictions: Path | None = None
+    matte: Matte | None = None
+    remembers: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How predictions are made and scored.
+
+    Attributes:
+        downsample_ratio: Of networks; None for what makes the longest side 512.
+        high_resolution: Score as the published HD figures were.
+        save_predictions: Where to write what networks predict, or None.
+    """
+
+    downsample_ratio: float | None = None
+    high_resolution: bool = False
+    save_predictions: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.downsample_ratio is not None and not 0 < self.downsample_ratio <= 1:
+            raise InputError(f"a down-sampling ratio of {self.downsample_ratio:g}: expected more than 0, and at most 1")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A clip's scores by one method, and the pictures of its worst and its middle frame."""
+
+    clip: str
+    dataset: str
+    scores: Scores
+    worst: Path
+    median: Path
+
+
+def method(text: str, clips: Sequence[EvaluationClip], precision: str = "float32") -> Method:
+    """The method that `PATH` or `NAME=PATH` names: weights, or a folder of predictions of these clips."""
+    name, separator, path = text.partition("=")
+    if not separator or Path(text).expanduser().exists():  # a path may have a = in it
+        name, path = "", text
+    folder = Path(path).expanduser()
+    name = re.sub(r"[^\w.+ -]+", "_", name or folder.stem)  # files are called after it
+    if layout.holds_predictions(folder, list(clips)):
+        return Method(name, predictions=folder)
+    if not folder.exists():
+        raise InputError(f"{path} does not exist: give weights, or a folder of predictions, as PATH or NAME=PATH")
+    try:
+        return Method(name, matte=load(folder, precision))
+    except InputError as error:
+        if not folder.is_dir():
+            raise
+        raise InputError(
+            f"{path} holds neither predictions ({clips[0].dataset} is not in it) nor weights ({error})"
+        ) from error
+
+
+def check(clips: Sequence[EvaluationClip], one: Method) -> None:
+    """Raise `InputError` if a method cannot be scored on a clip, for want of predictions or of pictures to look at."""
+    for clip in clips:
+        if one.predictions is not None:
+            layout.predicted(one.predictions, clip)
+        elif not clip.com:
+            raise InputError(f"{clip.label} has no com to give to a network: expected pictures in its folder com")
+
+
+def evaluate(
+    clips: Sequence[EvaluationClip],
+    one: Method,
+    out: Path,
+    settings: Settings,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Iterator[Scored]:
+    """The scores of every clip, in order. Those that are in `out` already, from the same files, are taken from there.
+
+    `progress` is called with how many frames are done, now and then.
+    """
+    check(clips, one)
+    mark = _fingerprint(one, settings)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for clip in clips:
+            folder = out / "clips" / one.name / clip.dataset
+            record = folder / f"{clip.name}.json"
+            identity = hashlib.sha256(f"{mark}{_files(clip, one)}".encode()).hexdigest()
+            pictures = [folder / f"{clip.name}_{kind}.png" for kind in ("worst", "median")]
+            kept = json.loads(record.read_text()) if record.exists() else {}
+            saved = _saved(clip, one, settings)
+            where = str(settings.save_predictions) if saved else None
+            # Files of these names may also be there from before, by other weights.
+            there = not saved or (kept.get("saved") == where and all(path.exists() for path in saved))
+            if kept.get("identity") != identity or not there or not all(picture.exists() for picture in pictures):
+                record.unlink(missing_ok=True)  # which may speak of predictions that are replaced now
+                scores, strips = _score(clip, one, settings, pool, progress)
+                for path, strip in zip(pictures, strips, strict=True):
+                    with replacing(path, overwrite=True) as partial_path:
+                        strip.save(partial_path, "PNG")
+                kept = {"identity": identity, "saved": where, "scores": scores}
+                with replacing(record, overwrite=True) as partial_path:
+                    partial_path.write_text(json.dumps(kept, allow_nan=False))
+            else:
+                progress(len(clip.pha))
+            yield Scored(clip.name, clip.dataset, kept["scores"], *pictures)
+
+
+def _score(
+    clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor, progress: Callable[[int], None]
+) -> tuple[Scores, tuple[Image.Image, Image.Image]]:
+    """A clip's scores, and the strips of its worst and its middle frame by MAD."""
+    strips: list[Image.Image] = []
+
+    def seen() -> Iterator[Frames]:
+        predict = _read if one.predictions is not None else _infer
+        for part, com in predict(clip, one, settings, pool):
+            strips.extend(pool.map(strip, com, part.true_alpha, part.alpha))
+            progress(len(part.alpha))
+            yield part
+
+    with prefetch.prefetched(seen(), AHEAD) as parts:
+        scores = scoring.score(parts, pool, high_resolution=settings.high_resolution)
+    order = np.argsort(scores["mad"], kind="stable")
+    return scores, (strips[order[-1]], strips[order[len(order) // 2]])
+
+
+def strip(com: np.ndarray, true_alpha: np.ndarray, alpha: np.ndarray) -> Image.Image:
+    """A frame, its truth, what was predicted, and where it is wrong: red for too much, blue for too little."""
+    height, width, _ = com.shape
+    scale = min(1.0, STRIP_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    step = max(1, int(0.5 / scale))  # every pixel of a large frame would take longer than its scores
+    com, true_alpha, alpha = (picture[::step, ::step] for picture in (com, true_alpha, alpha))
+    wrong = (alpha - true_alpha)[..., 0]
+    error = 1 - np.stack([np.maximum(-wrong, 0), np.abs(wrong), np.maximum(wrong, 0)], -1) * 4  # a quarter is full
+    panels = [com, true_alpha.repeat(3, -1) * 255, alpha.repeat(3, -1) * 255, error.clip(0, 1) * 255]
+    shown = [Image.fromarray(panel.round().astype(np.uint8)).resize(size) for panel in panels]
+    whole = Image.new("RGB", (size[0] * len(shown), size[1]))
+    for number, panel in enumerate(shown):
+        whole.paste(panel, (size[0] * number, 0))
+    return whole
+
+
+def _read(
+    clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Frames, np.ndarray]]:
+    """What a folder holds."""
+    assert one.predictions is not None
+    pha, fgr = layout.predicted(one.predictions, clip)
+    for names in _parts(clip):
+        com, truth, colors = _truth(clip, names, pool)
+        alpha = _stacked(pool, layout.read_alpha, [pha[name] for name in names])
+        foreground = _stacked(pool, layout.read_color, [fgr[name] for name in names]) if fgr else None
+        for kind, found, expected in (("pha", alpha, truth), ("fgr", foreground, com)):
+            if found is not None and found.shape[1:3] != expected.shape[1:3]:
+                sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, expected)]
+                raise InputError(
+                    f"{one.predictions}/{clip.label}/{kind} has {sizes[0]} pixels, the truth {sizes[1]}: "
+                    "expected predictions in the size of the test set"
+                )
+        foreground = None if foreground is None else foreground.astype(np.float32) / 255
+        yield Frames(alpha, truth, foreground, colors), com
+
+
+def _infer(
+    clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Frames, np.ndarray]]:
+    """What a network says."""
+    assert one.matte is not None
+    network, variables = one.matte.network, one.matte.variables
+    state: State | None = None
+    length = 0
+    for names in _parts(clip):
+        com, truth, colors = _truth(clip, names, pool)
+        size = com.shape[1:3]
+        ratio = automatic_ratio(size) if settings.downsample_ratio is None else settings.downsample_ratio
+        empty = network.initial_state(1, size, ratio, np.float32)
+        if one.remembers:
+            length = max(length, len(com))  # the last part is filled up, so that it needs no program of its own
+            frames = np.concatenate([com, com[-1:].repeat(length - len(com), 0)])
+            state = empty if state is None else state
+            foreground, alpha, state = _predict(network, variables, frames, state, ratio)
+        else:
+            each = [_predict(network, variables, frame[None], empty, ratio)[:2] for frame in com]
+            foreground, alpha = (jnp.concatenate(kind) for kind in zip(*each, strict=True))
+        alpha, foreground = np.asarray(alpha)[: len(com)], np.asarray(foreground)[: len(com)]
+        for name, *pictures in zip(names, alpha, foreground, strict=True):
+            if not all(np.isfinite(picture).all() for picture in pictures):
+                raise InputError(
+                    f"{one.name} predicts numbers that are not finite in frame {name} of {clip.label}: "
+                    "give weights without such numbers, or --precision float32"
+                )
+        if settings.save_predictions is not None:
+            _save(_folder(settings.save_predictions, clip, one), names, alpha, foreground, pool)
+        yield Frames(alpha, truth, foreground, colors), com
+
+
+@partial(jax.jit, static_argnames=("network", "ratio"))
+def _predict(
+    network: MattingNetwork, variables: Variables, frames: Array, state: State, ratio: float
+) -> tuple[Array, Array, State]:
+    """uint8 `[T, H, W, 3]` → foreground `[T, H, W, 3]` and alpha `[T, H, W, 1]` in 0..1, and the state."""
+    result: Any = network.apply(variables, frames.astype(state.r1.dtype)[None] / 255, state, ratio)
+    return result.foreground[0], result.alpha[0], result.state
+
+
+def _truth(
+    clip: EvaluationClip, names: Sequence[str], pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Composites uint8 (of the truth alone, if there are none), and true alpha and foreground in 0..1."""
+    alpha = _stacked(pool, layout.read_alpha, [clip.pha[name] for name in names])
+    colors = _stacked(pool, layout.read_color, [clip.fgr[name] for name in names]) if clip.fgr else None
+    com = _stacked(pool, layout.read_color, [clip.com[name] for name in names]) if clip.com else None
+    for kind, found in (("fgr", colors), ("com", com)):
+        if found is not None and found.shape[1:3] != alpha.shape[1:3]:
+            sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, alpha)]
+            raise InputError(f"{clip.label} has {kind} of {sizes[0]} and pha of {sizes[1]} pixels: get both again")
+    com = (alpha.repeat(3, -1) * 255).astype(np.uint8) if com is None else com
+    return com, alpha, None if colors is None else colors.astype(np.float32) / 255
+
+
+def _stacked(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> np.ndarray:
+    pictures = list(pool.map(read, paths))
+    for (first, one), (second, other) in pairwise(zip(paths, pictures, strict=True)):
+        if one.shape != other.shape:
+            sizes = [f"{x.shape[1]}×{x.shape[0]}" for x in (one, other)]
+            raise InputError(f"{first} has {sizes[0]} pixels and {second} has {sizes[1]}: expected one size in a clip")
+    return np.stack(pictures)
+
+
+def _save(
+    folder: Path, names: Sequence[str], alpha: np.ndarray, foreground: np.ndarray, pool: ThreadPoolExecutor
+) -> None:
+    def write(kind: str, name: str, pixels: np.ndarray) -> None:
+        with replacing(folder / kind / f"{name}.png", overwrite=True) as path:
+            Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path, "PNG", compress_level=PNG_EFFORT)
+
+    for kind, pictures in (("pha", alpha[..., 0]), ("fgr", foreground)):
+        list(pool.map(partial(write, kind), names, pictures))
+
+
+def _saved(clip: EvaluationClip, one: Method, settings: Settings) -> list[Path]:
+    """The predictions of a clip that there are to be."""
+    if settings.save_predictions is None or one.matte is None:
+        return []
+    folder = _folder(settings.save_predictions, clip, one)
+    return [folder / kind / f"{name}.png" for kind in ("pha", "fgr") for name in clip.pha]
+
+
+def _folder(predictions: Path, clip: EvaluationClip, one: Method) -> Path:
+    return predictions / one.name / clip.dataset / clip.name
+
+
+def _parts(clip: EvaluationClip) -> Iterator[list[str]]:
+    names = list(clip.pha)
+    length = min(MOST_AT_ONCE, automatic_chunk(*layout.size(clip)))
+    return (names[first : first + length] for first in range(0, len(names), length))
+
+
+def _fingerprint(one: Method, settings: Settings) -> str:
+    """What tells apart methods and ways to score them."""
+    how = f"definitions {scoring.DEFINITIONS}, high resolution {settings.high_resolution}"
+    if one.matte is None:
+        return f"predictions, {how}"
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(one.matte.variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return f"{digest.hexdigest()} {[settings.downsample_ratio, one.remembers, one.matte.network]}, {how}"
+
+
+def _files(clip: EvaluationClip, one: Method) -> list[tuple[str, int, int]]:
+    """What tells whether any file of a clip, or of its predictions, has changed."""
+    paths = [*clip.com.values(), *clip.pha.values(), *clip.fgr.values()]
+    if one.predictions is not None:
+        pha, fgr = layout.predicted(one.predictions, clip)
+        paths += [*pha.values(), *fgr.values()]
+    stats = [(path, path.stat()) for path in paths]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]

@@ -1,0 +1,121 @@
+"""Test sets and predictions on disk, in the layout in which the published ones come.
+
+    SET/<dataset>_<motion or static>/<clip>/{com,pha,fgr,bgr}/<frame>.png
+
+`com` is what a method is given, `pha` and `fgr` are the truth; predictions have `pha`, and `fgr` if they tell colours.
+Frames are matched by their names.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.video import pictures
+
+LOSSY = {".jpeg", ".jpg"}
+
+Frames = Mapping[str, Path]
+"""Pictures by name, in order."""
+
+
+class EvaluationClip(NamedTuple):
+    """A clip of a test set: its dataset, as the folder is called, its name, and its frames, 2.png before 10.png."""
+
+    dataset: str
+    name: str
+    com: Frames
+    pha: Frames
+    fgr: Frames
+
+    @property
+    def label(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+
+def find(folder: Path) -> list[EvaluationClip]:
+    """The clips of a test set. Raises `InputError`, with the name of the clip, where it is not as it should be."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist: give the folder of a test set, such as `rvm data testset` makes")
+    clips = []
+    for dataset in _folders(folder):
+        for path in _folders(dataset):
+            clips.append(_clip(dataset.name, path))
+    if not clips:
+        raise InputError(f"{folder} is no test set: expected {folder}/DATASET/CLIP/com, pha and fgr")
+    return clips
+
+
+def predicted(folder: Path, clip: EvaluationClip) -> tuple[Frames, Frames]:
+    """A method's alpha, and its foreground if there is any, for the frames of a clip of the test set."""
+    path = folder / clip.dataset / clip.name
+    if not path.is_dir():
+        raise InputError(f"{folder} has no predictions of {clip.label}: expected {path}/pha")
+    pha = _frames(path / "pha")
+    if not pha:
+        raise InputError(f"{path} has no alpha: expected pictures in {path}/pha")
+    fgr = _frames(path / "fgr")
+    for kind, found in (("pha", pha), ("fgr", fgr or clip.pha)):
+        _check_names(found, clip.pha, f"{path}/{kind}", f"the truth of {clip.label}")
+    return {name: pha[name] for name in clip.pha}, {name: fgr[name] for name in clip.pha if name in fgr}
+
+
+def size(clip: EvaluationClip) -> tuple[int, int]:
+    """Height and width of a clip's first frame, which those of all frames are expected to be."""
+    first = pictures.read_picture(next(iter(clip.pha.values())))
+    return first.height, first.width
+
+
+def holds_predictions(folder: Path, clips: list[EvaluationClip]) -> bool:
+    """Whether a folder is one of predictions rather than one of weights."""
+    return folder.is_dir() and any((folder / clip.dataset).is_dir() for clip in clips)
+
+
+def read_alpha(path: Path) -> np.ndarray:
+    """float32 [H, W, 1] in 0..1."""
+    image = pictures.read_picture(path)
+    if image.mode.startswith("I"):  # 16 bits
+        return (np.asarray(image, np.float32) / 65535)[..., None]
+    if image.mode == "RGB":
+        image = image.getchannel("G")
+    return np.asarray(image.convert("L"), np.float32)[..., None] / 255
+
+
+def read_color(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    return np.asarray(pictures.read_picture(path).convert("RGB"))
+
+
+def _clip(dataset: str, path: Path) -> EvaluationClip:
+    com, pha, fgr = (_frames(path / kind) for kind in ("com", "pha", "fgr"))
+    if not pha:
+        raise InputError(f"{dataset}/{path.name} has no truth: expected pictures in {path}/pha")
+    lossy = next((file for file in pha.values() if file.suffix.lower() in LOSSY), None)
+    if lossy:
+        raise InputError(f"{dataset}/{path.name} has its true alpha as JPEG ({lossy.name}), which changes it: get PNGs")
+    for kind, found in (("com", com), ("fgr", fgr)):
+        if found:
+            _check_names(found, pha, f"{path}/{kind}", f"{path}/pha")
+    return EvaluationClip(dataset, path.name, com, pha, fgr)
+
+
+def _check_names(found: Frames, expected: Frames, where: str, truth: str) -> None:
+    missing, more = (sorted(a.keys() - b.keys()) for a, b in ((expected, found), (found, expected)))
+    told = [f"{len(names)} {what} ({names[0]})" for names, what in ((missing, "missing"), (more, "too many")) if names]
+    if told:
+        raise InputError(
+            f"{where} has {len(found)} frames and {truth} {len(expected)}: {', '.join(told)}; expected equal names"
+        )
+
+
+def _frames(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    found = [path for path in folder.iterdir() if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."]
+    return {path.stem: path for path in sorted(found, key=pictures.natural)}
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,1 @@
+"""The network for other runtimes: PyTorch, ONNX and StableHLO, each compared with JAX before it is kept."""

@@ -1,0 +1,218 @@
+"""Networks for other runtimes, each run by its runtime and compared with JAX before it may stay on disk."""
+
+import importlib
+import json
+import math
+import os
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.export import parity, sample_clip
+from rvm_jax.export.formats import FORMATS, ExportFormat
+from rvm_jax.host.files import replacing
+from rvm_jax.matte import automatic_ratio, from_weights
+from rvm_jax.model.network import SMALLEST_SIDE, FrameSize, check_frames
+from rvm_jax.weights.files import read_network
+
+FRAMES = 5
+DRAWN_SIZE = (216, 384)
+# How much the root mean square of an output's differences may be. Not the greatest of them: where a frame is flat, the
+# fast guided filter divides rounding errors by next to nothing, and in float16 some pixels stand on an edge.
+TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+
+
+def export(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    to: str = "onnx",
+    *,
+    size: tuple[int, int] | None = None,
+    downsample_ratio: float | None = None,
+    precision: str = "float32",
+    clip: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the network of a weight file or folder as `to`, one of `FORMATS`, if it agrees with JAX.
+
+    Args:
+      source: weights, as `rvm_jax.load` takes them.
+      target: the file to write; by default named after `source`, in the current folder. A report goes beside it.
+      to: "onnx", "torchscript", "stablehlo", "pth" or "safetensors".
+      size: (height, width) of frames, for a file that takes no others.
+      downsample_ratio: the one for that size; by default such that the longest side is about 512 pixels.
+      precision: "float32" or "float16".
+      clip: a video or folder of pictures to compare on; by default one is drawn.
+      overwrite: whether to replace an existing file.
+
+    Returns:
+      The report, as it was written.
+    """
+    kind = _format(to)
+    setting = _setting(to, kind, size, downsample_ratio)
+    if precision not in TOLERANCES:
+        raise InputError(f"precision is {precision!r}: expected one of {', '.join(TOLERANCES)}")
+    if precision == "float16" and not kind.half:
+        halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
+        raise InputError(f"--precision float16 is not for {to}: export to {halves}")
+    path = _target(source, target, to, kind, setting, precision)
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{path} holds the weights that are to be exported: name another file to write")
+    versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
+    versions |= {module: _version(module, to) for module in kind.modules}
+    loaded = read_network(source)
+    loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
+    frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
+    report: dict[str, Any] = {
+        "file": path.name,
+        "format": to,
+        "precision": precision,
+        "network": loaded.describe(),
+        "clip": "drawn" if clip is None else str(clip),
+        "versions": versions,
+        "tolerance": {"root_mean_square": TOLERANCES[precision]},
+    }
+    with replacing(report_path(path), overwrite=overwrite) as report_draft, replacing(path, overwrite=overwrite) as new:
+        draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
+        kind.write(loaded, draft, setting, precision == "float16")
+        settings = [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3])
+        with jax.default_device(_cpu()):
+            run, reference = kind.open(draft), parity.jax_run(from_weights(loaded))
+            report["cases"] = [_case(run, reference, setting, _at(setting.size, frames)) for setting in settings]
+        _check(report)
+        draft.replace(new)
+        report_draft.write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def report_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.parity.json")
+
+
+def table(report: dict[str, Any]) -> str:
+    """The differences of a report, for a person: a line for each output, three numbers for each case."""
+    cases = report["cases"]
+    titles = [f"{case['height']}×{case['width']} at {case['downsample_ratio']:.4g}" for case in cases]
+    lines = ["   " + "".join(f"{title:>27}" for title in titles)]
+    for name in parity.OUTPUTS:
+        numbers = (" ".join(f"{number:.1e}" for number in case["differences"][name].values()) for case in cases)
+        lines.append(f"{name:>3}" + "".join(f"{number:>27}" for number in numbers))
+    measures = ", ".join(parity.MEASURES).replace("_", " ")
+    lines.append(f"difference from JAX over {cases[0]['frames']} frames: {measures}")
+    return "\n".join(lines)
+
+
+def _case(run: parity.Runner, reference: parity.Runner, setting: FrameSize, clip: np.ndarray) -> dict[str, Any]:
+    """A report's entry for one setting."""
+    (height, width), ratio = setting
+    differences = parity.compare(run, reference, clip, ratio)
+    sizes = {"height": height, "width": width, "downsample_ratio": ratio, "frames": len(clip)}
+    return {**sizes, "differences": differences}
+
+
+def _cpu() -> jax.Device | None:
+    """Where to compare, since GPUs and TPUs round products by default; or None if JAX was told to leave it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
+def _check(report: dict[str, Any]) -> None:
+    """Raise if an output of a case differs by more than the tolerance, or is not even a number."""
+    tolerance = report["tolerance"]["root_mean_square"]
+    for case in report["cases"]:
+        for name, difference in case["differences"].items():
+            apart = difference["root_mean_square"]
+            if apart <= tolerance:  # and not NaN
+                continue
+            raise InputError(
+                f"{report['file']} was not kept: at {case['height']}×{case['width']} its {name} is {apart:.2g} from "
+                f"that of JAX (root mean square), which is more than {tolerance:g}, so look for what is odd in the "
+                f"weights{', or export float32' if report['precision'] == 'float16' else ''}\n{table(report)}"
+            )
+
+
+def _format(to: str) -> ExportFormat:
+    if to not in FORMATS:
+        raise InputError(f"cannot export to {to!r}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[to]
+
+
+def _setting(to: str, kind: ExportFormat, size: tuple[int, int] | None, ratio: float | None) -> FrameSize | None:
+    if size is None:
+        if kind.size == "one":
+            raise InputError(f"{to} is for frames of one size: say which, as in --size 1080x1920")
+        if ratio is not None:
+            raise InputError(
+                "--downsample-ratio belongs to --size: a file for frames of any size is given the ratio when it runs"
+            )
+        return None
+    if kind.size == "any":
+        raise InputError(f"--size is not for {to}, which takes frames of any size: leave it out")
+    ratio = automatic_ratio(size) if ratio is None else ratio
+    check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
+    return FrameSize(size, ratio)
+
+
+def _target(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None,
+    to: str,
+    kind: ExportFormat,
+    setting: FrameSize | None,
+    precision: str,
+) -> Path:
+    if target is None:
+        name = Path(source).resolve().name if Path(source).is_dir() else Path(source).resolve().stem
+        if setting:
+            name += f"_{setting.size[0]}x{setting.size[1]}"
+        if precision != "float32":
+            name += f"_{precision}"
+        return Path(name + kind.endings[0])
+    path = Path(target)
+    if path.suffix.lower() not in kind.endings:
+        raise InputError(f"{path} ends in {path.suffix!r}: expected {' or '.join(kind.endings)} for {to}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, and a file would be written: choose another name")
+    return path
+
+
+def _version(module: str, to: str) -> str:
+    """The version of a package that is needed to export."""
+    try:
+        return importlib.import_module(module).__version__
+    except ImportError as error:
+        raise InputError(f"exporting to {to} needs {module}: pip install 'rvm-jax[torch]'") from error
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def _settings(size: tuple[int, ...]) -> list[FrameSize]:
+    """What to compare at if a file takes everything: this size, and a small odd one with the refiner and without it."""
+    height, width = size
+    ratio = automatic_ratio(size)
+    # In multiples of 1/64 all products with sizes are exact, whether a runtime computes them in float32 or float64.
+    ratio = 0.5 if ratio == 1 else max(1, round(64 * ratio)) / 64
+    factor = min(0.5, 240 / max(size))
+    least = math.ceil(SMALLEST_SIDE / 0.625)
+    rows, columns = (max(least, int(side * factor)) | 1 for side in size)
+    return [FrameSize((height, width), ratio), FrameSize((rows, columns), 0.625), FrameSize((rows, columns), 1.0)]
+
+
+def _at(size: tuple[int, int], frames: np.ndarray | None) -> np.ndarray:
+    """The clip at a size, uint8 `[T, H, W, 3]`: `frames`, or a drawn one."""
+    if frames is None:
+        return sample_clip.drawn(size, FRAMES)
+    if frames.shape[1:3] == size:
+        return frames
+    resized = jax.image.resize(frames.astype(np.float32), (len(frames), *size, 3), "linear")
+    return np.clip(np.round(np.asarray(resized)), 0, 255).astype(np.uint8)

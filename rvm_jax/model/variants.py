@@ -1,0 +1,126 @@
+"""The shapes of the network, as plain data.
+
+The Flax network (`model.network`), its PyTorch twin (`export.torch_network`) and the ONNX graph (`export.onnx_network`)
+are built from these tables, so a width or a stride is written down once. Nothing here imports JAX or PyTorch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["relu", "hard_swish"]
+Refiner = Literal["deep_guided_filter", "fast_guided_filter"]
+
+REFINERS: tuple[Refiner, ...] = ("deep_guided_filter", "fast_guided_filter")
+
+
+@dataclass(frozen=True)
+class InvertedResidual:
+    """One MobileNetV3 block: expand 1×1, depthwise, optional squeeze-excite, project 1×1."""
+
+    kernel: int
+    expanded: int
+    features: int
+    squeeze_excite: bool
+    activation: Activation
+    stride: int = 1
+    dilation: int = 1
+
+    @property
+    def squeezed(self) -> int:
+        """Width inside squeeze-excite: a quarter of `expanded`, rounded to a multiple of 8 and never below 90 %."""
+        quarter = self.expanded / 4
+        rounded = max(8, int(quarter + 4) // 8 * 8)
+        return rounded if rounded >= 0.9 * quarter else rounded + 8
+
+
+@dataclass(frozen=True)
+class MobileNetV3:
+    """`taps` are the numbers of the features (stem 0, blocks 1.., last) that give 1/2, 1/4, 1/8 and 1/16."""
+
+    stem: int
+    blocks: tuple[InvertedResidual, ...]
+    last: int
+    taps: tuple[int, int, int, int]
+
+    @property
+    def tap_features(self) -> tuple[int, int, int, int]:
+        widths = (self.stem, *(block.features for block in self.blocks), self.last)
+        f1, f2, f3, f4 = (widths[tap] for tap in self.taps)
+        return f1, f2, f3, f4
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """A bottleneck ResNet whose last layer keeps 1/16 by dilation. `features` are the widths of layers 1 to 4."""
+
+    stem: int
+    features: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+
+    @property
+    def tap_features(self) -> tuple[int, int, int, int]:
+        return self.stem, *self.features[:2], self.features[3]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A whole network: its encoder, the width of LR-ASPP, and the widths of the decoder from 1/8 to full size."""
+
+    name: str
+    encoder: MobileNetV3 | ResNet
+    aspp: int
+    decoder: tuple[int, int, int, int]
+
+    @property
+    def state_features(self) -> tuple[int, int, int, int]:
+        """Channels of the recurrent state r1 (1/2) .. r4 (1/16): half the width of the block that carries it."""
+        d3, d2, d1, _ = self.decoder
+        return d1 // 2, d2 // 2, d3 // 2, self.aspp // 2
+
+
+_MOBILENETV3_LARGE = MobileNetV3(
+    stem=16,
+    blocks=(
+        # kernel, expanded, features, squeeze-excite, activation, stride, dilation
+        InvertedResidual(3, 16, 16, False, "relu"),
+        InvertedResidual(3, 64, 24, False, "relu", stride=2),
+        InvertedResidual(3, 72, 24, False, "relu"),
+        InvertedResidual(5, 72, 40, True, "relu", stride=2),
+        InvertedResidual(5, 120, 40, True, "relu"),
+        InvertedResidual(5, 120, 40, True, "relu"),
+        InvertedResidual(3, 240, 80, False, "hard_swish", stride=2),
+        InvertedResidual(3, 200, 80, False, "hard_swish"),
+        InvertedResidual(3, 184, 80, False, "hard_swish"),
+        InvertedResidual(3, 184, 80, False, "hard_swish"),
+        InvertedResidual(3, 480, 112, True, "hard_swish"),
+        InvertedResidual(3, 672, 112, True, "hard_swish"),
+        InvertedResidual(5, 672, 160, True, "hard_swish", dilation=2),
+        InvertedResidual(5, 960, 160, True, "hard_swish", dilation=2),
+        InvertedResidual(5, 960, 160, True, "hard_swish", dilation=2),
+    ),
+    last=960,
+    taps=(1, 3, 6, 16),
+)
+
+_TINY = MobileNetV3(
+    stem=8,
+    blocks=(
+        InvertedResidual(3, 8, 8, False, "relu"),
+        InvertedResidual(3, 24, 12, False, "relu", stride=2),
+        InvertedResidual(5, 36, 20, True, "relu", stride=2),
+        InvertedResidual(3, 60, 32, False, "hard_swish", stride=2),
+        InvertedResidual(5, 96, 32, True, "hard_swish", dilation=2),
+    ),
+    last=96,
+    taps=(1, 2, 3, 6),
+)
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant("mobilenetv3", _MOBILENETV3_LARGE, aspp=128, decoder=(80, 40, 32, 16)),
+        Variant("resnet50", ResNet(64, (256, 512, 1024, 2048), (3, 4, 6, 3)), aspp=256, decoder=(128, 64, 32, 16)),
+        # The same code with a few channels, for tests and demonstrations.
+        Variant("tiny", _TINY, aspp=48, decoder=(32, 20, 12, 8)),
+    )
+}

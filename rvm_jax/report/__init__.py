@@ -1,0 +1,1 @@
+"""Pages of charts, pictures and tables, for evaluations and for training runs."""

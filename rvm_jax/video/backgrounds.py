@@ -1,0 +1,121 @@
+"""What is put behind people: nothing, a colour, a checkerboard, a picture, a video, or what was there, blurred."""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from rvm_jax.errors import InputError
+from rvm_jax.video import source, stills
+from rvm_jax.video.frames import Frame
+
+GREEN = (120, 255, 155)
+"""The colour of the paper's pictures, which few people wear."""
+
+TRANSPARENT, BLUR, CHECKERED = "transparent", "blur", "checkered"
+
+SQUARES = 24
+"""How many squares the short side of a checkerboard has."""
+
+
+class Background(NamedTuple):
+    """With neither, it is what the frames show themselves, or nothing."""
+
+    still: np.ndarray | None = None
+    """uint8 [1, H, W, 3] or [1, 1, 1, 3]."""
+    moving: Callable[[Fraction], np.ndarray] | None = None
+    """For times in seconds that grow: what is behind the frame then, uint8 [H, W, 3]."""
+
+
+def check(text: str) -> None:
+    """Refuse what is neither a colour nor a file."""
+    if text not in (TRANSPARENT, BLUR, CHECKERED) and _color(text) is None and not Path(text).expanduser().exists():
+        raise InputError(
+            f"--background {text} is no colour and no file: expected #rrggbb, a colour's name, a picture, a video, "
+            "blur, checkered or transparent"
+        )
+
+
+@contextlib.contextmanager
+def opened(text: str, height: int, width: int) -> Iterator[Background]:
+    """What `text` names, cropped and scaled to cover frames of that size."""
+    color = _color(text)
+    path = Path(text).expanduser()
+    if text in (TRANSPARENT, BLUR):
+        yield Background()
+    elif text == CHECKERED:
+        yield Background(_checkerboard(height, width))
+    elif color is not None:
+        yield Background(np.full((1, 1, 1, 3), color, np.uint8))
+    elif stills.is_picture(path) and path.is_file():
+        with source.opened(str(path)) as picture:
+            (frame,) = picture.items
+            assert isinstance(frame, Frame)
+            yield Background(cover(frame.pixels, height, width)[None])
+    else:
+        with contextlib.closing(_played(str(path))) as frames:
+            yield Background(moving=_following(frames, height, width))
+
+
+def cover(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The largest part of uint8 [h, w, 3] from its middle that has the shape asked for, scaled: [height, width, 3]."""
+    h, w, _ = pixels.shape
+    scale = min(h / height, w / width)
+    part_h, part_w = height * scale, width * scale
+    left, top = (w - part_w) / 2, (h - part_h) / 2
+    box = (left, top, left + part_w, top + part_h)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def _checkerboard(height: int, width: int) -> np.ndarray:
+    """uint8 [1, H, W, 3], in the two grays that stand for transparency elsewhere."""
+    side = max(1, min(height, width) // SQUARES)
+    odd = (np.arange(height)[:, None] // side + np.arange(width) // side) % 2
+    return np.where(odd[None, ..., None], np.uint8(204), np.uint8(255)).repeat(3, -1)
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    if text == "green":
+        return GREEN
+    try:
+        color = ImageColor.getrgb(text)
+    except ValueError:
+        return None
+    return color[0], color[1], color[2]
+
+
+def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
+    """The frames of a video over and over, each with the time when it ends."""
+    passed = Fraction(0)
+    while True:
+        with source.opened(name) as video:
+            frames = (item for item in video.items if isinstance(item, Frame))
+            frame = next(frames)
+            for following in frames:
+                yield frame.pixels, passed + following.time * video.time_base
+                frame = following
+            duration = frame.duration * video.time_base or 1 / video.rate
+            passed += frame.time * video.time_base + duration
+            yield frame.pixels, passed
+
+
+def _following(
+    frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int
+) -> Callable[[Fraction], np.ndarray]:
+    pixels, end = next(frames)
+    covering = cover(pixels, height, width)
+
+    def at(seconds: Fraction) -> np.ndarray:
+        nonlocal pixels, end, covering
+        if seconds < end:
+            return covering
+        while seconds >= end:
+            pixels, end = next(frames)
+        covering = cover(pixels, height, width)
+        return covering
+
+    return at

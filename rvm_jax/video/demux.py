@@ -1,0 +1,348 @@
+"""Frames and sound of video files, streams and cameras, with exact times."""
+
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from rvm_jax.errors import InputError
+from rvm_jax.video.frames import UNSPECIFIED, Colors, Frame, Item, Part, Source, begun, numbered, sized
+from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
+
+BT709_FROM_HEIGHT = 720
+"""Videos that name no matrix are taken as BT.601 if they are lower than this, or else as BT.709, as players do."""
+
+RGB = 0
+OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
+SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
+FALL = 1  # seconds by which times fall back at least where something else begins
+
+LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
+
+
+class Stored(NamedTuple):
+    """A frame as the file has it, at its own time."""
+
+    pixels: np.ndarray
+    time: int
+    duration: int
+    colors: Colors
+    on_its_side: bool
+
+
+class Clock(NamedTuple):
+    """How a file counts time."""
+
+    ticks: Fraction
+    """Seconds of one tick of the frames."""
+    origin: int
+    """The tick at which the first of its streams begins."""
+    rate: Fraction
+
+    def seconds(self, time: int, base: Fraction) -> Fraction:
+        return time * base - self.origin * self.ticks
+
+
+class Joints:
+    """Where the times of a file fall back, because it was put together from several: they go on where they were.
+
+    Its streams do so one after the other, and all of them by as much as the first.
+    """
+
+    def __init__(self) -> None:
+        self._shifts = [Fraction(0)]
+        self._parts: dict[int, int] = {}
+        self._reached: dict[int, Fraction] = {}
+
+    def shift(self, stream: int, time: Fraction, step: Fraction) -> Fraction | None:
+        """What to add to a time of a stream, in seconds; None if it had got there before its joint.
+
+        `step` is how long the frame or packet lasts.
+        """
+        part, reached = self._parts.get(stream, 0), self._reached.get(stream, time)
+        if time + self._shifts[part] < reached - FALL:
+            part += 1
+            if part == len(self._shifts):
+                self._shifts.append(max(self._reached.values()) + step - time)
+        moved = time + self._shifts[part]
+        if part and moved <= reached:
+            return None
+        self._parts[stream] = part
+        self._reached[stream] = max(reached, moved)
+        return self._shifts[part]
+
+
+def is_live(name: str) -> bool:
+    """Whether a name is that of a stream or a camera, which cannot be read again."""
+    return "://" in name or _camera(name) is not None
+
+
+@contextlib.contextmanager
+def opened(name: str, part: Part) -> Iterator[Source]:
+    """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
+    container = _container(name)
+    if part.start and not is_live(name):
+        try:
+            container.seek(round((_begin(container) + part.start) * av.time_base))
+        except (av.FFmpegError, OverflowError):  # then it is read from the begin
+            container.close()
+            container = _container(name)
+    with container:
+        stream = video_stream(container)
+        if stream is None:
+            raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
+        if not can_be_decoded(stream):
+            raise InputError(f"{name} holds video of a kind that FFmpeg does not know: convert it before")
+        with contextlib.ExitStack() as stack:
+            yield _source(name, container, stream, part, stack)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The one that is shown: covers of music are none."""
+    shown = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(shown, None)
+
+
+def can_be_decoded(stream: av.VideoStream | av.AudioStream) -> bool:
+    return stream.codec_context is not None
+
+
+def _container(name: str) -> av.container.InputContainer:
+    file, form = _camera(name) or (name, None)
+    options = LENIENT | ({"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {})
+    try:
+        return av.open(file, format=form, **options)
+    except (av.FFmpegError, OSError) as error:
+        empty = not is_live(name) and Path(name).stat().st_size == 0
+        reason = "it is empty" if empty else str(error.strerror).lower()
+        camera = f" ({file})" if form else ""
+        raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
+
+
+def _begin(container: av.container.InputContainer) -> Fraction:
+    """When the first of its streams begins, in seconds."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def _exact(number: Any) -> Fraction:
+    """A rational number of PyAV's, whose own kind (from version 19 on) rounds what does not fit into 32 bits."""
+    return Fraction(number.numerator, number.denominator)
+
+
+def _source(
+    name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part, stack: contextlib.ExitStack
+) -> Source:
+    stream.thread_type = "AUTO"
+    rate = _exact(stream.average_rate or stream.guessed_rate or Fraction(30))
+    ticks = _exact(stream.time_base or 1 / rate)
+    clock = Clock(ticks, round(_begin(container) / ticks), rate)
+    sounds = tuple(filter(can_be_decoded, container.streams.audio))
+    if len(sounds) < len(container.streams.audio):
+        print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
+
+    stored = stack.enter_context(contextlib.closing(_read(name, container, stream, clock, part)))
+    taken = []
+    for item in stored:
+        taken.append(item)
+        if isinstance(item, Stored):
+            break
+    else:
+        mend = "nothing is left by --start and --end" if part.start or part.end else "get it again"
+        raise InputError(f"{name} has no frame that can be decoded: {mend}")
+    zero = item.time if part.start else clock.origin
+    time_base = _time_base(clock)
+    timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
+    _, (height, width), items = begun(sized(name, timed, part.size))
+
+    aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
+    if part.size is not None and part.size.height is not None:
+        aspect = Fraction(1)
+    return Source(
+        name=name,
+        height=height,
+        width=width,
+        time_base=time_base,
+        rate=rate,
+        length=_length(container, stream, clock, part),
+        items=items,
+        colors=item.colors,
+        pixel_aspect=1 / aspect if item.on_its_side else aspect,
+        sounds=sounds,
+    )
+
+
+def _read(
+    name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
+) -> "Generator[Stored | av.Packet[Any]]":
+    """What the part to read holds, in the order in which it is stored. What is missing or damaged is told at the end.
+
+    Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,
+    which need others that are gone.
+    """
+    live = is_live(name)
+    reformatter, matrix = VideoReformatter(), display_matrices()
+    step = max(1, round(1 / clock.rate / clock.ticks))
+    begin: int | None = None
+    time = clock.origin - step
+    decoded = hidden = 0
+    interlaced = False
+    reached = Fraction(0)
+    over = False  # all frames are read; there may be sound yet
+    joints = Joints()
+
+    def damaged(reason: str) -> InputError:
+        at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
+        mend = f", or take what is sound with --end {at}" if float(at) else ""
+        return InputError(f"{name} is damaged or cut short at {at} s: {reason}; get it again{mend}")
+
+    try:
+        for packet in container.demux():
+            at = None if packet.pts is None else clock.seconds(packet.pts, _exact(packet.time_base))
+            if at is not None:
+                lasts = (packet.duration or 0) * packet.time_base
+                reached = max(reached, at + lasts)
+            if over and (not container.streams.audio or (at is not None and at > (part.end or 0) + SOUND_BEHIND)):
+                return
+            if packet.stream.type == "audio":
+                if at is None or not packet.size:
+                    continue
+                shift = joints.shift(packet.stream.index, at, lasts)
+                if shift is None:
+                    continue
+                at += shift
+                packet.pts, packet.dts = (
+                    None if stamp is None else stamp + round(shift / packet.time_base)
+                    for stamp in (packet.pts, packet.dts)
+                )
+                # Before the begin of all there may be what a decoder of sound needs to warm up.
+                if (not part.start or at >= part.start) and (part.end is None or at < part.end):
+                    yield packet
+            elif packet.stream.index == stream.index and not over:
+                if packet.size and packet.pts is not None:
+                    begin = packet.pts if begin is None else begin
+                    hidden += packet.is_discard or packet.pts < begin
+                try:
+                    frames = stream.decode(packet)
+                except av.FFmpegError as error:
+                    if live:
+                        continue
+                    raise damaged(str(error.strerror).lower()) from error
+                for frame in frames:
+                    decoded += 1
+                    interlaced |= frame.interlaced_frame
+                    next_time = time + step
+                    if frame.pts is not None:
+                        at = clock.seconds(frame.pts, clock.ticks)
+                        shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
+                        next_time = frame.pts + round(shift / clock.ticks)
+                    time = max(time + 1, next_time)
+                    shown = clock.seconds(time, clock.ticks)
+                    if part.end is not None and shown >= part.end:
+                        over = True
+                        break
+                    if shown + clock.ticks / 2 >= part.start:
+                        yield _stored(frame, time, matrix(frame), name, reformatter)
+    except av.FFmpegError as error:
+        reason = str(error.strerror).lower()
+        if not live or not decoded:
+            raise damaged(reason) from error
+        print(f"{name} broke off: {reason}", file=sys.stderr)
+    if live or over or not decoded:
+        return
+    if "mp4" in container.format.name:  # others count what is no frame, or nothing
+        expected = stream.frames - hidden
+        if not part.start and decoded < (expected // 2 if interlaced else expected):  # there may be two fields a frame
+            raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
+    promised = Fraction(container.duration or 0, av.time_base)
+    if "matroska" in container.format.name:  # whose duration is when it ends
+        promised -= _begin(container)
+    if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
+        raise damaged(f"its header promises {float(promised):.1f} s")
+
+
+def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, reformatter: VideoReformatter) -> Stored:
+    matrix = None  # that of the frame
+    if frame.colorspace in (UNSPECIFIED, RGB):
+        matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
+    rgb = reformatter.reformat(
+        frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, threads=1
+    )  # fmt: skip
+    return Stored(
+        upright_frame(rgb.to_ndarray(), turn, Path(name)),
+        time,
+        frame.duration or 0,
+        Colors(frame.colorspace, frame.color_primaries, frame.color_trc),
+        turn is not None and turn[0] == 0,
+    )
+
+
+def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, time_base: Fraction) -> Iterator[Item]:
+    """Frames and packets with times from `zero` on, those of frames in another time base."""
+    finer = clock.ticks / time_base
+    frame_time = 1 / clock.rate / time_base
+
+    def place(ticks: int) -> int:
+        exact = ticks * finer
+        nearest = round(exact / frame_time) * frame_time
+        return round(nearest if finer != 1 and abs(nearest - exact) < finer else exact)
+
+    number, last = 0, -1
+    for item in items:
+        if isinstance(item, Stored):
+            last = max(last + 1, place(item.time - zero))
+            yield Frame(item.pixels, last, place(item.duration), numbered(number))
+            number += 1
+        else:
+            shift = round(zero * clock.ticks / item.time_base)
+            item.pts, item.dts = (None if time is None else time - shift for time in (item.pts, item.dts))
+            yield item
+
+
+def _time_base(clock: Clock) -> Fraction:
+    """The time base to use.
+
+    Matroska and others round times to milliseconds. In one that has both these and the frame rate, frames can be put
+    back to where they were before they were rounded.
+    """
+    if clock.ticks != Fraction(1, 1000) or (1 / clock.rate / clock.ticks).denominator == 1:
+        return clock.ticks
+    both = lcm(1000, clock.rate.numerator)
+    return Fraction(1, both) if both < 10**8 else clock.ticks
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part) -> int | None:
+    if not part.start and part.end is None and stream.frames:
+        return stream.frames
+    seconds = Fraction(container.duration or 0, av.time_base)
+    if stream.duration:
+        seconds = stream.duration * clock.ticks
+    if not seconds:
+        return None
+    end = seconds if part.end is None else min(seconds, part.end)
+    return max(1, round((end - part.start) * clock.rate))
+
+
+def _camera(name: str) -> tuple[str, str] | None:
+    """What FFmpeg calls a camera, and how it reads it; None if the name is not that of one."""
+    if re.fullmatch(r"/dev/video\d+", name):
+        return name, "v4l2"
+    match = re.fullmatch(r"webcam(?::(.+))?", name)
+    if match is None:
+        return None
+    which = match[1]
+    if sys.platform == "darwin":
+        return which or "0", "avfoundation"
+    if sys.platform == "win32":
+        return f"video={which}", "dshow"
+    return f"/dev/video{which or 0}", "v4l2"

@@ -1,0 +1,120 @@
+"""Frames and the sources they come from: the types, and what brings frames to one size.
+
+Frames come upright, as RGB of 8 bits, with the times that they have in the file; packets of sound come between them, as
+they are stored, to be written again without loss.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple, TypeAlias
+
+import av
+import numpy as np
+from PIL import Image
+
+from rvm_jax.errors import InputError
+
+UNSPECIFIED = 2
+"""What FFmpeg's numbers for matrix, primaries and transfer call unknown."""
+
+
+class Frame(NamedTuple):
+    pixels: np.ndarray
+    """RGB uint8 [H, W, 3], upright."""
+    time: int
+    """In the time base of the source, from the begin of what is read."""
+    duration: int
+    """In the same; 0 if it is not known."""
+    name: str
+
+
+class Colors(NamedTuple):
+    """FFmpeg's numbers for how a video stores colours."""
+
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+
+Item: TypeAlias = "Frame | av.Packet[Any]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read, and what a copy needs to know of it."""
+
+    name: str
+    height: int
+    width: int
+    time_base: Fraction
+    rate: Fraction
+    """Frames a second, in the mean, as far as the header tells."""
+    length: int | None
+    """How many frames to expect, as far as the header tells: good only for saying how much is left."""
+    items: Iterator[Item]
+    """The frames in order, and between them the packets of `sounds`, whose times begin with those of the frames."""
+    colors: Colors
+    pixel_aspect: Fraction
+    """Width by height of a pixel."""
+    sounds: tuple[av.AudioStream, ...]
+
+
+class Size(NamedTuple):
+    """What to bring frames to. Without a height it is what keeps their shape."""
+
+    width: int
+    height: int | None = None
+
+
+class Part(NamedTuple):
+    """Which part of a source to read, in seconds as players count them, and the size to bring its frames to."""
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    size: Size | None = None
+
+
+WHOLE = Part()
+
+
+def begun(items: Iterator[Item]) -> tuple[Frame, tuple[int, int], Iterator[Item]]:
+    """The first frame, its height and width, and all items again. There must be a frame."""
+    taken: list[Item] = []
+    for item in items:
+        taken.append(item)
+        if isinstance(item, Frame):
+            height, width, _ = item.pixels.shape
+            return item, (height, width), itertools.chain(taken, items)
+    raise StopIteration
+
+
+def sized(origin: object, items: Iterator[Item], size: Size | None) -> Iterator[Item]:
+    """The same items, with frames brought to one size, or checked to have one."""
+    shape: tuple[int, int] | None = None
+    for item in items:
+        if isinstance(item, Frame):
+            height, width, _ = item.pixels.shape
+            if shape is None and size is not None:
+                shape = size.height or max(1, round(height * size.width / width)), size.width
+            shape = shape or (height, width)
+            if (height, width) != shape and size is None:
+                raise InputError(
+                    f"frame {item.name} of {origin} has {width}×{height} pixels, those before it have "
+                    f"{shape[1]}×{shape[0]}: give --resize {shape[1]}x{shape[0]} to bring all to one size"
+                )
+            item = item._replace(pixels=resized(item.pixels, shape))
+        yield item
+
+
+def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A frame, uint8 [H, W, C], brought to (height, width)."""
+    if pixels.shape[:2] == shape:
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return np.asarray(image.resize(shape[::-1], Image.Resampling.LANCZOS)).reshape(*shape, -1)
+
+
+def numbered(number: int) -> str:
+    return f"{number:04d}"

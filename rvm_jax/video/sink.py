@@ -1,0 +1,265 @@
+"""Frames out: video files with or without transparency, and pictures.
+
+What is written has the times, the shape of pixels, the colour space and the sound of the source it was made from.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from PIL import Image
+
+from rvm_jax.errors import InputError
+from rvm_jax.video import sound
+from rvm_jax.video.demux import BT709_FROM_HEIGHT, RGB
+from rvm_jax.video.frames import UNSPECIFIED, Frame, Item, Source, resized
+from rvm_jax.video.pictures import PNG_EFFORT
+
+Quality = Literal["low", "medium", "high"]
+
+Put = Callable[[Item], None]
+"""Takes frames whose pixels are uint8 [H, W, C], C = 1 (gray), 3 (RGB) or 4 (RGB and alpha, straight), and sound."""
+
+
+class FileKind(NamedTuple):
+    container: str
+    codec: str
+    opaque: str
+    """How pixels are stored where there is no alpha."""
+    transparent: str | None
+    options: dict[str, str]
+    crf: dict[Quality, int] | None
+    """What FFmpeg calls the quality, for codecs that have one."""
+    sounds: tuple[str, ...]
+    """The codecs of sound that it can hold."""
+    encoder: str
+    """What encodes all other sound."""
+    keeps_aspect: bool = True
+    """Whether pixels need not be square."""
+
+
+FINEST_QUANTIZER = {"flags": "+qscale", "global_quality": "118"}
+"""What the ProRes encoder comes to by itself, on people and on noise, after four times as much work."""
+
+FORMATS = {
+    ".mp4": FileKind(
+        container="mp4",
+        codec="libx264",
+        opaque="yuv420p",
+        transparent=None,
+        options={"preset": "fast", "bf": "0"},  # with frames out of order, irregular times make durations wrong
+        crf={"low": 28, "medium": 23, "high": 18},
+        sounds=("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"),
+        encoder="aac",
+    ),
+    ".mov": FileKind(
+        container="mov",
+        codec="prores_ks",
+        opaque="yuv444p10le",
+        transparent="yuva444p10le",
+        options={"profile": "4444", "vendor": "apl0", "alpha_bits": "16", **FINEST_QUANTIZER},
+        crf=None,
+        sounds=("aac", "ac3", "alac", "eac3", "mp3", "pcm_f32le", "pcm_s16be", "pcm_s16le", "pcm_s24le", "pcm_s32le"),
+        encoder="aac",
+    ),
+    ".webm": FileKind(
+        container="webm",
+        codec="libvpx-vp9",
+        opaque="yuv420p",
+        transparent="yuva420p",
+        options={"deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0", "b": "0"},
+        crf={"low": 40, "medium": 32, "high": 22},
+        sounds=("opus", "vorbis"),
+        encoder="libopus",
+        keeps_aspect=False,
+    ),
+    ".gif": FileKind("gif", "gif", "pal8", "pal8", options={}, crf=None, sounds=(), encoder="", keeps_aspect=False),
+}
+PICTURE = ".png"
+
+GIF_COLORS = 255  # one more is for what is transparent
+
+BT601 = 6
+"""FFmpeg's number of the matrix, as files are marked."""
+
+SCALER_MATRIX = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
+"""Its scaler numbers them otherwise. What is not here is BT.601, by one name or another."""
+
+
+def check_kind(path: Path) -> None:
+    """Refuse endings that cannot be written."""
+    if path.suffix.lower() not in (*FORMATS, PICTURE, ""):
+        kinds = ", ".join((*FORMATS, PICTURE))
+        raise InputError(f"{path} cannot be written: expected an ending of {kinds}, or none for a folder of pictures")
+
+
+def keeps_alpha(path: Path) -> bool:
+    return path.suffix.lower() != ".mp4"
+
+
+def has_bit_rate(path: Path) -> bool:
+    form = FORMATS.get(path.suffix.lower())
+    return form is not None and form.crf is not None
+
+
+@contextlib.contextmanager
+def opened(
+    path: Path,
+    ending: str,
+    source: Source,
+    channels: int,
+    *,
+    quality: Quality = "high",
+    mbps: float | None = None,
+    keep_sound: bool = False,
+) -> Iterator[Put]:
+    """Gives a function that writes frames of so many channels, and sound, to `path`, as what has such an `ending`."""
+    if ending in FORMATS:
+        with _video(path, FORMATS[ending], source, channels, quality, mbps, keep_sound) as put:
+            yield put
+    elif ending == PICTURE:
+        yield _picture(path, source)
+    else:
+        path.mkdir()
+        yield lambda item: _save(item, path / f"{item.name}.png") if isinstance(item, Frame) else None
+
+
+def _picture(path: Path, source: Source) -> Put:
+    def put(item: Item) -> None:
+        if isinstance(item, Frame):
+            if path.exists():
+                raise InputError(f"{source.name} has several frames, a .png holds one: give a folder (no ending)")
+            _save(item, path)
+
+    return put
+
+
+def _save(frame: Frame, path: Path) -> None:
+    _image(frame.pixels).save(path, "PNG", compress_level=PNG_EFFORT)
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+@contextlib.contextmanager
+def _video(
+    path: Path, form: FileKind, source: Source, channels: int, quality: Quality, mbps: float | None, keep_sound: bool
+) -> Iterator[Put]:
+    first_in_file = {"movflags": "+faststart"} if form.container in ("mp4", "mov") else {}
+    try:
+        with av.open(str(path), "w", format=form.container, options=first_in_file) as output:
+            put_frame = _encoder(output, form, source, channels, quality, mbps)
+            sounds = source.sounds if keep_sound and form.sounds else ()
+            tracks = {one.index: sound.track(output, one, form.sounds, form.encoder) for one in sounds}
+
+            def put(item: Item) -> None:
+                if isinstance(item, Frame):
+                    put_frame(item)
+                elif item.stream.index in tracks:
+                    tracks[item.stream.index](item)
+
+            yield put
+            put_frame(None)
+            for put_sound in tracks.values():
+                put_sound(None)
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
+
+
+def _encoder(
+    output: av.container.OutputContainer,
+    form: FileKind,
+    source: Source,
+    channels: int,
+    quality: Quality,
+    mbps: float | None,
+) -> Callable[[Frame | None], None]:
+    """A function that writes a frame; for None, what the encoder still holds."""
+    stream: Any = output.add_stream(form.codec, rate=source.rate)
+    context = stream.codec_context
+    context.time_base = source.time_base
+    size = (source.height, source.width) if form.keeps_aspect else _with_square_pixels(source)
+    context.height, context.width = size
+    context.pix_fmt = form.transparent if channels == 4 and form.transparent else form.opaque
+    options = dict(form.options)
+    if mbps is not None:
+        context.bit_rate = round(mbps * 1e6)
+        options.pop("b", None)
+    elif form.crf:
+        options["crf"] = str(form.crf[quality])
+    context.options = options
+    if form.codec == "libx264":  # two by two pixels share a colour, so an odd side is made even
+        context.height, context.width = (side + side % 2 for side in size)
+    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame
+    if form.codec != "gif":
+        context.sample_aspect_ratio = source.pixel_aspect if form.keeps_aspect else 1
+        _mark(context, source)
+        convert = _converter(context)
+    durations: dict[int, int] = {}
+
+    def put(frame: Frame | None) -> None:
+        encoded = None
+        if frame is not None:
+            encoded = convert(resized(frame.pixels, size))
+            encoded.pts, encoded.time_base = frame.time, source.time_base
+            durations[frame.time] = frame.duration
+        for packet in stream.encode(encoded):
+            packet.duration = durations.pop(packet.pts, 0) or packet.duration
+            output.mux(packet)
+
+    return put
+
+
+def _with_square_pixels(source: Source) -> tuple[int, int]:
+    """Height and width that show the same shape; neither is smaller than it was."""
+    height, width, aspect = source.height, source.width, source.pixel_aspect
+    return (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+
+
+def _mark(context: av.VideoCodecContext, source: Source) -> None:
+    """Write down the colour space: that of the source, or else what players take it for."""
+    matrix, primaries, transfer = source.colors
+    if matrix in (UNSPECIFIED, RGB):
+        matrix = int(Colorspace.ITU709) if source.height >= BT709_FROM_HEIGHT else BT601
+    context.colorspace, context.color_range = matrix, int(ColorRange.MPEG)
+    context.color_primaries, context.color_trc = primaries, transfer
+
+
+def _converter(context: av.VideoCodecContext) -> Callable[[np.ndarray], av.VideoFrame]:
+    reformatter = VideoReformatter()
+    matrix = SCALER_MATRIX.get(context.colorspace, Colorspace.ITU601)
+
+    def convert(pixels: np.ndarray) -> av.VideoFrame:
+        height, width, channels = pixels.shape
+        if (height, width) != (context.height, context.width):
+            pixels = np.pad(pixels, ((0, context.height - height), (0, context.width - width), (0, 0)), "edge")
+        pixels = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+        return reformatter.reformat(
+            av.VideoFrame.from_ndarray(pixels, {1: "gray", 3: "rgb24", 4: "rgba"}[channels]),
+            format=context.pix_fmt,
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=matrix,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+
+    return convert
+
+
+def _gif_frame(pixels: np.ndarray) -> av.VideoFrame:
+    """A frame with colours of its own, and one for what is more than half transparent."""
+    indexed = _image(pixels[..., :3]).convert("RGB").quantize(GIF_COLORS, Image.Quantize.MEDIANCUT)
+    indices = np.array(indexed)
+    colors = np.asarray(indexed.getpalette(), np.uint8).reshape(-1, 3)[:GIF_COLORS]
+    palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
+    palette[: len(colors), 1:] = colors
+    if pixels.shape[-1] == 4:
+        palette[GIF_COLORS] = 0
+        indices[pixels[..., 3] < 128] = GIF_COLORS
+    both: Any = (indices, palette)
+    return av.VideoFrame.from_ndarray(both, "pal8")

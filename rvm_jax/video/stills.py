@@ -1,0 +1,54 @@
+"""Pictures as a source of frames: a folder of them, or one, shown one after the other."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rvm_jax.errors import InputError
+from rvm_jax.video import pictures
+from rvm_jax.video.frames import Colors, Frame, Item, Part, Source, begun, numbered, sized
+
+PICTURES_A_SECOND = Fraction(30)
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in pictures.SUFFIXES
+
+
+def stills(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Source:
+    """Pictures, shown one after the other."""
+    end = len(paths) if part.end is None else _ceil(part.end * rate)
+    chosen = paths[_ceil(part.start * rate) : end]
+    if not chosen:
+        seconds = float(len(paths) / rate)
+        raise InputError(f"{origin} lasts {seconds:g} s at {float(rate):g} fps: nothing is left by --start and --end")
+    named = len({path.stem for path in chosen}) == len(chosen)
+
+    def frames() -> Iterator[Item]:
+        for number, path in enumerate(chosen):
+            yield Frame(_read_picture(path), number, 1, path.stem if named else numbered(number))
+
+    _, (height, width), items = begun(sized(origin, frames(), part.size))
+    return Source(str(origin), height, width, 1 / rate, rate, len(chosen), items, Colors(), Fraction(1), ())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if is_picture(path) and not path.name.startswith(".")]
+    if not found:
+        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in pictures.SUFFIXES))
+        raise InputError(f"{folder} holds no pictures: expected files of these kinds: {kinds}")
+    return sorted(found, key=pictures.natural)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    image = pictures.read_picture(path)
+    if image.mode.startswith("I"):  # gray of 16 bits, which Pillow would clip
+        image = Image.fromarray((np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+def _ceil(number: Fraction) -> int:
+    return -(-number.numerator // number.denominator)

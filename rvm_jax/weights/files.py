@@ -1,0 +1,286 @@
+"""Weight files: PyTorch checkpoints (`.pth`), `.safetensors`, and folders saved by orbax, a training run's among them.
+
+All three hold the same network, under PyTorch's names or under Flax's. Which variant and refiner it is follows from
+those names, so nothing has to be told; what does not fit is named, entry by entry. A file may also hold an encoder
+alone, as torchvision's ImageNet networks do: a start for training.
+"""
+
+import os
+import pickle
+import re
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.files import replacing
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS, Refiner
+from rvm_jax.weights import orbax_folders
+from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
+
+TORCH_SUFFIXES = (".pth", ".pt")
+
+SECONDS_OF_LATE_WRITES = 1.0
+"""How long TensorStore's other threads may still write, and make folders anew, when one of them has failed."""
+COUNTS = (".num_batches_tracked", "/count")  # the only entries that are integers, as PyTorch and Flax name them
+ORBAX_MARKER = "_CHECKPOINT_METADATA"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone."""
+
+    variant: str
+    refiner: Refiner | None
+    variables: Variables
+
+    @property
+    def table(self) -> list[Entry]:
+        if self.refiner is None:
+            return [entry for entry in entries(VARIANTS[self.variant]) if is_encoder(entry)]
+        return entries(VARIANTS[self.variant], self.refiner)
+
+    def network(self, dtype: DTypeLike | None = None) -> MattingNetwork:
+        """The network that these are the variables of, to compute in `dtype`; an encoder alone is none."""
+        assert self.refiner is not None
+        return MattingNetwork(self.variant, self.refiner, dtype)
+
+    def describe(self) -> str:
+        """What this is, in a few words for a person."""
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
+        part = self.refiner.replace("_", " ") if self.refiner else "encoder alone"
+        return f"{self.variant}, {part}, {count:,} parameters"
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network.
+
+    The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
+    newest if none was validated. A checkpoint's own folder gives that one.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run"
+        )
+    if path.is_dir():
+        return _read_folder(path)
+    arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    return _from_state_dict(arrays, path)
+
+
+def read_network(path: str | os.PathLike[str]) -> Weights:
+    """`read`, but refuse an encoder alone: what can matte is a whole network."""
+    loaded = read_weights(path)
+    if loaded.refiner is None:
+        raise InputError(
+            f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
+            "so give the weights of a whole network"
+        )
+    return loaded
+
+
+def write_weights(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
+        raise InputError(
+            f"{path} ends in {path.suffix!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
+        )
+    folder = suffix == ""
+    if path.exists() and path.is_dir() != folder:
+        kind, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise InputError(f"{path} is a {kind}, and a {wanted} would be written: choose another name")
+    if path.is_dir() and any(path.iterdir()) and not (path / ORBAX_MARKER).exists():
+        raise InputError(f"{path} is a folder that holds other things than weights: choose another name")
+    torch = _import_torch(path) if suffix in TORCH_SUFFIXES else None
+    with replacing(path, overwrite=overwrite) as partial:
+        if folder:
+            _write_folder(weights.variables, partial)
+            return
+        arrays = to_state_dict(weights.variables, weights.table)
+        if torch is None:
+            import safetensors.numpy
+
+            partial.write_bytes(safetensors.numpy.save(arrays, metadata={"format": "pt"}))
+        else:
+            tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
+            with partial.open("wb") as file:
+                torch.save(tensors, file)
+
+
+def _write_folder(variables: Variables, path: Path) -> None:
+    import jax
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()  # the other hosts of a run, if it has any, write nothing and are not waited for
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix="weights"
+    )
+    try:
+        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+            checkpointer.save(path, variables)
+    except ValueError as error:  # what TensorStore makes of a full disk
+        time.sleep(SECONDS_OF_LATE_WRITES)
+        raise OSError(orbax_folders.reason(error)) from error
+
+
+def _read_folder(path: Path) -> Weights:
+    path = orbax_folders.variables_in(path)
+    variables = orbax_folders.read_arrays(path)
+    if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
+        raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path)
+    expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
+    _match(flat, expected, variant, path)
+    return Weights(variant, refiner, jax.tree.map(_widen, variables))
+
+
+def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}  # PyTorch's DataParallel
+    if arrays.keys() & {"features.0.0.weight", "conv1.weight"}:
+        # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
+        arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
+    variant, refiner, table = _identify(arrays, lambda entry: entry.name, path)
+    shapes = _shapes(variant, table)
+    expected = {entry.name: torch_shape(entry, shape) for entry, shape in zip(table, shapes, strict=True)}
+    if not any(name.endswith(COUNTS) for name in arrays):
+        # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
+        arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNTS)}}
+    _match(arrays, expected, variant, path)
+    return Weights(variant, refiner, to_variables({n: _widen(a) for n, a in arrays.items()}, table))
+
+
+def _identify(
+    given: Mapping[str, Any], name_of: Callable[[Entry], str], path: Path
+) -> tuple[str, Refiner | None, list[Entry]]:
+    """The variant whose entry names are most like the given ones, its refiner, and its table."""
+
+    def likeness(variant: str) -> float:
+        names = {name_of(entry) for entry in entries(VARIANTS[variant])}
+        return len(names & given.keys()) / len(names | given.keys())
+
+    variant = max(VARIANTS, key=likeness)
+    table = entries(VARIANTS[variant])
+    known = [entry for entry in table if name_of(entry) in given]
+    if len(known) < len(given) / 2 or not known:
+        first = f" (the first is {next(iter(given))!r})" if given else ""
+        raise InputError(
+            f"{path} is not a checkpoint of this network: of its {len(given)} entries{first} {len(known)} belong to "
+            "it, so give a released .pth or a folder made by `rvm convert`"
+        )
+    if all(is_encoder(entry) for entry in known):
+        return variant, None, [entry for entry in table if is_encoder(entry)]
+    has_refiner = any(entry.path[1] == "refiner" for entry in known)
+    refiner: Refiner = "deep_guided_filter" if has_refiner else "fast_guided_filter"
+    return variant, refiner, entries(VARIANTS[variant], refiner)
+
+
+def _shapes(variant: str, table: list[Entry]) -> list[tuple[int, ...]]:
+    """The shape of each Flax variable of the table."""
+    return [_variable_shapes(variant)[entry.path] for entry in table]
+
+
+@cache
+def _variable_shapes(variant: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """The shapes of all variables of a network, by tracing it without computing anything."""
+    frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(MattingNetwork(variant).init, jax.random.key(0), frames)
+    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
+
+
+def _match(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], variant: str, path: Path) -> None:
+    """Raise an error that names every entry that is missing (-), unknown (+), or of another shape or kind (both)."""
+
+    def kind(name: str) -> str:
+        return "integer" if name.endswith(COUNTS) else "float"
+
+    wanted = {name: f"{list(shape)} {kind(name)}" for name, shape in expected.items()}
+    found = {name: f"{list(np.shape(array))} {_kind(array)}" for name, array in given.items()}
+    lines = [f"- {name} {what}" for name, what in wanted.items() if found.get(name) != what]
+    lines += [f"+ {name} {what}" for name, what in found.items() if wanted.get(name) != what]
+    if lines:
+        lines.sort(key=lambda line: line[2:].split()[0])
+        raise InputError(
+            f"{path} does not fit the network {variant!r}: these entries are expected (-) or were found instead (+)\n"
+            + "\n".join(lines)
+        )
+
+
+def _kind(array: np.ndarray) -> str:
+    dtype = np.asarray(array).dtype
+    kinds = {"float": jnp.floating, "integer": jnp.integer}
+    return next((name for name, kind in kinds.items() if jnp.issubdtype(dtype, kind)), str(dtype))
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = _import_torch(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats: the error, if there is one, says enough
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may make the unpickler raise anything
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted and isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"{path} wants to run code when opened ({wanted[1]}), which is refused: "
+                "ask for a file that holds a plain state_dict of tensors"
+            ) from error
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged") from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}: expected a state_dict, names with tensors")
+    arrays = {}
+    for name, tensor in checkpoint.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "tensor without values" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise InputError(
+                f"{path} holds a {kind} under {name!r}: expected a flat state_dict of tensors, "
+                "so save that of the network alone"
+            )
+        # NumPy has no bfloat16 or float8; float32 holds both exactly.
+        narrow = tensor.is_floating_point() and tensor.dtype.itemsize < 4
+        arrays[name] = (tensor.float() if narrow else tensor).detach().numpy()
+    return arrays
+
+
+def _import_torch(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path.name} needs PyTorch: pip install 'rvm-jax[torch]', or use .safetensors, which needs nothing more"
+        ) from error
+    return torch
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except Exception as error:  # a damaged file, or a dtype that NumPy does not have
+        raise InputError(
+            f"{path} is not a safetensors file, or it is damaged: {orbax_folders.reason(error)}"
+        ) from error
+
+
+def _widen(array: np.ndarray) -> np.ndarray:
+    """Half-precision weights as float32; others as they are."""
+    array = np.asarray(array)
+    half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4
+    return array.astype(np.float32) if half else array

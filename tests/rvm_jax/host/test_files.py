@@ -1,0 +1,78 @@
+"""Replacing files and folders: all or nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.files import replacing
+
+
+def fill(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "note").write_text(text)
+    return path
+
+
+def test_files_and_folders_take_their_name_at_the_end(tmp_path):
+    with replacing(tmp_path / "a" / "file") as partial:
+        partial.write_text("new")
+        assert not (tmp_path / "a" / "file").exists()
+    assert (tmp_path / "a" / "file").read_text() == "new"
+    old = fill(tmp_path / "folder", "old")
+    with replacing(old, overwrite=True) as partial:
+        fill(partial, "new")
+        assert (old / "note").read_text() == "old"
+    assert (old / "note").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_what_threads_still_write_after_a_failure_is_removed_too(tmp_path, monkeypatch):
+    """TensorStore's do, when a disk is full: a folder is not empty again at the moment when it is to be removed."""
+    remove, calls = shutil.rmtree, 0
+
+    def remove_at_last(path, ignore_errors):
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_at_last)
+
+    def fail():
+        with replacing(tmp_path / "new") as partial:
+            fill(partial, "half")
+            raise KeyError("full")
+
+    with pytest.raises(KeyError, match="full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
+    old = fill(tmp_path / "folder", "old")
+    with pytest.raises(InputError, match="cannot write"), replacing(old, overwrite=True):
+        pass  # nothing was written, so there is nothing to take the name
+    assert (old / "note").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_other_errors_pass_and_leave_nothing(tmp_path):
+    def interrupted() -> None:
+        with replacing(tmp_path / "a" / "b" / "file") as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with replacing(tmp_path / "link", overwrite=True) as partial:
+        partial.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"

@@ -1,0 +1,130 @@
+"""Work beside the main thread: in order, bounded, and never an error lost."""
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from rvm_jax.video import prefetch
+
+
+def test_items_come_in_order():
+    with prefetch.prefetched(range(100), 3) as items:
+        assert list(items) == list(range(100))
+
+
+def test_no_more_is_made_than_was_asked_for():
+    made = []
+
+    def make():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    with prefetch.prefetched(make(), 3) as items:
+        assert next(items) == 0
+        time.sleep(0.3)
+        assert len(made) <= 1 + 3 + 1  # taken, waiting, and one in hand
+
+
+def test_an_error_of_the_maker_is_raised_where_items_are_taken():
+    def make():
+        yield 1
+        raise KeyError("gone")
+
+    with prefetch.prefetched(make(), 3) as items:
+        assert next(items) == 1
+        with pytest.raises(KeyError, match="gone"):
+            next(items)
+
+
+def test_nobody_waits_for_a_maker_that_stalls_once_told_to_stop():
+    stalled, stop = threading.Event(), threading.Event()
+
+    def make():
+        yield 1
+        stalled.wait(60)
+
+    with prefetch.prefetched(make(), 3, stop.is_set) as items:
+        assert next(items) == 1
+        threading.Timer(0.3, stop.set).start()
+        assert list(items) == []
+        stalled.set()
+
+
+def test_a_generator_that_is_left_early_is_closed():
+    closed = threading.Event()
+
+    def make():
+        try:
+            yield from range(100)
+        finally:
+            closed.set()
+
+    with prefetch.prefetched(make(), 3) as items:
+        next(items)
+    assert closed.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-ahead"]
+
+
+def test_all_is_consumed_in_order_when_the_block_ends():
+    seen = []
+
+    def consume(item):
+        time.sleep(0.01)
+        seen.append(item)
+
+    with prefetch.background_writer(consume, 2) as put:
+        for number in range(20):
+            put(number)
+    assert seen == list(range(20))
+    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-behind"]
+
+
+def test_who_puts_waits_for_who_consumes():
+    let_go = threading.Event()
+    with prefetch.background_writer(lambda item: let_go.wait(), 2) as put:
+        thread = threading.Thread(target=lambda: [put(number) for number in range(10)])
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        let_go.set()
+        thread.join()
+
+
+def consume_badly(item):
+    raise OSError(28, "No space left on device")
+
+
+def test_an_error_of_the_consumer_is_raised_at_the_next_item_or_the_end():
+    def run(items):
+        with prefetch.background_writer(consume_badly, 2) as put:
+            for item in items:
+                put(item)
+
+    endless = itertools.count()
+    for items in (endless, [1]):
+        with pytest.raises(OSError, match="No space left"):
+            run(items)
+
+
+def test_what_waits_is_left_if_the_block_fails():
+    seen = []
+    begun = threading.Event()
+
+    def consume(item):
+        begun.set()
+        time.sleep(0.2)
+        seen.append(item)
+
+    def run():
+        with prefetch.background_writer(consume, 5) as put:
+            for number in range(5):
+                put(number)
+            begun.wait()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
+    assert len(seen) <= 2

@@ -1,0 +1,71 @@
+"""Arrays on eight devices and back, and what is said when a run cannot be divided among them or joined."""
+
+import jax
+import numpy as np
+import pytest
+
+from rvm_jax.errors import InputError
+from train.device import parallel
+
+
+def test_what_is_replicated_is_read_back():
+    tree = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.int32(3)}
+    on_devices = parallel.replicate(tree)
+    assert on_devices["w"].shape == (8, 2, 3)
+    assert len({shard.device for shard in on_devices["w"].addressable_shards}) == 8
+    back = parallel.read_back(on_devices)
+    assert isinstance(back["w"], np.ndarray)
+    np.testing.assert_array_equal(back["w"], tree["w"])
+    assert isinstance(back["count"], np.ndarray)
+    assert back["count"] == 3
+    assert back["count"].shape == ()
+
+
+def test_every_device_has_its_part_of_a_batch():
+    batch = {"image": np.arange(16 * 2, dtype=np.uint8).reshape(16, 2)}
+    divided = parallel.shard(batch)["image"]
+    for device, shard in zip(jax.local_devices(), divided.addressable_shards, strict=True):
+        assert shard.device == device
+    np.testing.assert_array_equal(divided, batch["image"].reshape(8, 2, 2))
+    np.testing.assert_array_equal(parallel.gather({"image": divided})["image"], batch["image"])
+
+
+def test_a_function_runs_on_every_device_and_averages():
+    run = parallel.pmap(
+        lambda state, batch, rate: state + rate * jax.lax.pmean(batch.sum(), parallel.AXIS), (0, 0, None), donated=(0,)
+    )
+    state = parallel.replicate(np.float32(1))
+    batch = parallel.shard({"x": np.arange(16, dtype=np.float32)})["x"]
+    after = run(state, batch, 0.5)
+    assert state.is_deleted()
+    np.testing.assert_array_equal(after, np.full(8, 1 + 0.5 * np.arange(16).sum() / 8, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost:1234", None, None), "--process-id and --process-count was not given"),
+        ((None, 0, 2), "--coordinator was not given"),
+        (("localhost:1234", 2, 2), "--process-id 2 of 2: expected one of 0 to 1"),
+        (("localhost", 0, 2), "--coordinator localhost: expected HOST:PORT"),
+    ],
+)
+def test_hosts_that_are_named_by_halves(given, message):
+    with pytest.raises(InputError, match=message):
+        parallel.join_hosts(*given)
+
+
+def test_a_single_host_needs_nothing():
+    parallel.join_hosts()
+    assert not jax.distributed.is_initialized()
+    assert parallel.host() == (0, 1)
+
+
+def test_a_slurm_job_without_srun_is_a_single_host(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    parallel.join_hosts()
+    assert not jax.distributed.is_initialized()
+
+
+def test_devices_that_do_not_tell_their_memory():
+    assert parallel.peak_memory() is None

@@ -1,0 +1,56 @@
+"""What a run starts from: random weights, those of an encoder, or a whole network's."""
+
+import jax
+import numpy as np
+import pytest
+
+from rvm_jax.errors import InputError
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.weights.files import Weights, write_weights
+from train.run.initial_state import initial_state
+
+
+@pytest.fixture(scope="module")
+def states():
+    """From two seeds."""
+    return [initial_state(MattingNetwork("tiny"), seed, None) for seed in (1, 2)]
+
+
+def same(ours, theirs):
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+
+def save(state, path, refiner="deep_guided_filter"):
+    write_weights(Weights("tiny", refiner, {"params": state.params, "batch_stats": state.batch_stats}), path)
+    return path
+
+
+def test_the_seed_decides(states):
+    assert same(states[0], initial_state(MattingNetwork("tiny"), 1, None))
+    assert not same(states[0].params["encoder"], states[1].params["encoder"])
+    assert states[0].params["project_mat"]["bias"][3] == 0.5
+
+
+def test_a_whole_network(states, tmp_path):
+    begun = initial_state(MattingNetwork("tiny"), 2, save(states[0], tmp_path / "whole.pth"))
+    assert same(begun.params, states[0].params)
+    assert same(begun.batch_stats, states[0].batch_stats)
+    assert all(moments.count == 0 for moments in begun.moments.values())
+
+
+def test_an_encoder(states, tmp_path):
+    encoder = {
+        "params": {"encoder": states[0].params["encoder"]},
+        "batch_stats": {"encoder": states[0].batch_stats["encoder"]},
+    }
+    write_weights(Weights("tiny", None, encoder), tmp_path / "encoder")
+    begun = initial_state(MattingNetwork("tiny"), 2, tmp_path / "encoder")
+    assert same(begun.params["encoder"], states[0].params["encoder"])
+    assert same(begun.batch_stats["encoder"], states[0].batch_stats["encoder"])
+    assert same(begun.params["decoder"], states[1].params["decoder"])
+
+
+def test_another_variant(states, tmp_path):
+    path = save(states[0], tmp_path / "tiny.pth")
+    with pytest.raises(InputError, match=r"tiny.pth holds a tiny: give weights of a mobilenetv3"):
+        initial_state(MattingNetwork("mobilenetv3"), 0, path)

@@ -1,0 +1,1 @@
+"""What devices compute: losses, optimizer, one pass, validation, data parallelism. JAX alone."""

@@ -1,0 +1,75 @@
+"""Validation: how far the mattes of a fixed set of clips are from the truth, found on all devices."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rvm_jax.evaluation import metrics
+from rvm_jax.model.network import MattingNetwork
+from train.device import parallel, step
+
+LONGEST_SIDE = 320
+"""Of the pictures that are shown of a validation, about."""
+SHOWN = 6
+"""How many clips are shown of a validation."""
+
+
+class ValidationClip(NamedTuple):
+    """A clip, its truth and what the network made of it: uint8 [T, h, w, 3 or 1], every few pixels one."""
+
+    source: Any
+    alpha: Any
+    predicted_foreground: Any
+    predicted_alpha: Any
+
+
+Evaluate = Callable[..., tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]]
+
+
+def program(network: MattingNetwork, downsample_ratio: float) -> Evaluate:
+    """The function of all devices that `validate` calls, compiled once for each shape of clips."""
+
+    def evaluate(
+        params: Any, batch_stats: Any, batch: step.DeviceBatch, real: jax.Array
+    ) -> tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]:
+        """Sums over the clips [b, T, h, w, C] that are `real` [b], how many they are, and pictures of all of them."""
+        source, foreground, alpha = step.composite(batch)
+        result: Any = network.apply({"params": params, "batch_stats": batch_stats}, source, None, downsample_ratio)
+        of_frames = {
+            "mad": metrics.mad(result.alpha, alpha),
+            "mse": metrics.mse(result.alpha, alpha),
+            "dtssd": metrics.dtssd(result.alpha, alpha),
+            "foreground_mad": metrics.foreground_mad(result.foreground, foreground, alpha),
+            "foreground_mse": metrics.foreground_mse(result.foreground, foreground, alpha),
+        }
+        sums = {name: jnp.sum(values.mean(1) * real) for name, values in of_frames.items()}
+        stride = max(1, max(source.shape[2:4]) // LONGEST_SIDE)
+        shown = ValidationClip(source, alpha, result.foreground, result.alpha)
+        small = jax.tree.map(lambda x: jnp.round(255 * x[:, :, ::stride, ::stride]).astype(jnp.uint8), shown)
+        return jax.lax.psum(sums, parallel.AXIS), jax.lax.psum(real.sum(), parallel.AXIS), small
+
+    return parallel.pmap(evaluate, (0, 0, 0, 0))
+
+
+def validate(
+    evaluate: Evaluate, state: step.TrainState, batches: Iterable[tuple[Mapping[str, np.ndarray], np.ndarray]]
+) -> tuple[dict[str, float], list[ValidationClip]]:
+    """The mean of every metric over the real clips of all batches, and pictures of the first that this host has.
+
+    Each batch comes with which of its clips are real: float32 [b] of 1 and 0. The others only fill it up.
+    """
+    totals: dict[str, float] = {}
+    clips = 0.0
+    shown: list[ValidationClip] = []
+    for batch, real in batches:
+        weights = parallel.shard({"real": real})["real"]
+        sums, count, pictures = evaluate(state.params, state.batch_stats, parallel.shard(batch), weights)
+        for name, value in parallel.read_back(sums).items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+        clips += float(parallel.read_back(count))
+        pictures = parallel.gather(pictures)
+        shown += [jax.tree.map(lambda x, i=i: x[i], pictures) for i in np.flatnonzero(real)[: SHOWN - len(shown)]]
+    return {name: total / clips for name, total in totals.items()}, shown

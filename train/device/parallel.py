@@ -1,0 +1,143 @@
+"""Data parallelism: the only place that knows how many devices and hosts there are.
+
+A pass is a function of one device's part of the batch (`step`). Here it becomes one of all devices: the state is the
+same on each of them, the batch is divided among them, and what the pass averages it averages over all hosts.
+Arrays that lie on devices have one more axis at the front, an entry for each device of this host.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rvm_jax.errors import InputError
+
+AXIS = "batch"
+"""The name of the axis over which passes average."""
+
+Tree = TypeVar("Tree")
+
+
+def set_cpu_devices(devices: int) -> None:
+    """Let JAX see the processor as so many devices. To be called before JAX computes anything."""
+    # The size of XLA's thread pool. Devices that wait for others hold a thread each, and if no thread is left for those
+    # they wait for, they wait for ever.
+    os.environ.setdefault("NPROC", str(8 * devices))
+    jax.config.update("jax_num_cpu_devices", devices)
+
+
+def join_hosts(coordinator: str | None = None, process_id: int | None = None, process_count: int | None = None) -> None:
+    """Join the other hosts of this run, if there are any. To be called before JAX computes anything.
+
+    Without a coordinator, TPU pods and SLURM jobs (a task for each GPU) tell JAX what it needs to know.
+    """
+    given = {"--coordinator": coordinator, "--process-id": process_id, "--process-count": process_count}
+    missing = [option for option, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise InputError(f"several hosts need {', '.join(given)}: {' and '.join(missing)} was not given")
+    if process_id is not None and process_count is not None and not 0 <= process_id < process_count:
+        raise InputError(f"--process-id {process_id} of {process_count}: expected one of 0 to {process_count - 1}")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise InputError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:8476")
+    on_tpu = importlib.util.find_spec("libtpu") is not None
+    on_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1  # by srun
+    if coordinator is None and not on_slurm and not on_tpu:
+        return
+    try:
+        # Where there is a coordinator, JAX shall not ask SLURM as well, by which each task has a single GPU.
+        detection = None if coordinator is None else "deactivate"
+        jax.distributed.initialize(coordinator, process_count, process_id, cluster_detection_method=detection)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if coordinator is None and not on_slurm and "coordinator_address should be defined" in reason:
+            return  # libtpu is installed, but this machine is not part of a pod
+        where = "the other hosts" if coordinator is None else f"the other hosts at {coordinator}"
+        raise InputError(f"cannot join {where} ({reason}): is process 0 up?") from error
+
+
+def host() -> tuple[int, int]:
+    """The number of this host, and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
+def replicate(tree: Tree) -> Tree:
+    """The same on every device of this host."""
+    devices = jax.local_device_count()
+    return jax.tree.map(lambda x: _put(np.broadcast_to(x, (devices, *np.shape(x)))), tree)
+
+
+def read_back(tree: Tree) -> Tree:
+    """What is the same on every device, as NumPy arrays. Waits for it, but not for what the devices do after it."""
+    first = jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
+    # Indexed here and not on the device, which would come to that only after all that it was given since.
+    return jax.tree.map(lambda x: np.asarray(x[0]), first)
+
+
+def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This host's part of a batch, divided among its devices. Returns while it is being copied there."""
+    devices = jax.local_device_count()
+    return {name: _put(x.reshape(devices, -1, *x.shape[1:])) for name, x in batch.items()}
+
+
+def gather(tree: Tree) -> Tree:
+    """What the devices of this host made of their parts of a batch, put together again, as NumPy arrays."""
+    return jax.tree.map(lambda x: jax.device_get(x).reshape(-1, *x.shape[2:]), tree)
+
+
+def pmap(
+    function: Callable[..., Any], in_axes: tuple[int | None, ...], *, donated: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """`function` on all devices at once: arguments with axis 0 lie on the devices, those with None are given to all."""
+    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donated)
+
+
+@contextlib.contextmanager
+def raise_together() -> Iterator[None]:
+    """What one host cannot do, the others do not go on from: an `InputError` in the block leaves it on all hosts."""
+    failed: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        failed = error
+    anywhere = jax.process_count() > 1 and multihost_utils.process_allgather(np.bool_(failed is not None)).any()
+    if failed is not None:
+        raise failed
+    if anywhere:
+        raise InputError("another host cannot go on: see what it says")
+
+
+def from_first_host(tree: Tree | None, like: Tree) -> Tree:
+    """What the first host has, on every host, bit for bit: as bytes, since a sum over hosts makes 0.0 of -0.0.
+
+    `like` has the shapes and dtypes; the other hosts need nothing but that.
+    """
+    if jax.process_count() == 1:
+        assert tree is not None
+        return tree
+    given = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like) if tree is None else tree
+    as_bytes = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), given)
+    told = multihost_utils.broadcast_one_to_all(as_bytes)
+    return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), told, like)
+
+
+def should_stop(flag: bool, iteration: int) -> bool:
+    """Whether it is time to stop: `flag` on a single host; on several, what all of them agree on at this iteration."""
+    return multihost_utils.reached_preemption_sync_point(iteration) if jax.process_count() > 1 else flag
+
+
+def peak_memory() -> int | None:
+    """The most bytes that a device of this host has held so far, if it tells."""
+    told = [device.memory_stats() for device in jax.local_devices()]
+    return max((stats["peak_bytes_in_use"] for stats in told if stats), default=None)
+
+
+def _put(array: np.ndarray) -> jax.Array:
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))

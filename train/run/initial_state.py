@@ -1,0 +1,35 @@
+"""The state in which a run begins."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from rvm_jax.errors import InputError
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.weights.files import read_weights
+from train.device import step
+
+
+def initial_state(network: MattingNetwork, seed: int, init: str | os.PathLike[str] | None) -> step.TrainState:
+    """Random weights from the seed; in their place those of `init`, an encoder or a whole network."""
+    loaded = None if init is None else read_weights(init)
+    if loaded is not None and loaded.variant != network.variant:
+        raise InputError(
+            f"{init} holds a {loaded.variant}: give weights of a {network.variant}, which the recipe trains"
+        )
+    random = jax.device_get(step.init(network, jax.random.key(seed)))
+    if loaded is None:
+        return random
+    return step.from_variables(
+        {
+            "params": {**random.params, **_of(random.params, loaded.variables["params"])},
+            "batch_stats": {**random.batch_stats, **_of(random.batch_stats, loaded.variables["batch_stats"])},
+        }
+    )
+
+
+def _of(groups: Mapping[str, Any], loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """What was loaded of these groups."""
+    return {group: tree for group, tree in loaded.items() if group in groups}

@@ -1,0 +1,184 @@
+"""The data of a run: what its recipe names is opened, counted, and turned into the batches of every iteration.
+
+The streams of a stage stand where `sampling.schedule` says that they stand at an iteration, so to start at any
+iteration costs no more than to start at the first.
+"""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipelines.pipelines import datasets, matting, segmentation
+from data_pipelines.pipelines.batches import Batch, Slice, arrays
+from data_pipelines.pipelines.matting import MattingData
+from data_pipelines.records import clips
+from data_pipelines.records.clips import EMPTY, Clips
+from data_pipelines.sampling import schedule
+from data_pipelines.sampling.schedule import ClipShape, Pass, PassKind, StageData
+from rvm_jax.errors import InputError
+from train.recipe.recipe import Recipe, Stage
+
+VALIDATION_SEED = 0
+"""Whatever the recipe's seed is: runs are compared by the same clips on the same backgrounds."""
+
+
+class Sources(NamedTuple):
+    """The clips of a stage, and a digest of each of its datasets by name."""
+
+    matting: MattingData
+    segmentation_clips: Clips
+    segmentation_stills: Clips
+    validation: MattingData
+    fingerprints: Mapping[str, str]
+
+
+UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})
+"""Of a stage that is skipped."""
+
+
+def open_sources(recipe: Recipe, data_dir: Path) -> list[Sources]:
+    """The sources of every stage. Whatever is missing is told before anything starts."""
+
+    @cache
+    def fingerprint(dataset: str, expected: datasets.DatasetKind) -> str:
+        found = datasets.kind(dataset, data_dir)
+        if found != expected:
+            raise InputError(f"{dataset} is a {found} dataset: the recipe needs a {expected} dataset there")
+        return clips.fingerprint(dataset, data_dir)
+
+    @cache
+    def open_matting(foregrounds: tuple[str, ...], split: str) -> MattingData:
+        return datasets.open_matting(foregrounds, recipe.backgrounds, split, data_dir)
+
+    @cache
+    def open_segmentation(datasets: tuple[str, ...]) -> Clips:
+        return clips.open_clips(datasets, "train", data_dir)
+
+    def sources(stage: Stage) -> Sources:
+        named: list[tuple[str, datasets.DatasetKind, tuple[str, ...]]] = [
+            ("matting data", "matting", stage.matting),
+            ("backgrounds", "background", recipe.backgrounds),
+            ("segmentation clips", "segmentation", recipe.segmentation_clips),
+            ("segmentation stills", "segmentation", recipe.segmentation_stills),
+        ]
+        for what, _, names in named:
+            if not names:
+                raise InputError(f"the recipe names no {what}: expected one dataset or more")
+        return Sources(
+            matting=open_matting(stage.matting, "train"),
+            segmentation_clips=open_segmentation(recipe.segmentation_clips),
+            segmentation_stills=open_segmentation(recipe.segmentation_stills),
+            validation=open_matting(stage.matting, "validation"),
+            fingerprints={name: fingerprint(name, kind) for _, kind, names in named for name in names},
+        )
+
+    return [UNOPENED if stage.skipped else sources(stage) for stage in recipe.stages]
+
+
+def fingerprints(sources: Sequence[Sources]) -> dict[str, str]:
+    """A digest of every dataset of a run, which tells whether it is started again with the same data."""
+    return {name: digest for source in sources for name, digest in source.fingerprints.items()}
+
+
+def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
+    """What every stage asks of the data, and how many iterations it has."""
+    return [
+        StageData(
+            iterations=_iterations(stage, recipe.batch, source.matting),
+            batch=recipe.batch,
+            low=ClipShape(stage.frames, stage.size),
+            high=ClipShape(stage.high_frames, stage.high_size) if stage.high_frames else None,
+            segmentation_size=recipe.segmentation_size,
+            buckets=recipe.buckets,
+        )
+        for stage, source in zip(recipe.stages, sources, strict=True)
+    ]
+
+
+def feed(
+    recipe: Recipe, stages: Sequence[StageData], sources: Sequence[Sources], start: int, host: int = 0, hosts: int = 1
+) -> Generator[tuple[int, list[tuple[Pass, Batch]]]]:
+    """Every iteration of the run from `start` on: its number, and its passes with this host's part of their batches.
+
+    The batches are those of `matting.batches` and `segmentation.batches`. Only the streams of one stage are open at a
+    time; close the generator if it is left before its end.
+    """
+    end = 0
+    for number, (stage, source) in enumerate(zip(stages, sources, strict=True)):
+        begin, end = end, end + stage.iterations
+        left = range(max(start, begin), end)
+        if not left:
+            continue
+        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, host, hosts)
+        try:
+            for iteration in left:
+                passes = schedule.passes(stages, recipe.seed, iteration)
+                yield iteration, [(one, next(streams[one.kind])) for one in passes]
+        finally:
+            streams.clear()  # an iterator of TensorFlow that is left when Python ends can abort it
+
+
+def validation_batches(
+    recipe: Recipe, stage: Stage, source: Sources, batch: int, host: int = 0, hosts: int = 1
+) -> Generator[tuple[Batch, np.ndarray]]:
+    """This host's part of the fixed set of clips, `batch` at a time over all hosts, each as `matting.batches` gives it.
+
+    With each comes which of its clips are real, float32 [b] of 1 and 0: other clips fill up the last batch. The set
+    is the same in every run and at any time, however it is divided. Where a stage trains the refiner, its pictures are
+    so much larger that the network sees them, once scaled down, at the size that the recipe says.
+    """
+    wanted = recipe.validation
+    scale = stage.downsample_ratio if stage.high_frames else 1.0
+    height, width = round(wanted.height / scale), round(wanted.width / scale)
+    part = Slice(batch, host=host, hosts=hosts)
+    batches = matting.batches(
+        source.validation,
+        part,
+        seed=VALIDATION_SEED,
+        stream="validation",
+        frames=wanted.frames,
+        size=max(height, width),
+        augmentation=matting.NONE,
+        shape=(height, width),
+    )
+    for number, made in zip(range(-(-wanted.clips // batch)), arrays(batches), strict=False):
+        clip = number * batch + host * part.share + np.arange(part.share)
+        yield made, (clip < wanted.clips).astype(np.float32)
+
+
+def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
+    if stage.iterations is not None:
+        return stage.iterations
+    if stage.skipped:
+        return 0  # its data are not open
+    return schedule.iterations(stage.epochs, data.epoch(stage.frames, images=data.of_images), batch)
+
+
+def _streams(
+    seed: int, number: int, stage: StageData, source: Sources, iteration: int, host: int, hosts: int
+) -> dict[PassKind, Iterator[Batch]]:
+    """The batches of each kind of pass of a stage, from one of its iterations on."""
+
+    def stream(kind: PassKind) -> tf.data.Dataset:
+        shape = stage.shape(kind)
+        part = Slice(stage.samples(kind), schedule.batch_number(kind, iteration), host, hosts)
+        drawn: dict[str, Any] = {
+            "seed": seed,
+            "stream": schedule.stream(number, kind),
+            "frames": shape.frames,
+            "size": shape.size,
+            "buckets": stage.buckets,
+        }
+        match kind:
+            case "segmentation_video":
+                return segmentation.batches(source.segmentation_clips, part, augmentation=segmentation.VIDEO, **drawn)
+            case "segmentation_stills":
+                return segmentation.batches(source.segmentation_stills, part, augmentation=segmentation.STILLS, **drawn)
+            case _:
+                return matting.batches(source.matting, part, augmentation=source.matting.augmentation, **drawn)
+
+    return {kind: arrays(stream(kind)) for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}}

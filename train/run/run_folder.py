@@ -1,0 +1,100 @@
+"""The folder of a run: whose it is, and that one process at a time trains in it."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.files import replacing
+
+IDENTITY = "recipe.json"
+"""What the run is: its recipe, the iterations of each stage, and fingerprints of its data."""
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
+    """Keep the folder for this process while the block runs; gives whether it has a run to go on with.
+
+    A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of any other
+    run is refused, with all the differences. However the process ends, the folder is free again.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            _refuse_others(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / LOCK).open("ab+", buffering=0))
+            _take(lock, folder)
+            run = _read(folder / IDENTITY)
+        except OSError as error:
+            raise InputError(f"cannot train in {folder} ({error.strerror}): give another folder, --out DIR") from error
+        if run is None:
+            with replacing(folder / IDENTITY) as partial:
+                partial.write_text(json.dumps(identity, indent=2) + "\n")
+        elif changed := differences(run, identity):
+            first = f"{folder} holds another run: start with the same recipe and data, or give another --out DIR"
+            raise InputError("\n  ".join([first, *(line.removeprefix("recipe.") for line in changed)]))
+        yield run is not None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between the identity of a run and of what was asked for now, a line each."""
+    before, now = _flat(old), _flat(new)
+    return [
+        f"{name}: {before.get(name, 'nothing')} in the run, {now.get(name, 'nothing')} now"
+        for name in before | now
+        if name not in before or name not in now or before[name] != now[name]
+    ]
+
+
+def _flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """The leaves of a tree, by their paths."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        found |= _flat(value, f"{where}{name}.") if isinstance(value, Mapping) else {f"{where}{name}": value}
+    return found
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse what is not a run and not empty. What a start that was killed may have left is no matter."""
+    if not folder.exists() or (folder / IDENTITY).exists():
+        return
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name != LOCK and not name.startswith(".rvm-")]
+    if others:
+        raise InputError(f"{folder} is not the folder of a run, but holds {others[0]}: give another folder, --out DIR")
+
+
+def _take(lock: BinaryIO, folder: Path) -> None:
+    """Lock the file until it is closed or the process ends, and write into it whose it is."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().decode() or "another process"
+        raise InputError(f"{owner} is training in {folder}: wait for it, stop it, or give another --out DIR") from None
+    except OSError as error:
+        # Some network file systems have no locks. Better to train there than not to.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The identity of the run in the folder, if there is one."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} does not tell what the run is: give another folder, --out DIR")
+    return found

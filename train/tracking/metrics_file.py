@@ -1,0 +1,85 @@
+"""The records of a run, a JSON object a line.
+
+`metrics.jsonl` has the numbers of every iteration and every validation; a line is written once and never changed. What
+is not finite is a string that `float` reads, since JSON has no word for it. `sessions.jsonl` tells of every start.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rvm_jax.host.files import replacing
+
+NAME = "metrics.jsonl"
+SESSIONS = "sessions.jsonl"
+
+
+def encode(numbers: Mapping[str, Any]) -> bytes:
+    """A line; whole numbers stay whole, and all others read back as they were, whatever their precision."""
+    return json.dumps({name: _plain(number) for name, number in numbers.items()}, allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, float] | None:
+    """The numbers of a line; None if it is not a whole one."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return {name: float(number) if isinstance(number, str) else number for name, number in json.loads(line).items()}
+    except (ValueError, AttributeError):
+        return None
+
+
+def read(path: Path) -> Iterator[dict[str, float]]:
+    """The numbers of all whole lines, in order."""
+    with path.open("rb") as file:
+        for line in file:
+            if (numbers := decode(line)) is not None:
+                yield numbers
+
+
+def is_validation(numbers: Mapping[str, float]) -> bool:
+    """Whether this is a validation after `iteration` iterations, rather than the iteration of that number."""
+    return any(name.startswith("validation/") for name in numbers)
+
+
+def rewind(path: Path, done: int, *, validated: bool) -> None:
+    """Leave what an uninterrupted run would have recorded by the end of `done` iterations.
+
+    That has a validation after the last of them only if that is `validated`; if not, it is going to be.
+    """
+    if not path.exists():
+        return
+    with replacing(path, overwrite=True) as partial, path.open("rb") as old, partial.open("wb") as new:
+        new.writelines(line for line in old if _belongs(decode(line), done, validated))
+
+
+def sessions(path: Path) -> list[dict[str, Any]]:
+    """What every start of the run has told of itself, in order; without what a full disk has left of a line."""
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def add_session(path: Path, told: Mapping[str, Any]) -> None:
+    """Add a line for a start of the run."""
+    torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a") as file:
+        file.write("\n" * torn + json.dumps(told) + "\n")
+
+
+def _belongs(numbers: Mapping[str, float] | None, done: int, validated: bool) -> bool:
+    if numbers is None:
+        return False
+    return numbers["iteration"] < done + (is_validation(numbers) and validated)
+
+
+def _plain(number: Any) -> int | float | str:
+    if isinstance(number, int):
+        return number
+    number = float(number)
+    return number if math.isfinite(number) else str(number)

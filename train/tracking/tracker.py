@@ -1,0 +1,184 @@
+"""What a run tells while it goes on: `metrics.jsonl`, Weights & Biases, and a bar or lines for the person who waits.
+
+In the run's folder are
+
+    metrics.jsonl     every number (see `records`); after a resume, what an uninterrupted run would have written
+    sessions.jsonl    when and where the run was started, and started again
+    validation/       pictures: <iterations done>.png and .mp4
+    wandb/            what W&B keeps; `wandb sync RUN/wandb/offline-run-*` sends what was recorded offline
+    wandb_id          the W&B run that all sessions belong to
+"""
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from data_pipelines.tools import preview
+from rvm_jax.errors import InputError
+from rvm_jax.host.files import writing
+from train.device.evaluation import ValidationClip
+from train.tracking import metrics_file, validation_pictures, wandb_mirror
+from train.tracking.provenance import provenance
+
+SECONDS_BETWEEN_FLUSHES = 5.0
+SECONDS_BETWEEN_LINES = 30.0
+PATIENCE = 60.0
+"""Seconds that W&B has to send the rest at the end; a run that is stopped gives it a sixth of them."""
+WANDB_IS_OFF = "W&B is off, and the run goes on without it"
+WINDOW = 100
+"""Iterations by which speed is judged. It is their median that counts, for some of them compile."""
+
+
+class Tracker:
+    """To be used as a context. On all hosts but the first it is silent."""
+
+    def __init__(
+        self,
+        folder: Path,
+        done: int,
+        total: int,
+        *,
+        wandb: wandb_mirror.Mode = "auto",
+        validated: bool = True,
+        project: str = "rvm-jax",
+        silent: bool = False,
+    ):
+        """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already.
+
+        `validated`: whether the validation after so many iterations is done, if there is one, and not to be repeated.
+        """
+        self._silent = silent
+        if silent:
+            return
+        self._folder = folder
+        with writing(folder):
+            metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
+            metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), "iteration": done})
+            self._file = (folder / metrics_file.NAME).open("ab")
+        self._bar = tqdm(
+            initial=done,
+            total=total,
+            bar_format="{l_bar}{bar}| {n_fmt} of {total_fmt}{postfix}",
+            dynamic_ncols=True,
+            disable=None,  # None: only on a terminal
+        )
+        self._total = total
+        self._seconds: deque[float] = deque(maxlen=WINDOW)
+        self._rates: deque[float] = deque(maxlen=WINDOW)
+        self._last = self._flushed = self._told = time.monotonic()
+        self._mirror: subprocess.Popen[str] | None = None
+        mode = wandb_mirror.chosen(wandb)
+        if mode != "disabled":
+            try:
+                self._mirror = wandb_mirror.start(folder, mode, project)
+                self.say(f"W&B: {mode}, in {folder / 'wandb'}")
+            except OSError as error:
+                self.say(f"{WANDB_IS_OFF}: {error.strerror or error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._silent:
+            return
+        self._bar.close()
+        try:
+            with contextlib.nullcontext() if kind is None else contextlib.suppress(InputError), writing(self._folder):
+                self._file.close()
+        finally:
+            self._end_mirror(PATIENCE if kind is None else PATIENCE / 6)
+
+    def iteration(self, number: int, numbers: Mapping[str, Any]) -> None:
+        """The numbers of an iteration, by name, among them `stage` and `frames_per_second`."""
+        if self._silent:
+            return
+        now = time.monotonic()
+        self._seconds.append(now - self._last)
+        self._rates.append(float(numbers["frames_per_second"]))
+        self._last = now
+        self._record(number, numbers)
+        if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self._flushed = now
+            with writing(self._folder):
+                self._file.flush()
+            if self._mirror is not None and self._mirror.poll() is not None:
+                self._end_mirror(PATIENCE)
+        self._tell(number + 1, numbers, now)
+
+    def validation(self, done: int, numbers: Mapping[str, Any], shown: Sequence[ValidationClip]) -> None:
+        """The numbers of a validation after `done` iterations, and some of its clips with their mattes."""
+        if self._silent:
+            return
+        if shown:
+            stem = str(self._folder / "validation" / str(done))
+            try:
+                preview.write_grid(validation_pictures.sheet(shown), Path(f"{stem}.png"), overwrite=True)
+                preview.write_film(validation_pictures.film(shown[0]), Path(f"{stem}.mp4"), overwrite=True)
+            except InputError as error:
+                self.say(str(error))
+        self._record(done, numbers)
+        self.flush()
+        self._last = time.monotonic()  # the time that it took is no iteration's
+
+    def flush(self) -> None:
+        """Put all that was told on the disk: before a checkpoint, which must not be ahead of its numbers."""
+        if self._silent:
+            return
+        with writing(self._folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def say(self, line: str) -> None:
+        """A line for the person who waits."""
+        if not self._silent:
+            self._bar.write(line, file=sys.stderr)
+
+    def _record(self, iteration: int, numbers: Mapping[str, Any]) -> None:
+        with writing(self._folder):
+            self._file.write(metrics_file.encode({"iteration": iteration, **numbers, "time": round(time.time(), 3)}))
+
+    def _tell(self, done: int, numbers: Mapping[str, Any], now: float) -> None:
+        left = tqdm.format_interval((self._total - done) * statistics.median(self._seconds))
+        news = f"{_loss(numbers)}{statistics.median(self._rates):.1f} frames/s, {left} left"
+        stage = f"stage {numbers['stage']}"
+        self._bar.set_description(stage, refresh=False)
+        self._bar.set_postfix_str(news, refresh=False)
+        self._bar.update()
+        if self._bar.disable and (now - self._told > SECONDS_BETWEEN_LINES or done == self._total):
+            self._told = now
+            self.say(f"{stage}: {done} of {self._total} iterations, {news}")
+
+    def _end_mirror(self, patience: float) -> None:
+        if self._mirror is None:
+            return
+        process, self._mirror = self._mirror, None
+        try:
+            _, complaint = process.communicate(timeout=patience)  # closes its standard input, which ends it
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            self.say(
+                f"W&B has not taken all within {patience:.0f} s: `wandb sync` sends what is in {self._folder / 'wandb'}"
+            )
+            return
+        if process.returncode:
+            reason = (complaint.splitlines() or [f"status {process.returncode}"])[-1]
+            self.say(f"{WANDB_IS_OFF}: {reason}")
+
+
+def _loss(numbers: Mapping[str, Any]) -> str:
+    """The first pass's, for a line of news."""
+    totals = [float(number) for name, number in numbers.items() if name.endswith("/total")]
+    return f"loss {totals[0]:.4f}, " if totals else ""

@@ -1,0 +1,163 @@
+"""A run in Weights & Biases: a process of its own, which follows the run's folder.
+
+Whatever W&B does then (no network, a full disk, a crash, waiting for ever), training goes on. If training is killed,
+this process sends what there is and ends.
+"""
+
+import json
+import netrc
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from rvm_jax.host.files import replacing
+from train.tracking import metrics_file
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+SECONDS_TO_REACH_IT = 30
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def chosen(mode: Mode) -> Mode:
+    """`auto` is what $WANDB_MODE says, or else online if W&B knows a key on this machine, and offline if not."""
+    if mode != "auto":
+        return mode
+    said = os.environ.get("WANDB_MODE")
+    if said in ("online", "offline", "disabled"):
+        return said  # type: ignore[return-value]  # mypy does not see that it is one of them
+    return "online" if _has_key() else "offline"
+
+
+def start(folder: Path, mode: Mode, project: str) -> subprocess.Popen[str]:
+    """Mirror the run in `folder` from now on, until the process's standard input is closed.
+
+    A run that W&B does not know yet is mirrored from its beginning. If it fails, the process leaves with a line on its
+    standard error.
+    """
+    record = folder / metrics_file.NAME
+    position = record.stat().st_size if record.exists() else 0
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 — it is a path for Python
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "train.tracking.wandb_mirror",
+            str(folder.resolve()),
+            mode,
+            project,
+            str(position),
+        ],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for training
+    )
+
+
+def follow(path: Path, position: int, ended: Callable[[], bool]) -> Iterator[dict[str, float]]:
+    """The numbers of each line from `position` on, as they come; `ended` waits a while, and says if there is an end."""
+    last = False
+    with path.open("rb") as file:
+        file.seek(position)
+        while True:
+            position = file.tell()
+            line = file.readline()
+            if line.endswith(b"\n"):
+                yield metrics_file.decode(line) or {}
+            elif last:
+                return
+            else:
+                file.seek(position)
+                last = ended()
+
+
+def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable[[], bool]) -> None:
+    """Send what the run's folder holds, and what comes to it, to a W&B run whose id is kept in the folder."""
+    import wandb
+
+    known = folder / "wandb_id"
+    new = not known.exists()
+    identity = secrets.token_hex(4) if new else known.read_text().strip()
+    run = wandb.init(
+        dir=folder,
+        mode=mode,
+        project=project,
+        id=identity,
+        name=folder.name,
+        resume="allow",
+        config=_config(folder),
+        allow_val_change=True,
+        settings=wandb.Settings(silent=True, console="off", init_timeout=SECONDS_TO_REACH_IT, disable_git=True),
+    )
+    if new:
+        with replacing(known) as partial:
+            partial.write_text(identity)
+    # Iterations that were repeated after a resume are in W&B already, with the same numbers; it leaves them out.
+    for numbers in follow(folder / metrics_file.NAME, 0 if new else position, ended):
+        if numbers:
+            step = int(numbers["iteration"])
+            shown = _pictures(folder / "validation", step) if metrics_file.is_validation(numbers) else {}
+            run.log({**numbers, **shown}, step=step)
+    run.finish()
+
+
+def main() -> None:
+    """The process: W&B's own words are dropped, and the first error ends it with one line."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster sends it to all processes; training says when it is over
+    stderr = os.fdopen(os.dup(2), "w")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    folder, mode, project, position = sys.argv[1:]
+    try:
+        mirror(Path(folder), mode, project, int(position), _stdin_is_closed)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}".splitlines()[0], file=stderr, flush=True)
+        os._exit(1)  # without W&B's own farewell, which may wait for ever
+
+
+def _stdin_is_closed() -> bool:
+    """Waits a while for it; nothing is ever written there."""
+    return bool(select.select([sys.stdin], [], [], SECONDS_BETWEEN_LOOKS)[0])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The recipe, and where the last session of the run takes place."""
+    config = json.loads((folder / "recipe.json").read_text())
+    return {**config, **metrics_file.sessions(folder / metrics_file.SESSIONS)[-1]}
+
+
+def _pictures(folder: Path, iterations: int) -> Mapping[str, Any]:
+    import wandb
+
+    sheet, film = folder / f"{iterations}.png", folder / f"{iterations}.mp4"
+    shown: dict[str, Any] = {}
+    if sheet.exists():
+        shown["validation/sheet"] = wandb.Image(str(sheet))
+    if film.exists():
+        shown["validation/film"] = wandb.Video(str(film), format="mp4")
+    return shown
+
+
+def _has_key() -> bool:
+    """Whether W&B would find a key, as far as one can tell without W&B, which takes seconds to import."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    try:
+        return netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc").authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+if __name__ == "__main__":
+    main()
