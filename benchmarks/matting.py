@@ -76,16 +76,16 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
     from rvm_jax.video.frames import Part
 
     matte = loaded(weights)
-    with source.opened(str(video)) as opened:
+    with source.open_source(str(video)) as opened:
         end = Fraction(most) / opened.rate
     part = Part(end=end)
 
     def decode() -> None:
-        with source.opened(str(video), part) as opened:
+        with source.open_source(str(video), part) as opened:
             for _ in opened.items:
                 pass
 
-    with source.opened(str(video), part) as opened:
+    with source.open_source(str(video), part) as opened:
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
         length = matting.automatic_chunk(*size)
@@ -106,8 +106,8 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
 
         def encode() -> None:
             with (
-                source.opened(str(video), part) as opened,
-                sink.opened(Path(folder) / f"alone{kind}", kind, opened, made[0].shape[-1]) as put,
+                source.open_source(str(video), part) as opened,
+                sink.open_sink(Path(folder) / f"alone{kind}", kind, opened, made[0].shape[-1]) as put,
             ):
                 for chunk, pictures in zip(chunks, made, strict=True):
                     for frame, pixels in zip(chunk.frames, pictures, strict=False):

@@ -59,7 +59,7 @@ def workplace(tmp_path, monkeypatch):
     with av.open("in.mp4", "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 54, "yuv420p"
-        for frame in sample_clip.drawn((54, 96), 4):
+        for frame in sample_clip.draw((54, 96), 4):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     threads = torch.get_num_threads()

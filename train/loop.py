@@ -104,7 +104,7 @@ def train(recipe: Recipe, options: Options) -> None:
     with contextlib.ExitStack() as stack:
         with parallel.raise_together():
             # A run that goes on does not need what it began with, which may be gone by now.
-            begins = writes and not orbax_folders.saved(options.out / orbax_folders.CHECKPOINTS)
+            begins = writes and not orbax_folders.saved_iterations(options.out / orbax_folders.CHECKPOINTS)
             first = initial_state(network, recipe.seed, recipe.init) if begins else None
             if writes:
                 stack.enter_context(run_folder.claim(options.out, identity))

@@ -29,7 +29,7 @@ class ArchiveClip:
     encode: Callable[[], Iterator[Record]]
 
 
-def split(clips: Sequence[ArchiveClip], every: int, *, least: int = 2) -> dict[str, Sequence[ArchiveClip]]:
+def split_clips(clips: Sequence[ArchiveClip], every: int, *, least: int = 2) -> dict[str, Sequence[ArchiveClip]]:
     """The splits `train` and `validation`: the first clip and every `every`th after it are for validation.
 
     Fewer than `least` clips are all for training. A split without clips is left out.

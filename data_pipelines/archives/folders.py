@@ -17,7 +17,7 @@ from data_pipelines.archives.clip import Record
 from data_pipelines.archives.messages import first_errors, first_few, other_kinds
 from data_pipelines.archives.names import name_error
 from rvm_jax.errors import InputError
-from rvm_jax.host.progress import looking_at
+from rvm_jax.host.progress import with_progress
 from rvm_jax.video.pictures import SUFFIXES as PICTURES
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
@@ -71,13 +71,13 @@ def pairs_in(foregrounds: Path, alphas: Path) -> tuple[dict[str, Pair], list[str
                 "get what is missing, or remove these"
             )
     pairs = {name: (path, have[1][name]) for name, path in have[0].items() if name in have[1]}
-    both = looking_at(pairs.values(), foregrounds.parent)
+    both = with_progress(pairs.values(), foregrounds.parent)
     return pairs, errors + first_errors(itertools.starmap(_check_pair, both))
 
 
 def check_clips(clips: Collection[Path], where: Path) -> list[str]:
     """What is wrong with clips in the folder `where`, as far as it can be seen without decoding, a line each."""
-    return first_errors(map(_check_clip, looking_at(clips, where)))
+    return first_errors(map(_check_clip, with_progress(clips, where)))
 
 
 def _check_pair(foreground: Path, alpha: Path) -> str | None:

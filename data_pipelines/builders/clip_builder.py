@@ -12,7 +12,6 @@ name at the end. One that is built anew takes the place of the old one when it i
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -29,6 +28,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.archives.clip import ArchiveClip, Found
 from data_pipelines.builders import worker_pool
 from rvm_jax.errors import InputError
+from rvm_jax.host.locks import HeldError, locked
 
 JPEG = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
 GRAY_PNG = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
@@ -230,21 +230,18 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     If nothing else is left in folders that were made for this, they are removed.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock = folder / ".lock"
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, made)
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                    raise BlockingIOError("the process that held it has removed it, and another has a new one")
-            except (BlockingIOError, FileNotFoundError) as error:
-                raise InputError(f"{name} is being prepared by another process: wait until it is done") from error
-            try:
-                yield
-            finally:
-                lock.unlink()
-    finally:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
+        try:
+            stack.enter_context(locked(folder / ".lock", remove=True))
+        except HeldError as held:
+            raise InputError(f"{name} is being prepared by {held.owner}: wait until it is done") from held
+        yield
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, each in the one that follows, as long as they are empty."""
+    with contextlib.suppress(OSError):
+        for path in folders:
+            path.rmdir()

@@ -32,7 +32,7 @@ from data_pipelines.archives.messages import first_errors, sized
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
 from rvm_jax.host.files import replacing, writing
-from rvm_jax.host.progress import Progress, looking_at
+from rvm_jax.host.progress import Progress, with_progress
 from rvm_jax.video.pictures import open_picture
 
 TABLE = "clips.json"  # the last entry of a file
@@ -82,7 +82,7 @@ def prepare(
             if count > 1:
                 raise InputError(f"{count} clips of the split {split!r} are called {name!r}: rename all but one")
     batches = [(split, group) for split, clips in splits.items() for group in _batched(clips, clips_per_file)]
-    groups = {folder / _file_name(split, group): group for split, group in looking_at(batches, "sources")}
+    groups = {folder / _file_name(split, group): group for split, group in with_progress(batches, "sources")}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for stale in set(folder.iterdir()) - groups.keys():  # of changed sources, or of a run that was killed

@@ -22,7 +22,7 @@ from data_pipelines.records.clips import Clips, concatenate, open_clips, open_pr
 from data_pipelines.sampling import draws, windows
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
-from rvm_jax.host.progress import looking_at
+from rvm_jax.host.progress import with_progress
 from rvm_jax.video.pictures import PNG_EFFORT
 
 LAYERS = ("com", "pha", "fgr", "bgr")
@@ -75,7 +75,7 @@ def build(settings: Settings, data_dir: Path, out: Path) -> int:
         for name, data in parts
         for number in range(min(len(data.foregrounds), settings.clips or len(data.foregrounds)))
     ]
-    for folder, data, number in looking_at(wanted, out, "writing"):
+    for folder, data, number in with_progress(wanted, out, "writing"):
         if not folder.is_dir():
             write_clip(folder, data, number, settings)
     return len(wanted)

@@ -1,6 +1,5 @@
 """`rvm data …`: parses, calls, prints; nothing else."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import data_folder, expanded
 from rvm_jax.host.quiet_import import quiet_import
 
 app = tyro.extras.SubcommandApp()
@@ -17,8 +17,8 @@ DataDir = Annotated[Path | None, arg(metavar="DIR")]
 
 def _folders(manual: Path | None, data_dir: Path | None) -> tuple[Path, Path]:
     """The manual folder and the folder of prepared datasets: by default those of TFDS."""
-    data = data_dir or Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
-    return (manual or data / "downloads" / "manual").expanduser(), data.expanduser()
+    data = data_dir or data_folder()
+    return expanded(manual or data / "downloads" / "manual"), expanded(data)
 
 
 @app.command

@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import arg
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import expanded
 from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -59,6 +60,4 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 
-    loop.train(
-        recipe, dataclasses.replace(options, out=options.out.expanduser(), data_dir=options.data_dir.expanduser())
-    )
+    loop.train(recipe, dataclasses.replace(options, out=expanded(options.out), data_dir=expanded(options.data_dir)))

@@ -114,7 +114,7 @@ def _frames(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = [path for path in folder.iterdir() if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."]
-    return {path.stem: path for path in sorted(found, key=pictures.natural)}
+    return {path.stem: path for path in sorted(found, key=pictures.natural_sort_key)}
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -211,7 +211,7 @@ def _settings(size: tuple[int, ...]) -> list[FrameSize]:
 def _at(size: tuple[int, int], frames: np.ndarray | None) -> np.ndarray:
     """The clip at a size, uint8 `[T, H, W, 3]`: `frames`, or a drawn one."""
     if frames is None:
-        return sample_clip.drawn(size, FRAMES)
+        return sample_clip.draw(size, FRAMES)
     if frames.shape[1:3] == size:
         return frames
     resized = jax.image.resize(frames.astype(np.float32), (len(frames), *size, 3), "linear")

@@ -10,7 +10,7 @@ from rvm_jax.video import source
 from rvm_jax.video.frames import Frame
 
 
-def drawn(size: tuple[int, int], count: int) -> np.ndarray:
+def draw(size: tuple[int, int], count: int) -> np.ndarray:
     """`count` frames of `size` (height, width), uint8 `[T, H, W, 3]`: the same clip at any size."""
     height, width = size
     # Distances are in heights of the frame, from its centre.
@@ -50,7 +50,7 @@ def drawn(size: tuple[int, int], count: int) -> np.ndarray:
 
 def read(path: Path, count: int) -> np.ndarray:
     """The first `count` frames of a video or of a folder of pictures, or as many as there are: uint8 `[T, H, W, 3]`."""
-    with source.opened(str(path)) as opened:
+    with source.open_source(str(path)) as opened:
         frames = (item.pixels for item in opened.items if isinstance(item, Frame))
         taken = list(itertools.islice(frames, count))
     if len(taken) < 2:

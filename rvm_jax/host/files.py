@@ -1,4 +1,4 @@
-"""Writing files so that a name never holds half a file."""
+"""Atomic writes: a name never holds half a file."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""How the C library keeps memory that was freed."""
+"""Returning freed memory to the system: how the C library keeps it."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""What a person who waits is told, on stderr: a bar on a terminal, a line now and then in a log."""
+"""Progress for a person who waits, on stderr: a bar on a terminal, a line now and then in a log."""
 
 import sys
 import time
@@ -60,7 +60,7 @@ class Progress:
             print(f"{self._name}: {done}{of} {self._unit}, {speed}{left}", file=sys.stderr, flush=True)
 
 
-def looking_at(clips: Collection[Item], where: object, doing: str = "looking at") -> Iterator[Item]:
+def with_progress(clips: Collection[Item], where: object, doing: str = "looking at") -> Iterator[Item]:
     """The clips, one after the other. Says what goes on once that has taken longer than a moment."""
     text = f"{doing} {where}"
     bar = tqdm(clips, desc=text, unit="clip", leave=False, delay=SECONDS_IN_SILENCE, disable=None)

@@ -1,4 +1,4 @@
-"""Leaving when asked to, at a moment when nothing is lost."""
+"""Signal handling: leaving when asked to, at a moment when nothing is lost."""
 
 import contextlib
 import os

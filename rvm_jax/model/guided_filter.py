@@ -47,7 +47,7 @@ def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tupl
     return guide_mean, target_mean, covariance, variance
 
 
-def apply_lines(slope: Array, offset: Array, frames: Array) -> Array:
+def apply_linear_model(slope: Array, offset: Array, frames: Array) -> Array:
     """Bring the lines `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`.
 
     At full size every pass over the pixels counts, so columns are interpolated at low height, and colour and alpha part
@@ -68,7 +68,7 @@ def fast_guided_filter(frames: Array, low_frames: Array, low_target: Array, epsi
     """`[N, H, W, 3]`, `[N, h, w, 3]`, `[N, h, w, 4]` → the target at full size, `[N, H, W, 4]`."""
     guide_mean, target_mean, covariance, variance = moments(as_guide(low_frames), low_target, box_mean)
     slope = covariance / (variance + epsilon)
-    return apply_lines(slope, target_mean - slope * guide_mean, frames)
+    return apply_linear_model(slope, target_mean - slope * guide_mean, frames)
 
 
 class DeepGuidedFilter(nn.Module):
@@ -91,4 +91,4 @@ class DeepGuidedFilter(nn.Module):
             x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
             x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
             slope = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
-        return apply_lines(slope, target_mean - slope * guide_mean, frames)
+        return apply_linear_model(slope, target_mean - slope * guide_mean, frames)

@@ -5,8 +5,6 @@ Nothing here knows of pages or requests.
 """
 
 import contextlib
-import fcntl
-import os
 import secrets
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.locks import HeldError, locked
 from rvm_jax.matte import Matte
 from rvm_jax.serve import requests, uploads
 from rvm_jax.serve.requests import Options, Request
@@ -102,21 +101,10 @@ def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
 def _private_folder() -> Iterator[Path]:
     """A folder that only its owner can read, gone after the block. Those of servers that were killed go as well."""
     for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(other):  # of somebody else, or in use
+        with contextlib.suppress(OSError, HeldError), locked(other):  # of somebody else, or in use
             uploads.remove(other)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, _locked(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, locked(Path(folder)):
         yield Path(folder).resolve()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """As long as this process lives, nobody else gets the same lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def submit(service: Service, wishes: Options) -> Job:

@@ -41,7 +41,7 @@ def check(text: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(text: str, height: int, width: int) -> Iterator[Background]:
+def open_background(text: str, height: int, width: int) -> Iterator[Background]:
     """What `text` names, cropped and scaled to cover frames of that size."""
     color = _color(text)
     path = Path(text).expanduser()
@@ -52,7 +52,7 @@ def opened(text: str, height: int, width: int) -> Iterator[Background]:
     elif color is not None:
         yield Background(np.full((1, 1, 1, 3), color, np.uint8))
     elif stills.is_picture(path) and path.is_file():
-        with source.opened(str(path)) as picture:
+        with source.open_source(str(path)) as picture:
             (frame,) = picture.items
             assert isinstance(frame, Frame)
             yield Background(cover(frame.pixels, height, width)[None])
@@ -92,7 +92,7 @@ def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
     """The frames of a video over and over, each with the time when it ends."""
     passed = Fraction(0)
     while True:
-        with source.opened(name) as video:
+        with source.open_source(name) as video:
             frames = (item for item in video.items if isinstance(item, Frame))
             frame = next(frames)
             for following in frames:

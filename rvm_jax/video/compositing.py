@@ -14,21 +14,21 @@ BLUR_SIDE = 64
 BLUR_REACH = 3
 
 
-def to_bytes(x: Array) -> Array:
+def to_uint8(x: Array) -> Array:
     """Floats in 0..1 to whole numbers in 0..255, rounded."""
     return jnp.round(x * 255).astype(jnp.uint8)
 
 
 def cut_out(foreground: Array, alpha: Array) -> Array:
     """`[T, H, W, 4]`, straight alpha. Where it is 0 there is no colour, so nothing of what was removed can be seen."""
-    alpha_bytes = to_bytes(alpha)
-    colors = jnp.where(alpha_bytes > 0, to_bytes(foreground), jnp.uint8(0))
+    alpha_bytes = to_uint8(alpha)
+    colors = jnp.where(alpha_bytes > 0, to_uint8(foreground), jnp.uint8(0))
     return jnp.concatenate([colors, alpha_bytes], -1)
 
 
 def composite(foreground: Array, alpha: Array, background: Array) -> Array:
     """In front of `background`, floats that broadcast to `[T, H, W, 3]`: uint8 `[T, H, W, 3]`."""
-    return to_bytes(foreground * alpha + background * (1 - alpha))
+    return to_uint8(foreground * alpha + background * (1 - alpha))
 
 
 def blurred(frames: Array, alpha: Array) -> Array:

@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from rvm_jax.errors import InputError
-from rvm_jax.video.frames import UNSPECIFIED, Colors, Frame, Item, Part, Source, begun, numbered, sized
+from rvm_jax.video.frames import UNSPECIFIED, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
 
 BT709_FROM_HEIGHT = 720
@@ -89,7 +89,7 @@ def is_live(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(name: str, part: Part) -> Iterator[Source]:
+def open_video(name: str, part: Part) -> Iterator[Source]:
     """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
     container = _container(name)
     if part.start and not is_live(name):
@@ -163,7 +163,7 @@ def _source(
     zero = item.time if part.start else clock.origin
     time_base = _time_base(clock)
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
-    _, (height, width), items = begun(sized(name, timed, part.size))
+    _, (height, width), items = peek(at_one_size(name, timed, part.size))
 
     aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
     if part.size is not None and part.size.height is not None:
@@ -301,7 +301,7 @@ def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, 
     for item in items:
         if isinstance(item, Stored):
             last = max(last + 1, place(item.time - zero))
-            yield Frame(item.pixels, last, place(item.duration), numbered(number))
+            yield Frame(item.pixels, last, place(item.duration), frame_name(number))
             number += 1
         else:
             shift = round(zero * clock.ticks / item.time_base)

@@ -79,7 +79,7 @@ class Part(NamedTuple):
 WHOLE = Part()
 
 
-def begun(items: Iterator[Item]) -> tuple[Frame, tuple[int, int], Iterator[Item]]:
+def peek(items: Iterator[Item]) -> tuple[Frame, tuple[int, int], Iterator[Item]]:
     """The first frame, its height and width, and all items again. There must be a frame."""
     taken: list[Item] = []
     for item in items:
@@ -90,7 +90,7 @@ def begun(items: Iterator[Item]) -> tuple[Frame, tuple[int, int], Iterator[Item]
     raise StopIteration
 
 
-def sized(origin: object, items: Iterator[Item], size: Size | None) -> Iterator[Item]:
+def at_one_size(origin: object, items: Iterator[Item], size: Size | None) -> Iterator[Item]:
     """The same items, with frames brought to one size, or checked to have one."""
     shape: tuple[int, int] | None = None
     for item in items:
@@ -116,5 +116,5 @@ def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize(shape[::-1], Image.Resampling.LANCZOS)).reshape(*shape, -1)
 
 
-def numbered(number: int) -> str:
+def frame_name(number: int) -> str:
     return f"{number:04d}"

@@ -132,11 +132,11 @@ def matte_video(
         return stopped
 
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(source.opened(name, part, rate=Fraction(rate).limit_denominator(1001)))
+        video = stack.enter_context(source.open_source(name, part, rate=Fraction(rate).limit_denominator(1001)))
         shown = (
             backgrounds.CHECKERED if "view" in wanted and "cut_out" in wanted else background or backgrounds.TRANSPARENT
         )
-        behind = stack.enter_context(backgrounds.opened(shown, video.height, video.width))
+        behind = stack.enter_context(backgrounds.open_background(shown, video.height, video.width))
         size = (video.height, video.width)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
@@ -269,9 +269,9 @@ def _matted(
         background = compositing.blurred(frames, alpha) if under is None else under.astype(frames.dtype) / 255
         made |= dict.fromkeys(composites, compositing.composite(foreground, alpha, background))
     if "alpha" in kinds:
-        made["alpha"] = compositing.to_bytes(alpha)
+        made["alpha"] = compositing.to_uint8(alpha)
     if "foreground" in kinds:
-        made["foreground"] = compositing.to_bytes(foreground)
+        made["foreground"] = compositing.to_uint8(foreground)
     return made, matting.state
 
 
@@ -312,7 +312,7 @@ def _writer(
     """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
     options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
     ending = path.suffix.lower()
-    with writing(path), sink.opened(unfinished, ending, video, CHANNELS[kind], **options) as put:
+    with writing(path), sink.open_sink(unfinished, ending, video, CHANNELS[kind], **options) as put:
 
         def write(item: tuple[Chunk, Array]) -> None:
             chunk, made = item

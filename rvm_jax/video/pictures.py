@@ -22,7 +22,7 @@ MOST_PIXELS = 2 * 89_478_485
 PNG_EFFORT = 3  # in writing: a third of the time that Pillow's usual 6 takes, for a few per cent
 
 
-def natural(path: Path) -> list[Any]:
+def natural_sort_key(path: Path) -> list[Any]:
     """What to sort files by, so that 2.png comes before 10.png."""
     return [int(text) if text.isdecimal() else text for text in re.split(r"(\d+)", path.name)]
 

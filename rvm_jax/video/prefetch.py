@@ -1,4 +1,4 @@
-"""Work done beside the main thread, in order, with little between: what comes in and what goes out.
+"""Prefetching and background writing: a thread that makes items ahead, and one that consumes them behind.
 
 Queues are short, so that whoever is ahead waits, and memory stays what it was. An error in a thread is raised in the
 main thread, at the next item.

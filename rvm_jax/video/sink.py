@@ -107,7 +107,7 @@ def has_bit_rate(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def opened(
+def open_sink(
     path: Path,
     ending: str,
     source: Source,

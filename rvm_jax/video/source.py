@@ -11,10 +11,10 @@ from rvm_jax.video.frames import WHOLE, Part, Source
 
 
 @contextlib.contextmanager
-def opened(name: str, part: Part = WHOLE, *, rate: Fraction = stills.PICTURES_A_SECOND) -> Iterator[Source]:
+def open_source(name: str, part: Part = WHOLE, *, rate: Fraction = stills.PICTURES_A_SECOND) -> Iterator[Source]:
     """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own."""
     if demux.is_live(name):
-        with demux.opened(name, part) as source:
+        with demux.open_video(name, part) as source:
             yield source
         return
     try:
@@ -26,7 +26,7 @@ def opened(name: str, part: Part = WHOLE, *, rate: Fraction = stills.PICTURES_A_
     if not exists:
         raise InputError(f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, or webcam")
     if pictures:
-        yield stills.stills(path, pictures, part, rate)
+        yield stills.open_pictures(path, pictures, part, rate)
     else:
-        with demux.opened(str(path), part) as source:
+        with demux.open_video(str(path), part) as source:
             yield source

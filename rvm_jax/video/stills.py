@@ -9,7 +9,7 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import pictures
-from rvm_jax.video.frames import Colors, Frame, Item, Part, Source, begun, numbered, sized
+from rvm_jax.video.frames import Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
 
 PICTURES_A_SECOND = Fraction(30)
 
@@ -18,7 +18,7 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in pictures.SUFFIXES
 
 
-def stills(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Source:
+def open_pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Source:
     """Pictures, shown one after the other."""
     end = len(paths) if part.end is None else _ceil(part.end * rate)
     chosen = paths[_ceil(part.start * rate) : end]
@@ -29,9 +29,9 @@ def stills(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Sourc
 
     def frames() -> Iterator[Item]:
         for number, path in enumerate(chosen):
-            yield Frame(_read_picture(path), number, 1, path.stem if named else numbered(number))
+            yield Frame(_read_picture(path), number, 1, path.stem if named else frame_name(number))
 
-    _, (height, width), items = begun(sized(origin, frames(), part.size))
+    _, (height, width), items = peek(at_one_size(origin, frames(), part.size))
     return Source(str(origin), height, width, 1 / rate, rate, len(chosen), items, Colors(), Fraction(1), ())
 
 
@@ -40,7 +40,7 @@ def pictures_in(folder: Path) -> list[Path]:
     if not found:
         kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in pictures.SUFFIXES))
         raise InputError(f"{folder} holds no pictures: expected files of these kinds: {kinds}")
-    return sorted(found, key=pictures.natural)
+    return sorted(found, key=pictures.natural_sort_key)
 
 
 def _read_picture(path: Path) -> np.ndarray:

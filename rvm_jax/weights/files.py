@@ -135,7 +135,7 @@ def _write_folder(variables: Variables, path: Path) -> None:
             checkpointer.save(path, variables)
     except ValueError as error:  # what TensorStore makes of a full disk
         time.sleep(SECONDS_OF_LATE_WRITES)
-        raise OSError(orbax_folders.reason(error)) from error
+        raise OSError(orbax_folders.error_reason(error)) from error
 
 
 def _read_folder(path: Path) -> Weights:
@@ -275,7 +275,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except Exception as error:  # a damaged file, or a dtype that NumPy does not have
         raise InputError(
-            f"{path} is not a safetensors file, or it is damaged: {orbax_folders.reason(error)}"
+            f"{path} is not a safetensors file, or it is damaged: {orbax_folders.error_reason(error)}"
         ) from error
 
 

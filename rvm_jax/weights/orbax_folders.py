@@ -31,7 +31,9 @@ def read_arrays(folder: Path) -> dict[str, Any]:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
         return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:  # a damaged folder may make orbax raise anything
-        raise InputError(f"{folder} is not a folder of saved weights, or it is damaged: {reason(error)}") from error
+        raise InputError(
+            f"{folder} is not a folder of saved weights, or it is damaged: {error_reason(error)}"
+        ) from error
 
 
 def variables_in(path: Path) -> Path:
@@ -40,22 +42,22 @@ def variables_in(path: Path) -> Path:
     if checkpoints.is_dir():
         if (path / "weights").is_dir():
             return path / "weights"
-        iterations = saved(checkpoints)
+        iterations = saved_iterations(checkpoints)
         if not iterations:
             raise InputError(f"{path} is a training run that has saved no checkpoint yet: let it train for longer")
-        validated = best(checkpoints, iterations)
+        validated = best_iteration(checkpoints, iterations)
         path = checkpoints / str(iterations[-1] if validated is None else validated)
     return path / VARIABLES if (path / VARIABLES).is_dir() else path
 
 
-def saved(checkpoints: Path) -> list[int]:
+def saved_iterations(checkpoints: Path) -> list[int]:
     """After how many iterations there is a checkpoint."""
     if not checkpoints.is_dir():
         return []
     return sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal())
 
 
-def best(checkpoints: Path, iterations: Iterable[int]) -> int | None:
+def best_iteration(checkpoints: Path, iterations: Iterable[int]) -> int | None:
     """Which of the iterations validated best, if any was validated.
 
     Stages are validated on different pictures, so that a later stage's is better whatever the errors.
@@ -76,7 +78,7 @@ def validations(checkpoints: Path) -> dict[str, dict[str, float]]:
         return {}
 
 
-def reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """What went wrong, in the system's words if it was the system."""
     code = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore tells it
     if code:

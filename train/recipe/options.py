@@ -1,6 +1,5 @@
 """How a run is carried out: nothing here changes what training gives."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +7,10 @@ from typing import Annotated
 from tyro.conf import arg
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import data_folder
 from train.tracking.wandb_mirror import Mode
 
 Folder = Annotated[Path, arg(metavar="DIR")]
-
-
-def _data_dir() -> Path:
-    # Path.expanduser raises for a user who has no home, even if the folder is not needed.
-    return Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))  # noqa: PTH111
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Options:
     """
 
     out: Folder
-    data_dir: Folder = field(default_factory=_data_dir)
+    data_dir: Folder = field(default_factory=data_folder)
     wandb: Mode = "auto"
     wandb_project: str = "rvm-jax"
     save_every: int = 500

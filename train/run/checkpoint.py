@@ -114,10 +114,10 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The iterations of the checkpoint that validated best, if any was validated."""
-        return orbax_folders.best(self.folder, self._iterations())
+        return orbax_folders.best_iteration(self.folder, self._iterations())
 
     def _iterations(self) -> list[int]:
-        return orbax_folders.saved(self.folder) if self._manager is not None else []
+        return orbax_folders.saved_iterations(self.folder) if self._manager is not None else []
 
     def _read_newest(self, like: TrainState) -> tuple[int, TrainState] | None:
         damaged: dict[int, str] = {}
@@ -125,7 +125,7 @@ class Checkpoints:
             try:
                 state = _read(self.folder / str(iterations), like)
             except ValueError as error:
-                damaged[iterations] = orbax_folders.reason(error)
+                damaged[iterations] = orbax_folders.error_reason(error)
                 continue
             for number, why in damaged.items():
                 self._put_aside(number)
@@ -161,7 +161,7 @@ class Checkpoints:
         newest = max(self._iterations(), default=None)
         go_on = "begins anew" if newest is None else f"goes on from iteration {newest}"
         return InputError(
-            f"cannot save a checkpoint in {self.folder}: {orbax_folders.reason(error)}; "
+            f"cannot save a checkpoint in {self.folder}: {orbax_folders.error_reason(error)}; "
             f"once that is mended, the same command {go_on}"
         )
 
@@ -180,7 +180,7 @@ class _LastAndBest(ocp.checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         """Which checkpoints to keep; the last of them is the one that is about to be written."""
         iterations = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*iterations[-self.keep :], orbax_folders.best(self.folder, iterations)}
+        kept = {*iterations[-self.keep :], orbax_folders.best_iteration(self.folder, iterations)}
         return [i in kept for i in iterations]
 
 

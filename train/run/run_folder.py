@@ -1,17 +1,14 @@
 """The folder of a run: whose it is, and that one process at a time trains in it."""
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
+from rvm_jax.host.locks import HeldError, locked
 
 IDENTITY = "recipe.json"
 """What the run is: its recipe, the iterations of each stage, and fingerprints of its data."""
@@ -29,9 +26,12 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
         try:
             _refuse_others(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / LOCK).open("ab+", buffering=0))
-            _take(lock, folder)
+            stack.enter_context(locked(folder / LOCK))
             run = _read(folder / IDENTITY)
+        except HeldError as held:
+            raise InputError(
+                f"{held.owner} is training in {folder}: wait for it, stop it, or give another --out DIR"
+            ) from None
         except OSError as error:
             raise InputError(f"cannot train in {folder} ({error.strerror}): give another folder, --out DIR") from error
         if run is None:
@@ -69,22 +69,6 @@ def _refuse_others(folder: Path) -> None:
     others = [name for name in names if name != LOCK and not name.startswith(".rvm-")]
     if others:
         raise InputError(f"{folder} is not the folder of a run, but holds {others[0]}: give another folder, --out DIR")
-
-
-def _take(lock: BinaryIO, folder: Path) -> None:
-    """Lock the file until it is closed or the process ends, and write into it whose it is."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().decode() or "another process"
-        raise InputError(f"{owner} is training in {folder}: wait for it, stop it, or give another --out DIR") from None
-    except OSError as error:
-        # Some network file systems have no locks. Better to train there than not to.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from rvm_jax.host.files import replacing
+from rvm_jax.host.paths import expanded
 from train.tracking import metrics_file
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -154,7 +155,7 @@ def _has_key() -> bool:
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
     try:
-        return netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc").authenticators(host) is not None
+        return netrc.netrc(os.environ.get("NETRC") or expanded("~/.netrc")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 

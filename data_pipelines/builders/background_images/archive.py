@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from data_pipelines.archives.clip import ArchiveClip, Found, split
+from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
 from data_pipelines.archives.folders import background_records
 from data_pipelines.archives.messages import first_errors, other_kinds
 from data_pipelines.archives.names import name_error
@@ -32,7 +32,7 @@ def find(manual: Path) -> Found:
             "the paper; with 200, others got twice the error"
         )
     clips = [_clip(path.relative_to(folder).as_posix(), path) for path in paths]
-    found.splits = split(clips, VALIDATION_EVERY)
+    found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
 
 

@@ -18,7 +18,7 @@ from data_pipelines.archives import decode
 from data_pipelines.archives.clip import ArchiveClip, Found, Record
 from data_pipelines.archives.messages import sized
 from rvm_jax.errors import InputError
-from rvm_jax.host.progress import looking_at
+from rvm_jax.host.progress import with_progress
 from rvm_jax.video.pictures import DAMAGED
 
 URL = "http://images.cocodataset.org/"
@@ -68,7 +68,7 @@ def find(manual: Path, data_dir: Path) -> Found:
 def _person_clips(folder: Path, split: str) -> Iterator[ArchiveClip]:
     source = _source(folder, split)
     changed = (folder / "dataset_info.json",)  # written anew whenever the dataset is
-    for index in looking_at(range(len(source)), f"{split} of {folder}"):
+    for index in with_progress(range(len(source)), f"{split} of {folder}"):
         example = source[index]
         if "person" in _labels(folder, example):
             name = example["image/filename"].decode().removesuffix(".jpg")

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from data_pipelines.archives.clip import ArchiveClip, Found, split
+from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
 from data_pipelines.archives.folders import PICTURES, VIDEOS, matting_records, pairs_in
 from data_pipelines.archives.messages import other_kinds
 
@@ -26,5 +26,5 @@ def find(folder: Path) -> Found:
         errors = [f"{folder / 'fgr'} has no clips{only}: expected videos, pictures, or folders of these ({kinds})"]
     found = Found(errors=errors)
     clips = [ArchiveClip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
-    found.splits = split(clips, VALIDATION_EVERY, least=LEAST_TO_SPLIT)
+    found.splits = split_clips(clips, VALIDATION_EVERY, least=LEAST_TO_SPLIT)
     return found

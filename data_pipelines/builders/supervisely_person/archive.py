@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from data_pipelines.archives import decode
-from data_pipelines.archives.clip import ArchiveClip, Found, Record, split
+from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
 from data_pipelines.archives.messages import first_few, sized
 from data_pipelines.archives.stills import by_stem, mask_record
 from rvm_jax.errors import InputError
-from rvm_jax.host.progress import looking_at
+from rvm_jax.host.progress import with_progress
 
 SHORT_SIDE = 1080
 PUBLISHED = 5711
@@ -45,7 +45,7 @@ def find(manual: Path) -> Found:
     if len(clips) != PUBLISHED:
         found.warnings.append(f"{folder} holds {len(clips)} pictures, but {PUBLISHED} were published")
     clips.sort(key=lambda clip: clip.name)
-    found.splits = split(clips, VALIDATION_EVERY)
+    found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
 
 
@@ -75,7 +75,7 @@ def _exported(folder: Path, found: Found) -> list[ArchiveClip]:
     for dataset in sorted(path.parent for path in folder.rglob("ann") if path.is_dir()):
         pictures = [path for paths in by_stem(dataset / "img", found.errors).values() for path in paths]
         annotations = {path.name: path for path in (dataset / "ann").glob("*.json") if not path.name.startswith(".")}
-        for picture in looking_at(pictures, dataset):
+        for picture in with_progress(pictures, dataset):
             annotation = annotations.pop(f"{picture.name}.json", None)
             if annotation is None:
                 lonely.append(str(picture))

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.archives.clip import ArchiveClip, Found, Record, split
+from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
 from data_pipelines.archives.messages import first_few
 from data_pipelines.archives.rle import run_lengths, to_mask
 from data_pipelines.archives.stills import mask_record
 from rvm_jax.errors import InputError
-from rvm_jax.host.progress import looking_at
+from rvm_jax.host.progress import with_progress
 
 SHORT_SIDE = 720
 VALIDATION_EVERY = 50
@@ -48,7 +48,7 @@ def find(manual: Path) -> Found:
     ]
     if len(clips) < 2:
         found.errors.append(f"{annotations} names {len(clips)} videos of persons: expected two or more; {ASK} again")
-    found.splits = split(clips, VALIDATION_EVERY)
+    found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
 
 
@@ -73,7 +73,7 @@ def _person_videos(annotations: Path, folder: Path, errors: list[str]) -> list[V
         for annotation in content["annotations"]:
             if annotation["category_id"] == person:
                 tracks[annotation["video_id"]].append(annotation)
-        for video in looking_at(content["videos"], folder):
+        for video in with_progress(content["videos"], folder):
             if video["id"] in tracks:
                 pictures = tuple(folder / name for name in video["file_names"])
                 missing += [str(picture) for picture in pictures if not picture.is_file()]

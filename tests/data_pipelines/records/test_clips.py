@@ -44,7 +44,9 @@ def test_clips_of_several_datasets_count_on(prepared):
 
 @pytest.mark.slow
 def test_reading_while_training_needs_no_video_decoder():
-    modules = ", ".join(f"data_pipelines.{name}" for name in ("pipelines.datasets", "pipelines.segmentation", "sampling.schedule"))
+    modules = ", ".join(
+        f"data_pipelines.{name}" for name in ("pipelines.datasets", "pipelines.segmentation", "sampling.schedule")
+    )
     script = f"import sys, {modules}; print(sorted({{'av', 'decord'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -58,7 +58,8 @@ def test_help_loads_nothing_heavy():
 def test_a_port_that_is_taken_is_told(tmp_path):
     pytest.importorskip("gradio")
     program = (
-        "import sys\nfrom pathlib import Path\nfrom rvm_jax.serve import app, jobs\nfrom rvm_jax.errors import InputError\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from rvm_jax.errors import InputError\nfrom rvm_jax.serve import app, jobs\n"
         "service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))\n"
         "try:\n    app.served(service, '127.0.0.1', int(sys.argv[2]), None).__enter__()\n"
         "except InputError as error:\n    print(error)"

@@ -360,7 +360,7 @@ def test_what_does_not_agree_is_not_kept(deep, to, value, monkeypatch, capsys):
 
 def test_a_state_that_is_not_carried_is_noticed(deep):
     run = parity.jax_run(rvm_jax.load(deep))
-    clip = sample_clip.drawn((37, 65), FRAMES)
+    clip = sample_clip.draw((37, 65), FRAMES)
     same = parity.compare(run, run, clip, 1.0)
     forgetful = parity.compare(lambda src, state, ratio: run(src, None, ratio), run, clip, 1.0)
     assert {difference["greatest"] for difference in same.values()} == {0}
@@ -375,7 +375,7 @@ def test_a_wrong_shape_is_no_agreement(deep):
         fgr, *others = run(src, state, ratio)
         return [fgr[..., :-1], *others]
 
-    differences = parity.compare(cropped, run, sample_clip.drawn((37, 65), 2), 1.0)
+    differences = parity.compare(cropped, run, sample_clip.draw((37, 65), 2), 1.0)
     assert differences["fgr"] == dict.fromkeys(parity.MEASURES, np.inf)
     assert differences["pha"]["greatest"] == 0
 
@@ -423,7 +423,7 @@ def test_an_existing_file_stays_unless_forced(deep, capsys):
 
 @pytest.mark.parametrize("kind", ["video", "pictures"])
 def test_ones_own_clip(deep, kind):
-    frames = sample_clip.drawn((48, 80), 4)
+    frames = sample_clip.draw((48, 80), 4)
     if kind == "video":
         with av.open("clip.mkv", "w") as container:
             stream = container.add_stream("ffv1", rate=10)
@@ -447,7 +447,7 @@ def test_ones_own_clip(deep, kind):
 
 
 def test_the_drawn_clip_moves_and_is_the_same_at_any_size():
-    small, large = (sample_clip.drawn(size, 3).astype(float) for size in ((36, 64), (72, 128)))
+    small, large = (sample_clip.draw(size, 3).astype(float) for size in ((36, 64), (72, 128)))
     assert np.abs(small[1] - small[0]).mean() > 2
     halved = large.reshape(3, 36, 2, 64, 2, 3).mean((2, 4))
     assert np.abs(halved - small).mean() < 2

@@ -335,7 +335,7 @@ def test_files_that_were_not_sent_are_not_read(service, tmp_path):
 def test_playlists_are_not_followed(tmp_path):
     videos.write(tmp_path / "other.mp4", videos.moving(2))
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
-    with source.opened(str(tmp_path / "list.mp4")) as followed:  # as FFmpeg does by itself
+    with source.open_source(str(tmp_path / "list.mp4")) as followed:  # as FFmpeg does by itself
         assert followed.height == 48
     with pytest.raises(InputError, match=r"mine.mp4 cannot be read as a video"):
         uploads.examine(tmp_path / "list.mp4", "mine.mp4", Limits())

@@ -9,7 +9,7 @@ from rvm_jax.video import compositing
 
 
 def test_bytes_are_rounded():
-    assert compositing.to_bytes(jnp.array([0, 0.4 / 255, 0.6 / 255, 1.0], jnp.float32)).tolist() == [0, 0, 1, 255]
+    assert compositing.to_uint8(jnp.array([0, 0.4 / 255, 0.6 / 255, 1.0], jnp.float32)).tolist() == [0, 0, 1, 255]
 
 
 def test_nothing_is_seen_of_what_was_cut_away():

@@ -47,7 +47,7 @@ def read(path: Path) -> np.ndarray:
     """uint8 [T, H, W, C]; of pictures with alpha C = 4."""
     if path.is_dir():
         return np.stack([np.asarray(Image.open(picture)) for picture in sorted(path.iterdir())])
-    with source.opened(str(path)) as opened:
+    with source.open_source(str(path)) as opened:
         return np.stack([item.pixels for item in opened.items if isinstance(item, Frame)])
 
 
@@ -232,7 +232,7 @@ def test_sound_comes_along(matte, tmp_path):
 
 
 def test_what_fails_in_the_end_leaves_all_outputs_as_they_were(matte, clip, tmp_path, monkeypatch):
-    opened = sink.opened
+    opened = sink.open_sink
 
     @contextlib.contextmanager
     def full(path, *arguments, **options):
@@ -241,7 +241,7 @@ def test_what_fails_in_the_end_leaves_all_outputs_as_they_were(matte, clip, tmp_
         if options["keep_sound"]:  # the main thing, which is closed last
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sink, "opened", full)
+    monkeypatch.setattr(sink, "open_sink", full)
     (tmp_path / "alpha.mp4").write_text("precious")
     with pytest.raises(InputError, match=r"cannot write .*out.mp4: No space left"):
         matte_video(clip, tmp_path / "out.mp4", weights=matte, alpha=tmp_path / "alpha.mp4", force=True)

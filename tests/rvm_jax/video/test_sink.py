@@ -27,15 +27,15 @@ def rgb(pixels: np.ndarray) -> np.ndarray:
 def copy(read: Path, write: Path, change: Callable[..., np.ndarray] = rgb, channels: int = 3, **options) -> None:
     """Read a video and write it, as it is or changed."""
     with (
-        source.opened(str(read)) as opened,
-        sink.opened(write, write.suffix, opened, channels, keep_sound=True, **options) as put,
+        source.open_source(str(read)) as opened,
+        sink.open_sink(write, write.suffix, opened, channels, keep_sound=True, **options) as put,
     ):
         for item in opened.items:
             put(item._replace(pixels=change(item.pixels)) if isinstance(item, Frame) else item)
 
 
 def frames(path: Path) -> np.ndarray:
-    with source.opened(str(path)) as opened:
+    with source.open_source(str(path)) as opened:
         return np.stack([item.pixels for item in opened.items if isinstance(item, Frame)])
 
 

@@ -19,7 +19,7 @@ NTSC = Fraction(30000, 1001)
 
 
 def read(path: Path | str, part: Part = WHOLE, **options) -> tuple[Source, list[Frame], list[av.Packet]]:
-    with source.opened(str(path), part, **options) as opened:
+    with source.open_source(str(path), part, **options) as opened:
         items = list(opened.items)
         frames = [item for item in items if isinstance(item, Frame)]
         return opened, frames, [item for item in items if not isinstance(item, Frame)]

@@ -73,7 +73,7 @@ def test_the_last_and_the_best_are_kept(name, tmp_path):
             for iterations, stage, mad in part:
                 checkpoints.save(iterations, state_after(iterations), stage=stage, mad=mad)
             assert checkpoints.newest() == (part or saves)[-1][0]
-    assert orbax_folders.saved(tmp_path) == kept
+    assert orbax_folders.saved_iterations(tmp_path) == kept
     with Checkpoints(tmp_path, keep=keep) as checkpoints:
         assert checkpoints.best() == best
 

@@ -1,0 +1,21 @@
+"""The user's folders: where prepared data and caches lie unless something else is said."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def data_folder() -> Path:
+    """Of prepared datasets: $TFDS_DATA_DIR, or TFDS's own."""
+    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def cache_folder() -> Path:
+    """Of what may be deleted at any time: in $XDG_CACHE_HOME or ~/.cache, or for users without a home in $TMPDIR."""
+    caches = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (caches if caches.is_absolute() else Path(tempfile.gettempdir())) / "rvm-jax"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with its ~ replaced; as it is for a user without a home, for whom `Path.expanduser` raises."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
