@@ -7,7 +7,7 @@ PIP_FLAGS ?=
 # Test processes; each wants some 5 GB.
 WORKERS ?= 2
 
-.PHONY: install test test-slow lint demo benchmark clean
+.PHONY: install test test-slow test-newest campaign lint demo benchmark clean
 
 install: $(VENV)/installed
 
@@ -23,6 +23,26 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+# The fast tests of each room on another Python, with the libraries it brings, such as a newer JAX; without PyTorch.
+NEWEST ?= python3
+FAST := tests/test_house.py tests/rvm_jax/host tests/rvm_jax/model/test_decoder.py tests/rvm_jax/model/test_network.py \
+	tests/rvm_jax/video tests/rvm_jax/evaluation/test_metrics.py tests/data_pipelines/sampling \
+	tests/data_pipelines/augment tests/data_pipelines/records tests/data_pipelines/pipelines tests/train/recipe \
+	tests/train/device/test_step.py tests/train/run
+
+test-newest: $(VENV)-newest/installed
+	$(VENV)-newest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(FAST)
+
+$(VENV)-newest/installed: pyproject.toml
+	$(NEWEST) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) --editable '.[train]' \
+		dill pytest pytest-xdist
+	touch $@
+
+# Whole campaigns, of which `test-slow` runs a share: many kills, before an issue is closed or a version released.
+campaign: install
+	RVM_CAMPAIGN=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m campaign
 
 lint: install
 	$(BIN)/ruff check .
@@ -43,4 +63,4 @@ benchmark: install
 	$(BIN)/python benchmarks/scoring.py
 
 clean:
-	rm -rf $(VENV) demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-newest demo .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
