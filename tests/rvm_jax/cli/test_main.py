@@ -140,6 +140,15 @@ def missing(module: str) -> Callable[[str, str], None]:
     return command
 
 
+def test_who_reads_only_the_first_lines_sees_no_traceback():
+    program = "import sys; from rvm_jax.cli.main import main; sys.exit(main(['--tyro-print-completion', 'bash']))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 HEAVY = ("jax", "flax", "orbax", "torch", "onnx", "onnxruntime", "tensorflow", "train", "data_pipelines")
 
 
