@@ -1,41 +1,50 @@
-"""The `rvm` command: parses, calls, prints; nothing else."""
+"""The `rvm` command: picks the command that the first word names, imports that one alone, and gives exit statuses."""
 
+import difflib
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
-import tyro
-
-from rvm_jax.cli import convert, data, evaluate, export, matte, serve, train
 from rvm_jax.errors import InputError, Stopped
 
-app = tyro.extras.SubcommandApp()
-app.command(convert.convert)
-app.command(data.app, name="data", help="Check, prepare, look at and measure datasets.")
-app.command(train.app, name="train", help="Train a network, or go on where training stopped.")
-app.command(matte.matte)
-app.command(serve.serve)
-app.command(evaluate.evaluate)
-app.command(export.export)
-EXTRAS = {"gradio": "web"}
-"""What to install for a module that is missing, where that is not [train]."""
+COMMANDS = {
+    "matte": "Cut people out of videos, pictures, streams and cameras.",
+    "serve": "The same on a page in the browser, and as an HTTP API.",
+    "export": "Write a network for ONNX, TorchScript or StableHLO, compared with JAX.",
+    "convert": "Convert weights between PyTorch and JAX.",
+    "evaluate": "Score networks, or any method's predictions, against a test set.",
+    "data": "Check, prepare, look at and measure datasets.",
+    "train": "Train a network, or go on where training stopped.",
+}
+"""Each is the module of this name in `rvm_jax.cli`, and in it `app`, or the function of the same name."""
 
-CONFIG = (tyro.conf.FlagCreatePairsOff,)
+EXTRAS = {
+    "train": (
+        "absl",
+        "array_record",
+        "cv2",
+        "importlib_resources",
+        "optax",
+        "tensorflow",
+        "tensorflow_datasets",
+        "wandb",
+    ),
+    "torch": ("onnx", "onnxruntime", "torch"),
+    "web": ("gradio",),
+}
+"""The modules that a plain installation lacks, by the extra that brings them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 2 for what the user has to mend, 130 or 143 if told to stop."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
-        print(f"rvm-jax {version('rvm-jax')}")
-        return 0
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     try:
-        app.cli(
-            prog="rvm",
-            description="Robust video matting in JAX. `rvm --version` tells which.",
-            args=arguments,
-            config=CONFIG,
-        )
+        return _run(words)
     except InputError as error:
         print(f"rvm: {error}", file=sys.stderr)
         return 2
@@ -43,14 +52,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rvm: {stopped}", file=sys.stderr)
         return stopped.status
     except ModuleNotFoundError as error:
-        # Matting installs small; what only some commands need is imported when they ask for it.
-        module = "" if error.name is None else error.name.split(".")[0]
-        if module in ("", "rvm_jax", "data_pipelines", "train"):
+        extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+        if extra is None:
             raise
-        extra = EXTRAS.get(module, "train")
         print(f"rvm: {error.name} is not installed: this needs pip install 'rvm-jax[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rvm: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Who reads what is printed has read enough, as `head` does. Nothing is left to be written when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        print(_overview(), file=sys.stderr)
+        return 2
+    first, *rest = words
+    if first in ("-h", "--help"):
+        print(_overview())
+    elif first == "--version":
+        print(f"rvm-jax {version('rvm-jax')}")
+    elif first.startswith("--tyro-"):  # --tyro-print-completion SHELL and the like, for all commands
+        import tyro
+
+        app = tyro.extras.SubcommandApp()
+        for name, line in COMMANDS.items():
+            app.command(_command(name), name=name, help=line)
+        _parse(app, "rvm", words)
+    elif first in COMMANDS:
+        _parse(_command(first), f"rvm {first}", rest)
+    elif first.startswith("-"):
+        raise InputError(
+            f"{first} comes before any command: expected rvm COMMAND ..., and `rvm --help` lists the commands"
+        )
+    else:
+        near = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.4)
+        mend = f"did you mean `rvm {near[0]}`? " if near else ""
+        raise InputError(f"there is no command {first}: {mend}`rvm --help` lists all")
     return 0
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10}{line}" for name, line in COMMANDS.items())
+    return (
+        "usage: rvm COMMAND ...\n\n"
+        "Robust video matting in JAX: cut people out of video, and train the network that does it.\n\n"
+        f"{commands}\n\n"
+        "`rvm COMMAND --help` tells all about one, with examples; `rvm --version` tells which version this is."
+    )
+
+
+def _command(name: str) -> Any:
+    """What tyro shall parse for a command: an app with commands of its own, or a function."""
+    module = importlib.import_module(f"rvm_jax.cli.{name}")
+    return getattr(module, "app", None) or getattr(module, name)
+
+
+def _parse(command: Any, prog: str, words: list[str]) -> None:
+    import tyro
+
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if isinstance(command, tyro.extras.SubcommandApp):
+        description = COMMANDS.get(prog.removeprefix("rvm "))
+        command.cli(prog=prog, description=description, args=words, config=config)
+    else:
+        tyro.cli(command, prog=prog, args=words, config=config)

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from rvm_jax.cli.main import main
+from rvm_jax.cli import convert
+from rvm_jax.cli.main import COMMANDS, main
 from rvm_jax.export import torch_network
 
 
@@ -45,20 +47,42 @@ def test_an_unwritable_place_is_told(source, capsys):
     assert "cannot write /proc/none/out.pth: No such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "example"),
-    [
-        (["--help"], "Example: rvm convert"),
-        (["--help"], "Example: rvm export"),
-        (["convert", "--help"], "Example: rvm convert"),
-        (["export", "--help"], "Example: rvm export"),
-    ],
-)
-def test_help_shows_an_example(arguments, example, capsys):
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
+def test_the_overview_is_a_line_a_command(arguments, capsys):
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 110
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
+
+
+def test_without_a_command_the_overview_goes_to_stderr(capsys):
+    assert main([]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("usage: rvm COMMAND")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_of_its_own(command, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
+        main([command, "--help"])
     assert caught.value.code == 0
-    assert example in capsys.readouterr().out
+    help_of_option = capsys.readouterr().out
+    assert help_of_option.startswith(f"usage: rvm {command} [-h]")
+    with pytest.raises(SystemExit):
+        main(["help", command])
+    assert capsys.readouterr().out == help_of_option
+
+
+@pytest.mark.parametrize("command", ["convert", "data check", "evaluate", "export", "matte", "serve", "train demo"])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: rvm {command} ")
+    assert f"Example: rvm {command}" in output
 
 
 def test_version(capsys):
@@ -66,21 +90,81 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("rvm-jax 0.")
 
 
-def test_unknown_commands_have_status_2(capsys):
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("mat", "there is no command mat: did you mean `rvm matte`? `rvm --help` lists all"),
+        ("evalaute", "there is no command evalaute: did you mean `rvm evaluate`? `rvm --help` lists all"),
+        ("xyzzy", "there is no command xyzzy: `rvm --help` lists all"),
+        ("--force", "--force comes before any command: expected rvm COMMAND ..., and `rvm --help` lists the commands"),
+    ],
+)
+def test_what_is_no_command_gets_one_line_and_status_2(word, expected, capsys):
+    assert main([word, "in.mp4"]) == 2
+    assert capsys.readouterr().err == f"rvm: {expected}\n"
+
+
+def test_completion_knows_all_commands(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["mat"])
-    assert caught.value.code == 2
+        main(["--tyro-print-completion", "bash"])
+    assert not caught.value.code
+    script = capsys.readouterr().out
+    for command in [*COMMANDS, "testset", "mobilenetv3"]:
+        assert command in script
 
 
-@pytest.mark.parametrize("command", ["convert", "export"])
-def test_importing_and_help_load_nothing_heavy(command):
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("tensorflow", "train"), ("wandb", "train"), ("torch", "torch"), ("onnx", "torch"), ("gradio", "web")],
+)
+def test_a_missing_extra_is_named(module, extra, monkeypatch, capsys):
+    monkeypatch.setattr(convert, "convert", missing(module))
+    assert main(["convert", "a", "b"]) == 2
+    assert capsys.readouterr().err == f"rvm: {module} is not installed: this needs pip install 'rvm-jax[{extra}]'\n"
+
+
+@pytest.mark.parametrize("module", ["fcntl", "rvm_jax.none", "tensorflow.none"])
+def test_other_missing_modules_are_no_extras(module, monkeypatch):
+    """What no extra brings is an error of ours, or a broken installation: its traceback is not hidden."""
+    monkeypatch.setattr(convert, "convert", missing(module))
+    with pytest.raises(ModuleNotFoundError, match=module):
+        main(["convert", "a", "b"])
+
+
+def missing(module: str) -> Callable[[str, str], None]:
+    """A command that wants a module which is not there."""
+
+    def command(source: str, target: str, /) -> None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    return command
+
+
+def test_who_reads_only_the_first_lines_sees_no_traceback():
+    program = "import sys; from rvm_jax.cli.main import main; sys.exit(main(['--tyro-print-completion', 'bash']))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+HEAVY = ("jax", "flax", "orbax", "torch", "onnx", "onnxruntime", "tensorflow", "train", "data_pipelines")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "matte --help", "convert --help", "export --help"])
+def test_help_loads_nothing_heavy_and_no_other_command(arguments):
     program = (
         "import sys, contextlib, rvm_jax.cli.main\n"
-        f"with contextlib.suppress(SystemExit): rvm_jax.cli.main.main(['{command}', '--help'])\n"
-        "print([m for m in ('jax', 'flax', 'torch', 'onnx', 'onnxruntime', 'tensorflow', 'orbax') if m in sys.modules])"
+        f"with contextlib.suppress(SystemExit): rvm_jax.cli.main.main({arguments.split()})\n"
+        "print([m for m in sys.modules if m.startswith('rvm_jax.cli.') and m != 'rvm_jax.cli.main'])\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[]"
+    *_, commands, heavy = result.stdout.splitlines()
+    assert heavy == "[]"
+    command = arguments.removesuffix("--help").strip()
+    assert commands == str([f"rvm_jax.cli.{command}"] if command else [])
 
 
 def test_loading_a_network_needs_neither_torch_nor_tensorflow():
