@@ -1,21 +1,24 @@
 """LR-ASPP, the recurrent decoder and its ConvGRU.
 
 Arrays here are time-major: `[T, B, h, w, C]` where time matters, `[T·B, h, w, C]` where it does not. Everything without
-memory runs on all frames at once; the only thing that is scanned over time is `conv_gru`.
+memory runs on all frames at once; the only thing that `lax.scan` carries over time is the memory of `conv_gru`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
 from rvm_jax.model.layers import affine, kernel_init
-from rvm_jax.model.remat import frame_by_frame, remat_block, scan
+from rvm_jax.model.remat import frame_by_frame, late_scan, remat_block
 from rvm_jax.model.resize import halve, upscale_twice
+
+Scan = Callable[..., tuple[Array, Any]]
 
 
 class State(NamedTuple):
@@ -62,13 +65,15 @@ class Decoder(nn.Module):
         s3 = halve(s2)
         d3, d2, d1, d0 = self.features
         recur = remat_block(RecurrentHalf.__call__, self.remat)
-        x, r4 = recur(RecurrentHalf(name="gru4"), bottom, state.r4)
+        # On CPU, `lax.scan` would need a third more memory here, and without `remat` the same: `benchmarks/memory.py`.
+        half = partial(RecurrentHalf, late_scan if self.remat else lax.scan)
+        x, r4 = recur(half(name="gru4"), bottom, state.r4)
         x = self._merge("3", d3, x, f3, s3)
-        x, r3 = recur(RecurrentHalf(name="gru3"), x, state.r3)
+        x, r3 = recur(half(name="gru3"), x, state.r3)
         x = self._merge("2", d2, x, f2, s2)
-        x, r2 = recur(RecurrentHalf(name="gru2"), x, state.r2)
+        x, r2 = recur(half(name="gru2"), x, state.r2)
         x = self._merge("1", d1, x, f1, s1)
-        x, r1 = recur(RecurrentHalf(name="gru1"), x, state.r1)
+        x, r1 = recur(half(name="gru1"), x, state.r1)
         x = self._finish_in_less_memory(d0, x, frames) if self.remat else self._finish(d0, x, frames)
         return x, State(r1, r2, r3, r4)
 
@@ -115,6 +120,8 @@ def _join(x: Array, *others: Array) -> Array:
 class RecurrentHalf(nn.Module):
     """A ConvGRU on the second half of the channels; the first half passes by."""
 
+    scan: Scan = lax.scan
+
     @nn.compact
     def __call__(self, x: Array, hidden: Array) -> tuple[Array, Array]:
         """`[T·B, h, w, 2C]` and state `[B, h, w, C]` → the same shapes."""
@@ -126,7 +133,9 @@ class RecurrentHalf(nn.Module):
             self.param("candidate_kernel", kernel_init, (3, 3, 2 * channels, channels)),
             self.param("candidate_bias", nn.initializers.zeros, (channels,)),
         )
-        recurrent, hidden = conv_gru(recurrent.reshape(-1, *hidden.shape), hidden, weights)  # [T, B, h, w, C]
+        recurrent, hidden = conv_gru(
+            recurrent.reshape(-1, *hidden.shape), hidden, weights, scan=self.scan
+        )  # [T, B, h, w, C]
         recurrent = recurrent.reshape(stateless.shape).astype(x.dtype)  # [T·B, h, w, C]
         return jnp.concatenate([stateless, recurrent], -1), hidden
 
@@ -140,7 +149,7 @@ class GRUWeights(NamedTuple):
     candidate_bias: Array
 
 
-def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array]:
+def conv_gru(x: Array, hidden: Array, weights: GRUWeights, *, scan: Scan = lax.scan) -> tuple[Array, Array]:
     """Run a ConvGRU over `x` `[T, B, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last of them.
 
     A convolution over `[x, h]` is the sum of one over x and one over h, so the half that does not depend on the memory
@@ -152,12 +161,12 @@ def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array
     input_bias = jnp.concatenate([gates_bias, candidate_bias])
     inputs = conv2d(x.reshape(-1, height, width, channels), input_kernel) + per_channel(input_bias)
     inputs = inputs.reshape(steps, batch, height, width, 3 * channels)
-    outputs = _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:])
+    outputs = _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:], scan)
     return outputs, outputs[-1]
 
 
-@jax.custom_vjp
-def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array, scan: Scan) -> Array:
     """The part of a ConvGRU that needs its memory, over `inputs` `[T, B, h, w, 3C]`: outputs `[T, B, h, w, C]`."""
 
     def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
@@ -185,19 +194,21 @@ def _gru_step(
 
 
 def _recurrence_forward(
-    inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array
+    inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array, scan: Scan
 ) -> tuple[Array, tuple[Array, ...]]:
     def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, ...]]:
         new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
         return new, (new, *parts)
 
     _, (outputs, *parts) = scan(step, hidden, inputs)
-    before = jnp.concatenate([hidden[None], outputs[:-1]])
-    return outputs, (before, *parts, gates_kernel, candidate_kernel)
+    return outputs, (hidden, outputs, *parts, gates_kernel, candidate_kernel)
 
 
-def _recurrence_backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, Array, Array, Array]:
-    before, reset, update, candidate, gates_kernel, candidate_kernel = residuals
+def _recurrence_backward(
+    scan: Scan, residuals: tuple[Array, ...], cotangent: Array
+) -> tuple[Array, Array, Array, Array]:
+    hidden, outputs, reset, update, candidate, gates_kernel, candidate_kernel = residuals
+    before = jnp.concatenate([hidden[None], outputs[:-1]])  # the memory that each step found
     dtype = gates_kernel.dtype
 
     def step(carried: Array, frame: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -213,7 +224,7 @@ def _recurrence_backward(residuals: tuple[Array, ...], cotangent: Array) -> tupl
         return to_hidden, jnp.concatenate([to_gates, to_candidate], -1).astype(dtype)
 
     frames = (cotangent, before, reset, update, candidate)
-    to_hidden, to_inputs = scan(step, jnp.zeros_like(before[0]), frames, reverse=True)
+    to_hidden, to_inputs = scan(step, jnp.zeros_like(hidden), frames, reverse=True)
 
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:]).astype(dtype)

@@ -35,7 +35,7 @@ def frame_by_frame(block: Block) -> Block:
     return lift_transform(_lift_frame_by_frame, block)
 
 
-def scan(
+def late_scan(
     step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
 ) -> tuple[Any, Any]:
     """`lax.scan`, but without memory for what it puts out before `frames` are known.
@@ -112,7 +112,7 @@ def _lift_frame_by_frame(block: Block) -> Block:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _frame_by_frame(function: Block, shared: Any, frames: list[Array]) -> Array:
-    return scan(lambda _, frame: (None, function(shared, frame)), None, frames)[1]
+    return late_scan(lambda _, frame: (None, function(shared, frame)), None, frames)[1]
 
 
 def _frame_by_frame_forward(function: Block, shared: Any, frames: list[Array]) -> tuple[Array, tuple[Any, list[Array]]]:
@@ -129,7 +129,7 @@ def _frame_by_frame_backward(
         of_shared, of_frame = jax.vjp(function, shared, frame)[1](cotangent)
         return jax.tree.map(jnp.add, total, of_shared), of_frame
 
-    return scan(step, jax.tree.map(jnp.zeros_like, shared), (cotangents, frames))
+    return late_scan(step, jax.tree.map(jnp.zeros_like, shared), (cotangents, frames))
 
 
 _frame_by_frame.defvjp(_frame_by_frame_forward, _frame_by_frame_backward)
