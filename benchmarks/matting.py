@@ -4,7 +4,7 @@
 
 First each of the three alone, on frames that are in memory, then all together as `rvm matte` does it; the ratio is to
 the slowest of the three. With `--memory`, videos of so many seconds are matted, each in a process of its own, and the
-most memory that it held is told. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
+most memory that it held is printed. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
 """
 
 import argparse
@@ -61,9 +61,9 @@ def loaded(weights: Path | None) -> Any:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - start
 
 
 def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str, float]:
@@ -89,7 +89,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
         length = matting.automatic_chunk(*size)
-        chunks = list(matting._chunks(opened, length, Background()))
+        chunks = list(matting.read_chunks(opened, length, Background()))
     output = "composite" if kind == ".mp4" else "cut_out"
     still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None
     made: list[np.ndarray] = []
@@ -99,7 +99,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
         made.clear()
         for chunk in chunks:
             pixels = jax.device_put(chunk.pixels)
-            results, state = matting._matted(matte.network, matte.variables, pixels, state, still, ratio, (output,))
+            results, state = matting.matte_chunk(matte.network, matte.variables, pixels, state, still, ratio, (output,))
             made.append(np.asarray(results[output]))
 
     with tempfile.TemporaryDirectory() as folder:

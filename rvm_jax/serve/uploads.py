@@ -12,7 +12,6 @@ import av
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import demux, pictures
-from rvm_jax.video.stills import is_picture
 
 DEMUXERS = "asf,avi,flv,gif,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What FFmpeg may take a file for. It reads playlists, which name other files and addresses: none of them here."""
@@ -92,7 +91,7 @@ def examine(path: Path, name: str, limits: Limits) -> Upload:
         raise InputError(
             f"{name} has {size / 1e6:.0f} MB: expected at most {limits.megabytes:g} MB, so shorten or shrink it"
         )
-    upload = _picture(path, name) if is_picture(path) else _video(path, name)
+    upload = _picture(path, name) if pictures.is_picture(path) else _video(path, name)
     if max(upload.height, upload.width) > limits.side:
         raise InputError(
             f"{name} has {upload.width}×{upload.height} pixels: expected at most {limits.side} on the longer side, "

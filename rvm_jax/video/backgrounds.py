@@ -1,4 +1,4 @@
-"""What is put behind people: nothing, a colour, a checkerboard, a picture, a video, or what was there, blurred."""
+"""Backgrounds: none, a colour, a checkerboard, a picture, a video that is repeated, or the frames' own one, blurred."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import source, stills
+from rvm_jax.video import pictures, prefetch, source
 from rvm_jax.video.frames import Frame
 
 GREEN = (120, 255, 155)
@@ -23,12 +23,12 @@ SQUARES = 24
 
 
 class Background(NamedTuple):
-    """With neither, it is what the frames show themselves, or nothing."""
+    """With neither, it is that of the frames themselves, or none."""
 
     still: np.ndarray | None = None
     """uint8 [1, H, W, 3] or [1, 1, 1, 3]."""
     moving: Callable[[Fraction], np.ndarray] | None = None
-    """For times in seconds that grow: what is behind the frame then, uint8 [H, W, 3]."""
+    """For times in seconds that grow: the background of the frame then, uint8 [H, W, 3]."""
 
 
 def check(text: str) -> None:
@@ -42,7 +42,7 @@ def check(text: str) -> None:
 
 @contextlib.contextmanager
 def open_background(text: str, height: int, width: int) -> Iterator[Background]:
-    """What `text` names, cropped and scaled to cover frames of that size."""
+    """The background that `text` names, cropped and scaled to cover frames of that size."""
     color = _color(text)
     path = Path(text).expanduser()
     if text in (TRANSPARENT, BLUR):
@@ -51,14 +51,17 @@ def open_background(text: str, height: int, width: int) -> Iterator[Background]:
         yield Background(_checkerboard(height, width))
     elif color is not None:
         yield Background(np.full((1, 1, 1, 3), color, np.uint8))
-    elif stills.is_picture(path) and path.is_file():
+    elif pictures.is_picture(path) and path.is_file():
         with source.open_source(str(path)) as picture:
             (frame,) = picture.items
             assert isinstance(frame, Frame)
             yield Background(cover(frame.pixels, height, width)[None])
     else:
-        with contextlib.closing(_played(str(path))) as frames:
-            yield Background(moving=_following(frames, height, width))
+        frames = _repeated(str(path))
+        try:
+            yield Background(moving=_Loop(frames, height, width).at)
+        finally:
+            prefetch.close(frames)
 
 
 def cover(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -88,7 +91,23 @@ def _color(text: str) -> tuple[int, int, int] | None:
     return color[0], color[1], color[2]
 
 
-def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
+class _Loop:
+    """A video played over and over, its frames made to cover [height, width]."""
+
+    def __init__(self, frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int) -> None:
+        self._frames, self._size = frames, (height, width)
+        pixels, self._end = next(frames)
+        self._covering = cover(pixels, height, width)
+
+    def at(self, seconds: Fraction) -> np.ndarray:
+        """What is seen then, uint8 [H, W, 3]; times must not go back."""
+        if seconds >= self._end:
+            pixels, self._end = next(frame for frame in self._frames if seconds < frame[1])
+            self._covering = cover(pixels, *self._size)
+        return self._covering
+
+
+def _repeated(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
     """The frames of a video over and over, each with the time when it ends."""
     passed = Fraction(0)
     while True:
@@ -101,21 +120,3 @@ def _played(name: str) -> Generator[tuple[np.ndarray, Fraction]]:
             duration = frame.duration * video.time_base or 1 / video.rate
             passed += frame.time * video.time_base + duration
             yield frame.pixels, passed
-
-
-def _following(
-    frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int
-) -> Callable[[Fraction], np.ndarray]:
-    pixels, end = next(frames)
-    covering = cover(pixels, height, width)
-
-    def at(seconds: Fraction) -> np.ndarray:
-        nonlocal pixels, end, covering
-        if seconds < end:
-            return covering
-        while seconds >= end:
-            pixels, end = next(frames)
-        covering = cover(pixels, height, width)
-        return covering
-
-    return at

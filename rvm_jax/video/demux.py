@@ -1,4 +1,4 @@
-"""Frames and sound of video files, streams and cameras, with exact times."""
+"""Demuxing and decoding of video files, streams and cameras: frames and packets of sound, with exact times."""
 
 import contextlib
 import itertools
@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +15,25 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from rvm_jax.errors import InputError
-from rvm_jax.video.frames import UNSPECIFIED, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
+from rvm_jax.video import prefetch
+from rvm_jax.video.clock import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.frames import (
+    BT709_FROM_HEIGHT,
+    RGB,
+    UNSPECIFIED,
+    Colors,
+    Frame,
+    Item,
+    Part,
+    Source,
+    at_one_size,
+    frame_name,
+    peek,
+)
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
 
-BT709_FROM_HEIGHT = 720
-"""Videos that name no matrix are taken as BT.601 if they are lower than this, or else as BT.709, as players do."""
-
-RGB = 0
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
-FALL = 1  # seconds by which times fall back at least where something else begins
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
@@ -41,48 +49,6 @@ class Stored(NamedTuple):
     on_its_side: bool
 
 
-class Clock(NamedTuple):
-    """How a file counts time."""
-
-    ticks: Fraction
-    """Seconds of one tick of the frames."""
-    origin: int
-    """The tick at which the first of its streams begins."""
-    rate: Fraction
-
-    def seconds(self, time: int, base: Fraction) -> Fraction:
-        return time * base - self.origin * self.ticks
-
-
-class Joints:
-    """Where the times of a file fall back, because it was put together from several: they go on where they were.
-
-    Its streams do so one after the other, and all of them by as much as the first.
-    """
-
-    def __init__(self) -> None:
-        self._shifts = [Fraction(0)]
-        self._parts: dict[int, int] = {}
-        self._reached: dict[int, Fraction] = {}
-
-    def shift(self, stream: int, time: Fraction, step: Fraction) -> Fraction | None:
-        """What to add to a time of a stream, in seconds; None if it had got there before its joint.
-
-        `step` is how long the frame or packet lasts.
-        """
-        part, reached = self._parts.get(stream, 0), self._reached.get(stream, time)
-        if time + self._shifts[part] < reached - FALL:
-            part += 1
-            if part == len(self._shifts):
-                self._shifts.append(max(self._reached.values()) + step - time)
-        moved = time + self._shifts[part]
-        if part and moved <= reached:
-            return None
-        self._parts[stream] = part
-        self._reached[stream] = max(reached, moved)
-        return self._shifts[part]
-
-
 def is_live(name: str) -> bool:
     """Whether a name is that of a stream or a camera, which cannot be read again."""
     return "://" in name or _camera(name) is not None
@@ -94,18 +60,24 @@ def open_video(name: str, part: Part) -> Iterator[Source]:
     container = _container(name)
     if part.start and not is_live(name):
         try:
-            container.seek(round((_begin(container) + part.start) * av.time_base))
-        except (av.FFmpegError, OverflowError):  # then it is read from the begin
+            container.seek(round((_start(container) + part.start) * av.time_base))
+        except (av.FFmpegError, OverflowError):  # then it is read from its start
             container.close()
             container = _container(name)
-    with container:
+    stored: Generator[Stored | av.Packet[Any]] | None = None
+    try:
         stream = video_stream(container)
         if stream is None:
             raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
         if not can_be_decoded(stream):
             raise InputError(f"{name} holds video of a kind that FFmpeg does not know: convert it before")
-        with contextlib.ExitStack() as stack:
-            yield _source(name, container, stream, part, stack)
+        clock = _clock(container, stream)
+        stored = _read(name, container, stream, clock, part)
+        yield _source(name, container, stream, clock, part, stored)
+    finally:
+        # A thread may still wait for a live source. It must not lose the container; that closes when the thread ends.
+        if stored is None or prefetch.close(stored):
+            container.close()
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
@@ -130,8 +102,8 @@ def _container(name: str) -> av.container.InputContainer:
         raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
 
 
-def _begin(container: av.container.InputContainer) -> Fraction:
-    """When the first of its streams begins, in seconds."""
+def _start(container: av.container.InputContainer) -> Fraction:
+    """When the first of its streams starts, in seconds."""
     return Fraction(container.start_time or 0, av.time_base)
 
 
@@ -140,18 +112,25 @@ def _exact(number: Any) -> Fraction:
     return Fraction(number.numerator, number.denominator)
 
 
-def _source(
-    name: str, container: av.container.InputContainer, stream: av.VideoStream, part: Part, stack: contextlib.ExitStack
-) -> Source:
-    stream.thread_type = "AUTO"
+def _clock(container: av.container.InputContainer, stream: av.VideoStream) -> Clock:
     rate = _exact(stream.average_rate or stream.guessed_rate or Fraction(30))
     ticks = _exact(stream.time_base or 1 / rate)
-    clock = Clock(ticks, round(_begin(container) / ticks), rate)
+    return Clock(ticks, round(_start(container) / ticks), rate)
+
+
+def _source(
+    name: str,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    clock: Clock,
+    part: Part,
+    stored: "Iterator[Stored | av.Packet[Any]]",
+) -> Source:
+    stream.thread_type = "AUTO"
     sounds = tuple(filter(can_be_decoded, container.streams.audio))
     if len(sounds) < len(container.streams.audio):
         print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
 
-    stored = stack.enter_context(contextlib.closing(_read(name, container, stream, clock, part)))
     taken = []
     for item in stored:
         taken.append(item)
@@ -161,7 +140,7 @@ def _source(
         mend = "nothing is left by --start and --end" if part.start or part.end else "get it again"
         raise InputError(f"{name} has no frame that can be decoded: {mend}")
     zero = item.time if part.start else clock.origin
-    time_base = _time_base(clock)
+    time_base = time_base_of(clock)
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
     _, (height, width), items = peek(at_one_size(name, timed, part.size))
 
@@ -173,7 +152,7 @@ def _source(
         height=height,
         width=width,
         time_base=time_base,
-        rate=rate,
+        rate=clock.rate,
         length=_length(container, stream, clock, part),
         items=items,
         colors=item.colors,
@@ -193,7 +172,7 @@ def _read(
     live = is_live(name)
     reformatter, matrix = VideoReformatter(), display_matrices()
     step = max(1, round(1 / clock.rate / clock.ticks))
-    begin: int | None = None
+    first_pts: int | None = None
     time = clock.origin - step
     decoded = hidden = 0
     interlaced = False
@@ -225,13 +204,13 @@ def _read(
                     None if stamp is None else stamp + round(shift / packet.time_base)
                     for stamp in (packet.pts, packet.dts)
                 )
-                # Before the begin of all there may be what a decoder of sound needs to warm up.
+                # Before the start of the frames there may be what a decoder of sound needs to warm up.
                 if (not part.start or at >= part.start) and (part.end is None or at < part.end):
                     yield packet
             elif packet.stream.index == stream.index and not over:
                 if packet.size and packet.pts is not None:
-                    begin = packet.pts if begin is None else begin
-                    hidden += packet.is_discard or packet.pts < begin
+                    first_pts = packet.pts if first_pts is None else first_pts
+                    hidden += packet.is_discard or packet.pts < first_pts
                 try:
                     frames = stream.decode(packet)
                 except av.FFmpegError as error:
@@ -266,7 +245,7 @@ def _read(
             raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
     promised = Fraction(container.duration or 0, av.time_base)
     if "matroska" in container.format.name:  # whose duration is when it ends
-        promised -= _begin(container)
+        promised -= _start(container)
     if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
         raise damaged(f"its header promises {float(promised):.1f} s")
 
@@ -289,13 +268,9 @@ def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, ref
 
 def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, time_base: Fraction) -> Iterator[Item]:
     """Frames and packets with times from `zero` on, those of frames in another time base."""
-    finer = clock.ticks / time_base
-    frame_time = 1 / clock.rate / time_base
 
     def place(ticks: int) -> int:
-        exact = ticks * finer
-        nearest = round(exact / frame_time) * frame_time
-        return round(nearest if finer != 1 and abs(nearest - exact) < finer else exact)
+        return to_time_base(ticks, clock, time_base)
 
     number, last = 0, -1
     for item in items:
@@ -307,18 +282,6 @@ def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, 
             shift = round(zero * clock.ticks / item.time_base)
             item.pts, item.dts = (None if time is None else time - shift for time in (item.pts, item.dts))
             yield item
-
-
-def _time_base(clock: Clock) -> Fraction:
-    """The time base to use.
-
-    Matroska and others round times to milliseconds. In one that has both these and the frame rate, frames can be put
-    back to where they were before they were rounded.
-    """
-    if clock.ticks != Fraction(1, 1000) or (1 / clock.rate / clock.ticks).denominator == 1:
-        return clock.ticks
-    both = lcm(1000, clock.rate.numerator)
-    return Fraction(1, both) if both < 10**8 else clock.ticks
 
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part) -> int | None:

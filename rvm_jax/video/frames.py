@@ -1,4 +1,4 @@
-"""Frames and the sources they come from: the types, and what brings frames to one size.
+"""The types of frames and of their sources, and resizing of frames.
 
 Frames come upright, as RGB of 8 bits, with the times that they have in the file; packets of sound come between them, as
 they are stored, to be written again without loss.
@@ -16,15 +16,18 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 
-UNSPECIFIED = 2
-"""What FFmpeg's numbers for matrix, primaries and transfer call unknown."""
+RGB, UNSPECIFIED = 0, 2
+"""FFmpeg's numbers of matrices: of no conversion, and of an unknown one (also of unknown primaries and transfer)."""
+
+BT709_FROM_HEIGHT = 720
+"""Videos that name no matrix are taken as BT.601 if they are lower than this, or else as BT.709, as players do."""
 
 
 class Frame(NamedTuple):
     pixels: np.ndarray
     """RGB uint8 [H, W, 3], upright."""
     time: int
-    """In the time base of the source, from the begin of what is read."""
+    """In the time base of the source, from the start of what is read."""
     duration: int
     """In the same; 0 if it is not known."""
     name: str

@@ -1,4 +1,4 @@
-"""A whole video: reader → device → writers, all busy at once, in memory that does not grow with its length.
+"""The matting pipeline of a whole video: reader → device → writers, all at once, in memory that does not grow.
 
 Frames go to the device as bytes, a few at a time; the state stays there; what comes back are the bytes to write.
 """
@@ -34,8 +34,8 @@ PIXELS_AT_ONCE = {"cpu": 4_200_000}
 PIXELS_AT_ONCE_ELSEWHERE = 17_000_000
 """How many pixels a chunk has, unless its length is given: two frames of 1080p on a CPU, eight on a GPU or TPU."""
 
-MOST_AT_ONCE = 12
-WAITING = 2  # chunks, before the device and behind it
+LONGEST_CHUNK = 12
+QUEUED = 2  # chunks that wait for the device, and for each writer
 
 CHANNELS = {"cut_out": 4, "composite": 3, "alpha": 1, "foreground": 3, "view": 3}
 """What can be written, and how many channels it has."""
@@ -52,15 +52,15 @@ class Chunk(NamedTuple):
 
     pixels: np.ndarray
     """uint8 [T, H, W, 3]; if there are fewer frames than T, the last one is repeated."""
-    under: np.ndarray | None
-    """uint8 [T, H, W, 3]: what is put behind them, if that moves."""
+    background: np.ndarray | None
+    """uint8 [T, H, W, 3], if that moves."""
     frames: list[Frame]
     """Without their pixels."""
     sound: list["av.Packet[Any]"]
 
 
 Put = Callable[[tuple[Chunk, Array]], None]
-"""Takes a chunk, and what became of its frames: uint8 [T, H, W, C]."""
+"""Writes a chunk, given what became of its frames: uint8 [T, H, W, C]."""
 
 
 def matte_video(
@@ -115,9 +115,9 @@ def matte_video(
       stop: asked after every chunk; if it says true, what was matted so far is written.
     """
     name = os.fspath(name)
-    wanted = _wanted(Path(target), background, alpha, foreground, view)
-    check_targets(name, list(wanted.values()), force, mbps, background)
-    if "composite" in wanted:
+    outputs = _outputs(Path(target), background, alpha, foreground, view)
+    check_targets(name, list(outputs.values()), force, mbps, background)
+    if "composite" in outputs:
         background = background or "green"
         backgrounds.check(background)
     part = _part(start, end, resize)
@@ -133,10 +133,10 @@ def matte_video(
 
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(source.open_source(name, part, rate=Fraction(rate).limit_denominator(1001)))
-        shown = (
-            backgrounds.CHECKERED if "view" in wanted and "cut_out" in wanted else background or backgrounds.TRANSPARENT
-        )
-        behind = stack.enter_context(backgrounds.open_background(shown, video.height, video.width))
+        if "view" in outputs and "cut_out" in outputs:
+            background = backgrounds.CHECKERED
+        opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, video.height, video.width)
+        behind = stack.enter_context(opened)
         size = (video.height, video.width)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
@@ -144,12 +144,12 @@ def matte_video(
         length = chunk or automatic_chunk(*size)
 
         # All files are closed before the first of them gets its name.
-        unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in wanted.items()}
+        unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in outputs.items()}
         puts: dict[str, Put] = {}
-        for kind, path in wanted.items():
+        for kind, path in outputs.items():
             writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not puts)
             puts[kind] = stack.enter_context(writer)
-        chunks = stack.enter_context(prefetch.prefetched(_chunks(video, length, behind), WAITING, asked_to_stop))
+        chunks = stack.enter_context(prefetch.prefetched(read_chunks(video, length, behind), QUEUED, asked_to_stop))
         done = _run(matte, chunks, ratio, behind, puts, lambda done: progress(done, video.length), asked_to_stop)
         return VideoResult(done, complete=not stopped)
 
@@ -157,7 +157,7 @@ def matte_video(
 def automatic_chunk(height: int, width: int) -> int:
     """How many frames of a size are computed at once. On a CPU more of them are not faster."""
     pixels = PIXELS_AT_ONCE.get(jax.default_backend(), PIXELS_AT_ONCE_ELSEWHERE)
-    return max(1, min(MOST_AT_ONCE, pixels // (height * width)))
+    return max(1, min(LONGEST_CHUNK, pixels // (height * width)))
 
 
 def check_targets(
@@ -195,7 +195,7 @@ def _existing(name: str) -> Path | None:
         return None
 
 
-def _wanted(
+def _outputs(
     target: Path, background: str | None, alpha: PathLike | None, foreground: PathLike | None, view: PathLike | None
 ) -> dict[str, Path]:
     """What to write where, the main thing first."""
@@ -209,7 +209,7 @@ def _wanted(
 def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:
     if not 0 <= start < math.inf or (end is not None and not start < end < math.inf):
         given = f"--start {start:g}" + ("" if end is None else f" --end {end:g}")
-        raise InputError(f"{given}: expected seconds from the begin, and an end after the start")
+        raise InputError(f"{given}: expected seconds from the start, and an end after the start")
     if resize is not None and min(resize[0], resize[1] or 1) < 1:
         given = "x".join(str(side) for side in resize if side is not None)
         raise InputError(f"--resize {given}: expected pixels, such as 1280x720 or 1280")
@@ -221,22 +221,21 @@ def _run(
     matte: Matte,
     chunks: Iterator[Chunk],
     ratio: float,
-    behind: Background,
+    background: Background,
     puts: Mapping[str, Put],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
 ) -> int:
     """Returns how many frames are done."""
-    still = None if behind.still is None else jax.device_put(behind.still)
+    still = None if background.still is None else jax.device_put(background.still)
     state: State | None = None
     done = 0
     for chunk in chunks:
         if state is None:
             state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, np.float32)
-        pixels, under = jax.device_put((chunk.pixels, chunk.under))
-        made, state = _matted(
-            matte.network, matte.variables, pixels, state, still if under is None else under, ratio, tuple(puts)
-        )
+        pixels, moving = jax.device_put((chunk.pixels, chunk.background))
+        shown = still if moving is None else moving
+        made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(puts))
         for kind, put in puts.items():
             made[kind].copy_to_host_async()
             put((chunk, made[kind]))
@@ -248,45 +247,49 @@ def _run(
 
 
 @partial(jax.jit, static_argnames=("network", "ratio", "kinds"), donate_argnames=("state",))
-def _matted(
+def matte_chunk(
     network: MattingNetwork,
     variables: Variables,
     pixels: Array,
     state: State,
-    under: Array | None,
+    background: Array | None,
     ratio: float,
     kinds: tuple[str, ...],
 ) -> tuple[dict[str, Array], State]:
-    """uint8 `[T, H, W, 3]` → uint8 `[T, H, W, C]` of each kind, and the state. Without `under`, frames are blurred."""
+    """uint8 `[T, H, W, 3]` → uint8 `[T, H, W, C]` of each kind, and the state.
+
+    `background` is uint8 and broadcasts to the frames; without one it is the frames' own, blurred.
+    """
     frames = pixels.astype(state.r1.dtype) / 255
-    matting: Any = network.apply(variables, frames[None], state, ratio)
-    foreground, alpha = matting.foreground[0], matting.alpha[0]
+    result: Any = network.apply(variables, frames[None], state, ratio)
+    foreground, alpha = result.foreground[0], result.alpha[0]
     made = {}
     if "cut_out" in kinds:
         made["cut_out"] = compositing.cut_out(foreground, alpha)
     composites = [kind for kind in ("composite", "view") if kind in kinds]
     if composites:
-        background = compositing.blurred(frames, alpha) if under is None else under.astype(frames.dtype) / 255
-        made |= dict.fromkeys(composites, compositing.composite(foreground, alpha, background))
+        behind = compositing.blurred(frames, alpha) if background is None else background.astype(frames.dtype) / 255
+        made |= dict.fromkeys(composites, compositing.composite(foreground, alpha, behind))
     if "alpha" in kinds:
         made["alpha"] = compositing.to_uint8(alpha)
     if "foreground" in kinds:
         made["foreground"] = compositing.to_uint8(foreground)
-    return made, matting.state
+    return made, result.state
 
 
-def _chunks(video: Source, length: int, behind: Background) -> Iterator[Chunk]:
+def read_chunks(video: Source, length: int, background: Background) -> Iterator[Chunk]:
+    """The frames of a video, `length` at a time; there must be one."""
     frames: list[Frame] = []
     sound: list[av.Packet[Any]] = []
 
     def chunk() -> Chunk:
         missing = length - len(frames)
         pixels = np.stack([frame.pixels for frame in frames] + [frames[-1].pixels] * missing)
-        under = None
-        if behind.moving is not None:
-            moving = [behind.moving(frame.time * video.time_base) for frame in frames]
-            under = np.stack(moving + moving[-1:] * missing)
-        return Chunk(pixels, under, [frame._replace(pixels=pixels[:0]) for frame in frames], sound)
+        shown = None
+        if background.moving is not None:
+            moving = [background.moving(frame.time * video.time_base) for frame in frames]
+            shown = np.stack(moving + moving[-1:] * missing)
+        return Chunk(pixels, shown, [frame._replace(pixels=pixels[:0]) for frame in frames], sound)
 
     for item in video.items:
         if not isinstance(item, Frame):
@@ -322,5 +325,5 @@ def _writer(
                 for frame, pixels in zip(chunk.frames, np.asarray(made), strict=False):
                     put(frame._replace(pixels=pixels))
 
-        with prefetch.background_writer(write, WAITING) as waiting:
-            yield waiting
+        with prefetch.background_writer(write, QUEUED) as enqueue:
+            yield enqueue

@@ -1,7 +1,8 @@
-"""Pictures in, sound and upright."""
+"""Reading of picture files with Pillow: their kinds, their limits, and their orientation."""
 
 import io
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ MOST_PIXELS = 2 * 89_478_485
 PNG_EFFORT = 3  # in writing: a third of the time that Pillow's usual 6 takes, for a few per cent
 
 
+_pillow_limit = threading.Lock()
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
 def natural_sort_key(path: Path) -> list[Any]:
     """What to sort files by, so that 2.png comes before 10.png."""
     return [int(text) if text.isdecimal() else text for text in re.split(r"(\d+)", path.name)]
@@ -29,11 +37,12 @@ def natural_sort_key(path: Path) -> list[Any]:
 
 def open_picture(file: Path | io.BytesIO) -> Image.Image:
     """Open a picture with Pillow, without its warning about large ones: `MOST_PIXELS` is the limit here."""
-    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(file, formats=FORMATS)
-    finally:
-        Image.MAX_IMAGE_PIXELS = usual
+    with _pillow_limit:  # threads that swap it at once would leave it swapped
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def read_picture(path: Path, *, upright: bool = True) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Prefetching and background writing: a thread that makes items ahead, and one that consumes them behind.
+"""Prefetching and background writing: a thread that makes items ahead of use, and one that consumes them afterwards.
 
 Queues are short, so that whoever is ahead waits, and memory stays what it was. An error in a thread is raised in the
 main thread, at the next item.
@@ -7,16 +7,17 @@ main thread, at the next item.
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 0.1  # seconds until a thread that waits looks whether it is still wanted
+_POLL = 0.1  # seconds until a thread that waits looks whether it is still wanted
+_JOIN = 1.0  # seconds until a producer that does not end is left to itself, such as one that waits for a camera
 
 
 class _End:
-    """What a thread says last: that there is no more, or why."""
+    """The last item of a queue: there is no more, or why."""
 
     def __init__(self, error: BaseException | None = None):
         self.error = error
@@ -26,20 +27,20 @@ class _End:
 def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: False) -> Iterator[Iterator[T]]:
     """Gives the same items, made in a thread of their own, up to `size` of them before they are asked for.
 
-    After the first, no more is waited for once `stop` says true. The thread has ended, and a generator is closed, when
-    the block is left.
+    After the first, no more is waited for once `stop` says true. When the block is left the thread has ended, and a
+    generator is closed; one that is in the middle of an item is given a second, and closed once that is made.
     """
-    made: queue.Queue[Any] = queue.Queue(size)
-    unwanted = threading.Event()
+    produced: queue.Queue[Any] = queue.Queue(size)
+    cancelled = threading.Event()
 
     def offer(item: Any) -> bool:
-        while not unwanted.is_set():
+        while not cancelled.is_set():
             with contextlib.suppress(queue.Full):
-                made.put(item, timeout=_PATIENCE)
+                produced.put(item, timeout=_POLL)
                 return True
         return False
 
-    def make() -> None:
+    def produce() -> None:
         iterator = iter(items)
         try:
             for item in iterator:
@@ -54,28 +55,37 @@ def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: 
                 close()
 
     def take() -> Iterator[T]:
-        begun = False
+        started = False
         while True:
             try:
-                item = made.get(timeout=_PATIENCE)
+                item = produced.get(timeout=_POLL)
             except queue.Empty:
-                if begun and stop():
+                if started and stop():
                     return
                 continue
-            begun = True
+            started = True
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error
                 return
             yield item
 
-    thread = threading.Thread(target=make, name="rvm-ahead", daemon=True)
+    thread = threading.Thread(target=produce, name="rvm-prefetch", daemon=True)
     thread.start()
     try:
         yield take()
     finally:
-        unwanted.set()
-        thread.join()
+        cancelled.set()
+        thread.join(_JOIN)
+
+
+def close(generator: Generator[Any]) -> bool:
+    """Close a generator; False if a thread that was left to itself is still in the middle of an item of it."""
+    try:
+        generator.close()
+    except ValueError:  # it is already executing
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -87,11 +97,11 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
     """
     waiting: queue.Queue[Any] = queue.Queue(size)
     failed: list[BaseException] = []
-    unwanted = threading.Event()
+    cancelled = threading.Event()
 
     def work() -> None:
         while not isinstance(item := waiting.get(), _End):
-            if failed or unwanted.is_set():
+            if failed or cancelled.is_set():
                 continue
             try:
                 consume(item)
@@ -103,12 +113,12 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
             raise failed[0]
         waiting.put(item)
 
-    thread = threading.Thread(target=work, name="rvm-behind", daemon=True)
+    thread = threading.Thread(target=work, name="rvm-writer", daemon=True)
     thread.start()
     try:
         yield put
     except BaseException:
-        unwanted.set()
+        cancelled.set()
         raise
     finally:
         waiting.put(_End())

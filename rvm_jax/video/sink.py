@@ -1,4 +1,4 @@
-"""Frames out: video files with or without transparency, and pictures.
+"""Encoders: frames to video files with or without transparency, and to pictures.
 
 What is written has the times, the shape of pixels, the colour space and the sound of the source it was made from.
 """
@@ -15,8 +15,7 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import sound
-from rvm_jax.video.demux import BT709_FROM_HEIGHT, RGB
-from rvm_jax.video.frames import UNSPECIFIED, Frame, Item, Source, resized
+from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Frame, Item, Source, resized
 from rvm_jax.video.pictures import PNG_EFFORT
 
 Quality = Literal["low", "medium", "high"]

@@ -76,8 +76,8 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 SERVED = """
 import contextlib, sys, urllib.request
 from pathlib import Path
-from rvm_jax import jobs, web
 from rvm_jax.errors import InputError
+from rvm_jax.serve import app, jobs
 service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
 for host in sys.argv[3:]:
     with app.served(service, host, int(sys.argv[2]), None) as address:
@@ -87,7 +87,7 @@ for host in sys.argv[3:]:
 def broken(*_, **__):
     raise ValueError("no\\nway")
 
-web.gr.Blocks.launch = broken
+app.gr.Blocks.launch = broken
 try:
     app.served(service, "127.0.0.1", int(sys.argv[2]), None).__enter__()
 except InputError as error:
@@ -122,7 +122,7 @@ def test_each_kind_of_host_is_served_whatever_proxy_there_is(tmp_path, proxy):
 FULL = """
 import sys, urllib.error, urllib.request
 from pathlib import Path
-from rvm_jax import jobs, uploads, web
+from rvm_jax.serve import app, jobs, uploads
 service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
 uploads.RESERVE = 10**18
 with app.served(service, "127.0.0.1", int(sys.argv[2]), None) as address:

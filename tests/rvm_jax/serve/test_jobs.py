@@ -19,10 +19,11 @@ from rvm_jax.serve import jobs, requests, uploads
 from rvm_jax.serve.jobs import Job, Service
 from rvm_jax.serve.requests import Options
 from rvm_jax.serve.uploads import Given, Limits
-from rvm_jax.video import pictures, sink, source
+from rvm_jax.video import sink, source
 from rvm_jax.video.matting import matte_video
 from tests.rvm_jax import videos
 from tests.rvm_jax.video.test_matting import read
+from tests.rvm_jax.video.test_pictures import POSTSCRIPT
 
 COUNT = 5
 
@@ -196,9 +197,6 @@ def unknown(path: Path) -> bytes:
     return videos.write(path, videos.moving(COUNT)).read_bytes().replace(b"avc1", b"zzzz")
 
 
-POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -224,28 +222,6 @@ def test_what_cannot_be_matted_is_refused_in_one_line(service, tmp_path, name, c
     assert "\n" not in str(caught.value)
     assert str(service.folder) not in str(caught.value)
     assert sorted(service.folder.rglob("*")) == before
-
-
-def test_of_pictures_no_more_is_read_than_their_four_kinds(tmp_path):
-    program = tmp_path / "x.png"
-    program.write_bytes(POSTSCRIPT)
-    with Image.open(program) as followed:  # as Pillow does by itself
-        assert followed.format == "EPS"
-    with pytest.raises(InputError, match=r"x\.png cannot be read as a picture.*cannot identify") as caught:
-        pictures.read_picture(program)
-    assert "\n" not in str(caught.value)
-    one, two = (Image.fromarray(frame) for frame in videos.moving(2))
-    for name, kind, more in (
-        ("of-a-phone.jpg", "MPO", {"save_all": True, "append_images": [two]}),
-        ("a.jpg", "JPEG", {}),
-        ("a.bmp", "BMP", {}),
-        ("a.png", "PNG", {}),
-        ("a.webp", "WEBP", {}),
-    ):
-        one.save(tmp_path / name, format=kind, **more)
-        with pictures.open_picture(tmp_path / name) as opened:
-            assert opened.format == kind
-        assert pictures.read_picture(tmp_path / name).size == (64, 48)
 
 
 def test_a_cover_is_not_the_video(service, tmp_path):

@@ -37,8 +37,8 @@ QUIET = "--no-sandbox --disable-gpu --disable-background-networking --disable-co
 SAME_BITS = ("x264-params", "mbtree=0")
 PROGRAM = f"""
 import sys
-from rvm_jax import sink
 from rvm_jax.cli.main import main
+from rvm_jax.video import sink
 
 sink.FORMATS[".mp4"].options.update([{SAME_BITS}])
 sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import http.server
 import math
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,9 +68,9 @@ def test_frames_are_cut_out_whatever_the_chunk(matte, clip, expected, tmp_path, 
 
 def test_the_tail_needs_no_program_of_its_own(matte, tmp_path):
     clip = videos.write(tmp_path / "clip.mkv", videos.moving(8, 34, 50), codec="ffv1", pixels="bgr0")
-    before = matting._matted._cache_size()
+    before = matting.matte_chunk._cache_size()
     matte_video(clip, tmp_path / "out", weights=matte, chunk=3)
-    assert matting._matted._cache_size() == before + 1
+    assert matting.matte_chunk._cache_size() == before + 1
 
 
 def test_mp4_has_a_green_background_and_the_same_times(matte, clip, expected, tmp_path):
@@ -260,5 +262,54 @@ def test_the_state_is_given_away_to_the_device(matte):
     """Its memory is used again: donated arrays are gone."""
     state = matte.network.initial_state(1, (48, 64), 0.5, np.float32)
     pixels = jax.device_put(videos.moving(1))
-    matting._matted(matte.network, matte.variables, pixels, state, None, 0.5, ("alpha",))
+    matting.matte_chunk(matte.network, matte.variables, pixels, state, None, 0.5, ("alpha",))
     assert all(r.is_deleted() for r in state)
+
+
+class Stalling(http.server.BaseHTTPRequestHandler):
+    """Hands out the first part of a file, and no more until it is told to go."""
+
+    content = b""
+    go = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content[: len(self.content) * 3 // 4])
+        self.go.wait(40)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_stream_that_stalls_can_be_left_and_what_came_of_it_is_kept(matte, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
+    monkeypatch.setattr(Stalling, "content", videos.write(tmp_path / "a.mkv", noise).read_bytes())
+    monkeypatch.setattr(Stalling, "go", threading.Event())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    progress: list[int] = []
+    asked: list[int] = []
+
+    def stop() -> bool:
+        """Once nothing has come for half a second."""
+        asked.append(len(progress))
+        return len(asked) > 6 and asked[-6] == asked[-1]
+
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/a.mkv"
+        options = {"progress": lambda done, _: progress.append(done), "stop": stop}
+        done = matte_video(address, tmp_path / "out.mp4", weights=matte, chunk=1, **options)
+        left = [thread for thread in threading.enumerate() if thread.name == "rvm-prefetch"]
+    finally:
+        Stalling.go.set()
+        server.shutdown()
+        server.server_close()
+    assert 20 < done.frames < 60
+    assert not done.complete
+    assert len(read(tmp_path / "out.mp4")) == done.frames
+    (thread,) = left  # it stalled until all was written
+    thread.join(20)
+    assert not thread.is_alive()

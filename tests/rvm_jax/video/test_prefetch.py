@@ -1,5 +1,6 @@
-"""Work beside the main thread: in order, bounded, and never an error lost."""
+"""Prefetching and background writing: in order, bounded, and never an error lost."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -39,18 +40,37 @@ def test_an_error_of_the_maker_is_raised_where_items_are_taken():
             next(items)
 
 
-def test_nobody_waits_for_a_maker_that_stalls_once_told_to_stop():
-    stalled, stop = threading.Event(), threading.Event()
+@pytest.mark.parametrize("leave", ["stop", "error"])
+def test_nobody_waits_for_a_maker_that_stalls(leave):
+    """Neither for its next item nor, when the block is left, for its thread: it stalls until after that."""
+    stop, released, closed = threading.Event(), threading.Event(), threading.Event()
+    waited = []
 
     def make():
-        yield 1
-        stalled.wait(60)
+        try:
+            yield 1
+            waited.append(released.wait(20))
+        finally:
+            closed.set()
 
-    with prefetch.prefetched(make(), 3, stop.is_set) as items:
-        assert next(items) == 1
-        threading.Timer(0.3, stop.set).start()
-        assert list(items) == []
-        stalled.set()
+    generator = make()
+
+    def run():
+        with prefetch.prefetched(generator, 3, stop.is_set) as items:
+            assert next(items) == 1
+            stop.set()
+            assert list(items) == []
+            if leave == "error":
+                raise KeyError
+
+    with pytest.raises(KeyError) if leave == "error" else contextlib.nullcontext():
+        run()
+    assert waited == []  # it stalls still
+    assert not prefetch.close(generator)
+    released.set()
+    assert closed.wait(20)
+    assert waited == [True]
+    assert prefetch.close(generator)
 
 
 def test_a_generator_that_is_left_early_is_closed():
@@ -65,7 +85,7 @@ def test_a_generator_that_is_left_early_is_closed():
     with prefetch.prefetched(make(), 3) as items:
         next(items)
     assert closed.is_set()
-    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-prefetch"]
 
 
 def test_all_is_consumed_in_order_when_the_block_ends():
@@ -79,7 +99,7 @@ def test_all_is_consumed_in_order_when_the_block_ends():
         for number in range(20):
             put(number)
     assert seen == list(range(20))
-    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-behind"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-writer"]
 
 
 def test_who_puts_waits_for_who_consumes():

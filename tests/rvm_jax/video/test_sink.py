@@ -259,13 +259,14 @@ def test_other_endings_are_refused():
 FULL = """
 import resource, sys
 from pathlib import Path
-from rvm_jax import sink, source
+from rvm_jax.video import sink, source
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a disk that is full
 path = Path(sys.argv[2])
 try:
-    with source.opened(sys.argv[1]) as opened, sink.opened(path, path.suffix, opened, 3, keep_sound=True) as put:
-        for item in opened.items:
-            put(item)
+    with source.open_source(sys.argv[1]) as opened:
+        with sink.open_sink(path, path.suffix, opened, 3, keep_sound=True) as put:
+            for item in opened.items:
+                put(item)
 except OSError as error:
     print("told:", error.strerror)
 """
