@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # An indented line, with those that a \ at its end joins to it, or an example in a docstring.
 COMMAND = re.compile(r"^    (?:\$ )?(rvm (?:[^\n]*\\\n)*[^\n]*)$", re.M)
-EXAMPLE = re.compile(r"^ +Example: (rvm [^\n]*)$", re.M)
+EXAMPLE = re.compile(r"Example: (rvm [^\n\"]*)")
 LINK = re.compile(r"\]\((?!http)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
