@@ -58,9 +58,10 @@ METAVARS = {
 
 class _App(tyro.extras.SubcommandApp):
     def cli(self, *, args: Sequence[str] | None = None, **others: Any) -> Any:
-        """As any app's, but that help shows the options of the first stage alone."""
+        """Parse and run a command; help shows the options of stage 1 alone, since tyro can hide no option it takes."""
         asks_help = {"-h", "--help"} & set(sys.argv[1:] if args is None else args)
-        return super(_App, _commands(brief=True) if asks_help else self).cli(args=args, **others)
+        app = _commands(brief=True) if asks_help else self
+        return tyro.extras.SubcommandApp.cli(app, args=args, **others)
 
 
 def _commands(*, brief: bool = False) -> "_App":
