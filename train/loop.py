@@ -1,4 +1,4 @@
-"""Training, from the recipe to the finished network.
+"""The training loop, from the recipe to the finished network.
 
 The number of the iteration is all the position that there is: batches, shapes and learning rates follow from it and
 from the recipe, so a run that was stopped at any moment goes on from its last checkpoint as if nothing had happened.
@@ -8,9 +8,9 @@ import contextlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import accumulate
 
 import jax
@@ -24,13 +24,15 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
 from train.device import evaluation, optimizer, parallel
-from train.device.programs import Programs, possible, program_key
+from train.device.programs import Programs
 from train.device.step import Metrics, TrainState, init
 from train.recipe.options import Options
-from train.recipe.recipe import Recipe, describe, for_devices, learning_rates, to_json
+from train.recipe.recipe import Recipe, for_devices, learning_rates
+from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
+from train.run.program_keys import all_keys, program_key
 from train.tracking import report
 from train.tracking.tracker import Tracker
 
@@ -43,8 +45,8 @@ class Run:
     options: Options
     sources: Sequence[input_pipeline.Sources]
     stages: Sequence[StageData]
+    network: MattingNetwork
     programs: Programs
-    evaluate: Callable[[float], evaluation.Evaluate]
     checkpoints: Checkpoints
     tracker: Tracker
 
@@ -60,7 +62,7 @@ class Iteration:
     Attributes:
         number: Counts from 0 over all stages.
         stage: Likewise.
-        terms: What each kind of pass measures, still on the devices.
+        metrics: Of each kind of pass, still on the devices.
         rates: The learning rates.
         frames: How many all passes have.
         waited: Seconds until its batches were there.
@@ -68,7 +70,7 @@ class Iteration:
 
     number: int
     stage: int
-    terms: Mapping[str, Metrics]
+    metrics: Mapping[str, Metrics]
     rates: Mapping[str, float]
     frames: int
     waited: float
@@ -80,11 +82,15 @@ def train(recipe: Recipe, options: Options) -> None:
     Leaves `weights` (and `weights.pth`, where PyTorch is installed) and `report.html` there. When it is told to stop,
     by Ctrl-C or SIGTERM, it saves a checkpoint and raises `Stopped`.
     """
+    # Devices and hosts
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
     enable_compilation_cache()
     recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
+    first_host = jax.process_index() == 0
+
+    # Data
     sources = input_pipeline.open_sources(recipe, options.data_dir)
     stages = input_pipeline.stage_data(recipe, sources)
     identity = {
@@ -92,6 +98,8 @@ def train(recipe: Recipe, options: Options) -> None:
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
         "data": input_pipeline.fingerprints(sources),
     }
+
+    # Network
     network = MattingNetwork(
         recipe.variant,
         recipe.refiner,
@@ -99,96 +107,89 @@ def train(recipe: Recipe, options: Options) -> None:
         axis_name=parallel.AXIS,
         remat=recipe.remat,
     )
-    like = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
-    writes = jax.process_index() == 0
+    shapes = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
+
     with contextlib.ExitStack() as stack:
+        # The run's folder, and the state from which it begins or goes on
+        folder = options.out / orbax_folders.CHECKPOINTS
         with parallel.raise_together():
             # A run that goes on does not need what it began with, which may be gone by now.
-            begins = writes and not orbax_folders.saved_iterations(options.out / orbax_folders.CHECKPOINTS)
+            begins = first_host and not orbax_folders.saved_iterations(folder)
             first = initial_state(network, recipe.seed, recipe.init) if begins else None
-            if writes:
+            if first_host:
                 stack.enter_context(run_folder.claim(options.out, identity))
-            checkpoints = stack.enter_context(Checkpoints(options.out / orbax_folders.CHECKPOINTS, keep=options.keep))
-        restored = checkpoints.restore(like)
-        done, state = restored or (0, parallel.from_first_host(first, like))
-        tracker = stack.enter_context(
-            Tracker(
-                options.out,
-                done,
-                sum(stage.iterations for stage in stages),
-                validated=checkpoints.validated(done),
-                wandb=options.wandb,
-                project=options.wandb_project,
-                silent=not writes,
-            )
+            checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
+        done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
+
+        # Metrics
+        tracker = Tracker(
+            options.out,
+            done,
+            sum(stage.iterations for stage in stages),
+            validated=checkpoints.validated(done),
+            wandb=options.wandb,
+            project=options.wandb_project,
+            silent=not first_host,
         )
-        run = Run(
-            recipe,
-            options,
-            sources,
-            stages,
-            Programs(network, recipe.accumulation),
-            cache(partial(evaluation.program, network)),
-            checkpoints,
-            tracker,
-        )
-        _introduce(run, done)
-        stop = stack.enter_context(signals.stop_requests())
-        with _room_on_devices(recipe):
-            state = _iterate(run, parallel.replicate(state), done, stop)
-        if writes:
-            _finish(run, parallel.read_back(state))
+        stack.enter_context(tracker)
+        programs = Programs(network, recipe.accumulation)
+        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker)
+        _log_start(run, done)
+
+        # Iterations
+        should_stop = stack.enter_context(signals.stop_requests())
+        with _explain_out_of_memory(recipe):
+            state = _train_iterations(run, parallel.replicate(state), done, should_stop)
+
+        # The trained network
+        if first_host:
+            _write_results(run, parallel.read_back(state))
 
 
-def _introduce(run: Run, done: int) -> None:
-    """Tell what is going to be trained."""
-    run.tracker.say(describe(run.recipe))
+def _log_start(run: Run, done: int) -> None:
+    run.tracker.message(describe(run.recipe))
     iterations = " + ".join(str(stage.iterations) for stage in run.stages)
-    run.tracker.say(
+    run.tracker.message(
         f"\n{run.iterations} iterations ({iterations}) on {jax.device_count()} × {jax.devices()[0].device_kind}, in "
         f"{run.options.out}" + (f"; going on after {done}" if done else "")
     )
     if run.recipe.init is None and done == 0:
-        run.tracker.say(
+        run.tracker.message(
             "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"
         )
 
 
-def _iterate(run: Run, state: TrainState, done: int, stop: signals.StopSignal) -> TrainState:
+def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
-    restart = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
-    running: Iteration | None = None
-    told = ready = time.perf_counter()
+    fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
+    pending: Iteration | None = None  # the devices compute it
+    logged = time.perf_counter()
     with contextlib.closing(input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host())) as feed:
         for number, passes in feed:
-            waited = time.perf_counter() - ready
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
-                state = restart(state)
-            rates = learning_rates(run.recipe, stage, in_stage)
-            state, terms = _passes(run, state, passes, rates)
-            if running is not None:  # the devices are busy with this iteration, so that one is done soon
-                told = _tell(run, running, told)
-            frames = sum(run.stages[stage].samples(one.kind) * one.frames for one, _ in passes)
-            running = Iteration(number, stage, terms, rates, frames, waited)
+                state = fresh_moments(state)
+            state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
+            if pending is not None:  # the devices are busy with this iteration, so that one is done soon
+                logged = _log_iteration(run, pending, logged)
+            pending = iteration
+
             done = number + 1
-            signal = stop()
-            stopped = parallel.should_stop(signal is not None, done)
+            signal = signalled()
+            stops = parallel.should_stop(signal is not None, done)
             validates = _validates(run, done)
-            if stopped or validates or done % run.options.save_every == 0:
-                _tell(run, running, told)
-                running = None
-                _save(run, state, done, validates=validates and not stopped)
-                if stopped:
-                    run.checkpoints.wait()
-                    raise Stopped(
-                        f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on",
-                        signal,
-                    )
-                told = time.perf_counter()
-            ready = time.perf_counter()
+            if stops or validates or done % run.options.save_every == 0:
+                _log_iteration(run, pending, logged)
+                pending = None
+                _save(run, state, done, validates=validates and not stops)
+                logged = time.perf_counter()
+            if stops:
+                run.checkpoints.wait()
+                raise Stopped(
+                    f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on", signal
+                )
     return state
 
 
@@ -197,34 +198,57 @@ def _with_fresh_moments(state: TrainState) -> TrainState:
     return state._replace(moments=optimizer.init(state.params))
 
 
-def _passes(
-    run: Run, state: TrainState, passes: Sequence[tuple[Pass, Batch]], rates: Mapping[str, float]
-) -> tuple[TrainState, Mapping[str, Metrics]]:
-    """Give the devices the passes of an iteration."""
-    terms: dict[str, Metrics] = {}
+def _dispatch(
+    run: Run, state: TrainState, number: int, passes: Iterable[tuple[Pass, Batch]], rates: Mapping[str, float]
+) -> tuple[TrainState, Iteration]:
+    """Give the devices the passes of an iteration, each as soon as its batch is there."""
+    stage, _ = stage_of(run.stages, number)
+    metrics: dict[str, Metrics] = {}
+    frames, waited, ready = 0, 0.0, time.perf_counter()
     for one, batch in passes:
+        waited += time.perf_counter() - ready
         key = program_key(run.recipe, run.stages, one)
-        new = key not in run.programs.seen
-        state, terms[one.kind] = run.programs.run(key, state, parallel.shard(batch), rates)
-        if new:
-            seconds, from_cache = run.programs.seen[key]
-            how = "loaded" if from_cache else "compiled"
-            most = len(possible(run.recipe, run.stages))
-            run.tracker.say(
-                f"{how} {one.kind.replace('_', ' ')} of {one.frames} × {one.height} × {one.width} in {seconds:.0f} s: "
-                f"program {len(run.programs.seen)} of at most {most}"
-            )
-    return state, terms
+        compiles = key not in run.programs.compilations
+        state, metrics[one.kind] = run.programs.run(key, state, parallel.shard(batch), rates)
+        if compiles:
+            _log_compilation(run, one)
+        frames += run.stages[stage].samples(one.kind) * one.frames
+        ready = time.perf_counter()
+    return state, Iteration(number, stage, metrics, rates, frames, waited)
 
 
-def _tell(run: Run, iteration: Iteration, told: float) -> float:
-    """Wait for the numbers of an iteration and pass them on; returns the time. Raises for what is not finite."""
-    terms = {
-        f"{kind}/{term}": float(value)
-        for kind, metrics in iteration.terms.items()
-        for term, value in parallel.read_back(metrics).items()
+def _log_compilation(run: Run, one: Pass) -> None:
+    seconds, from_cache = run.programs.compilations[program_key(run.recipe, run.stages, one)]
+    run.tracker.message(
+        f"{'loaded' if from_cache else 'compiled'} {one.kind.replace('_', ' ')} of {one.frames} × {one.height} × "
+        f"{one.width} in {seconds:.0f} s: program {len(run.programs.compilations)} of at most "
+        f"{len(all_keys(run.recipe, run.stages))}"
+    )
+
+
+def _log_iteration(run: Run, iteration: Iteration, before: float) -> float:
+    """Wait for the metrics of an iteration and log them; gives when it was done. `before`: when the last one was."""
+    metrics = {
+        f"{kind}/{name}": float(value)
+        for kind, metrics in iteration.metrics.items()
+        for name, value in parallel.read_back(metrics).items()
     }
-    for name, value in terms.items():
+    now = time.perf_counter()
+    _raise_if_not_finite(run, iteration, metrics)
+    run.tracker.log_iteration(
+        iteration.number,
+        {
+            "stage": iteration.stage + 1,
+            **metrics,
+            **{f"learning_rate/{group}": rate for group, rate in iteration.rates.items()},
+            **_performance(run, iteration, now - before),
+        },
+    )
+    return now
+
+
+def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
         if not math.isfinite(value):
             newest = run.checkpoints.newest()
             kept = "" if newest is None else f", and {run.checkpoints.folder / str(newest)} is kept; --init takes it"
@@ -233,21 +257,17 @@ def _tell(run: Run, iteration: Iteration, told: float) -> float:
                 f"{kept}. In another --out, try lower --stages.{iteration.stage + 1}.rates, --warmup, or "
                 "--precision float32"
             )
-    now = time.perf_counter()
+
+
+def _performance(run: Run, iteration: Iteration, seconds: float) -> dict[str, float]:
+    """Throughput, the share of the time spent waiting for data, programs compiled so far, and peak memory in GB."""
     memory = parallel.peak_memory()
-    run.tracker.iteration(
-        iteration.number,
-        {
-            "stage": iteration.stage + 1,
-            **terms,
-            **{f"learning_rate/{group}": rate for group, rate in iteration.rates.items()},
-            "frames_per_second": iteration.frames / (now - told),
-            "data_wait": min(1.0, iteration.waited / (now - told)),
-            "compilations": sum(not program.from_cache for program in run.programs.seen.values()),
-            **({} if memory is None else {"device_memory_gb": memory / 1e9}),
-        },
-    )
-    return now
+    return {
+        "frames_per_second": iteration.frames / seconds,
+        "data_wait": min(1.0, iteration.waited / seconds),
+        "compilations": sum(not program.from_cache for program in run.programs.compilations.values()),
+        **({} if memory is None else {"device_memory_gb": memory / 1e9}),
+    }
 
 
 def _validates(run: Run, done: int) -> bool:
@@ -260,21 +280,21 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     """Save a checkpoint, validated if it is time."""
     stage, _ = stage_of(run.stages, max(done - 1, 0))
     mad = _validate(run, state, done, stage) if validates else None
-    run.tracker.flush()  # a checkpoint must not be ahead of what is told about it
+    run.tracker.flush()  # a checkpoint must not be ahead of its metrics
     run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
 
 
 def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
-    """Validate as stage `number` has it, tell the figures with pictures, and return MAD."""
+    """Validate as stage `number` has it, log the metrics with pictures, and return MAD."""
     stage = run.recipe.stages[number]
-    evaluate = run.evaluate(stage.downsample_ratio if stage.high_frames else 1.0)
+    evaluate = evaluation.program(run.network, stage.downsample_ratio if stage.high_frames else 1.0)
     batches = input_pipeline.validation_batches(
         run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host()
     )
     with contextlib.closing(batches):
         measured, shown = evaluation.validate(evaluate, state, batches)
-    run.tracker.validation(done, {f"validation/{name}": value for name, value in measured.items()}, shown)
-    run.tracker.say(
+    run.tracker.log_validation(done, {f"validation/{name}": value for name, value in measured.items()}, shown)
+    run.tracker.message(
         f"after {done} iterations: MAD {measured['mad']:.2f}, MSE {measured['mse']:.2f}, "
         f"dtSSD {measured['dtssd']:.2f}, foreground MAD {measured['foreground_mad']:.2f}"
     )
@@ -282,7 +302,7 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
 
 
 @contextlib.contextmanager
-def _room_on_devices(recipe: Recipe) -> Iterator[None]:
+def _explain_out_of_memory(recipe: Recipe) -> Iterator[None]:
     """Say what to do when the devices have too little memory."""
     try:
         yield
@@ -295,7 +315,7 @@ def _room_on_devices(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def _finish(run: Run, state: TrainState) -> None:
+def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     final = Weights(run.recipe.variant, run.recipe.refiner, variables)
@@ -304,4 +324,4 @@ def _finish(run: Run, state: TrainState) -> None:
         write_weights(final, run.options.out / name, overwrite=True)
     run.tracker.flush()
     written = [report.write(run.options.out), *(run.options.out / name for name in names)]
-    run.tracker.say(f"wrote {', '.join(map(str, written))}")
+    run.tracker.message(f"wrote {', '.join(map(str, written))}")

@@ -1,14 +1,11 @@
 """Pictures of what the network will see: training clips after augmentation, as a grid and as a video."""
 
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from data_pipelines.pipelines import matting, segmentation
 from data_pipelines.pipelines.batches import Batch, Slice, arrays
@@ -16,14 +13,9 @@ from data_pipelines.pipelines.matting import MattingData
 from data_pipelines.records.clips import Clips
 from data_pipelines.sampling.windows import SMALLEST
 from rvm_jax.errors import InputError
-from rvm_jax.host.files import replacing
+from rvm_jax.report.contact_sheet import Layers, thumbnails, write_film, write_grid
 
-Layers = Mapping[str, np.ndarray]
 AugmentationName = Literal["auto", "video", "images", "none"]
-COLUMNS = 6
-FRAMES_PER_SECOND = 12
-GAP = 4
-THUMBNAIL = 256
 MOST_CLIPS = 32
 MOST_GIGABYTES = 4
 
@@ -64,44 +56,7 @@ def write(
 
 def layers(batch: Batch) -> Layers:
     """What to show of a batch, no larger than a thumbnail: uint8 [B, T, h, w, 3] each, the network's input first."""
-    return {name: _shrunk(pictures) for name, pictures in _layers(batch).items()}
-
-
-def grid(shown: Layers) -> np.ndarray:
-    """All layers of all clips, one below the other, each a row of some frames in order: uint8 [H, W, 3]."""
-    clips, frames = next(iter(shown.values())).shape[:2]
-    moments = np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
-    rows = [_beside([layer[clip, moment] for moment in moments]) for clip in range(clips) for layer in shown.values()]
-    return np.concatenate(rows)
-
-
-def film(shown: Layers) -> np.ndarray:
-    """A frame a moment, with a row for each clip and its layers side by side: uint8 [T, H, W, 3]."""
-    clips, frames = next(iter(shown.values())).shape[:2]
-    return np.stack(
-        [
-            np.concatenate([_beside([layer[clip, moment] for layer in shown.values()]) for clip in range(clips)])
-            for moment in range(frames)
-        ]
-    )
-
-
-def write_grid(shown: Layers, path: Path, *, overwrite: bool = False) -> None:
-    """Write a PNG."""
-    with replacing(path, overwrite=overwrite) as partial:
-        Image.fromarray(grid(shown)).save(partial, "PNG")
-
-
-def write_film(shown: Layers, path: Path, *, overwrite: bool = False) -> None:
-    """Write an H.264 mp4."""
-    frames = film(shown)
-    height, width = (side - side % 2 for side in frames.shape[1:3])
-    with replacing(path, overwrite=overwrite) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options={"crf": "18"})
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame[:height, :width].copy(), "rgb24")))
-        container.mux(stream.encode())
+    return {name: thumbnails(pictures) for name, pictures in _layers(batch).items()}
 
 
 def _batches(
@@ -127,15 +82,3 @@ def _layers(batch: Batch) -> Layers:
     foreground, alpha, background = batch["foreground"], batch["alpha"], batch["background"]
     source = matting.composite(foreground, alpha, background)
     return {"source": source, "foreground": foreground, "alpha": np.repeat(alpha, 3, -1), "background": background}
-
-
-def _shrunk(pictures: np.ndarray) -> np.ndarray:
-    clips, frames, height, width, _ = pictures.shape
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = [np.asarray(Image.fromarray(picture).resize(size)) for clip in pictures for picture in clip]
-    return np.stack(small).reshape(clips, frames, size[1], size[0], 3)
-
-
-def _beside(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.pad(picture, ((0, GAP), (0, GAP), (0, 0))) for picture in pictures], 1)

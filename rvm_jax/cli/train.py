@@ -1,54 +1,123 @@
-"""`rvm train …`: parses, calls; nothing else."""
+"""`rvm train …`: parses, calls; nothing else.
+
+Its options are the fields of `Recipe` and of `Options`, and their docstrings its help; here they are put in groups.
+"""
 
 import dataclasses
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import expanded
 from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
-from train.recipe.recipe import Recipe
+from train.recipe.recipe import Recipe, Stage, Validation
 
-app = tyro.extras.SubcommandApp()
+COMMANDS = {
+    "mobilenetv3": "Train a MobileNetV3 network by the published recipe, in four stages.\n\n"
+    "Example: rvm train mobilenetv3 --init weights/encoder_start --stages.1.epochs 15",
+    "resnet50": "Train a ResNet-50 network by the published recipe, in four stages.\n\n"
+    "Example: rvm train resnet50 --init weights/encoder_start --clips-per-device 2 --scaling linear --warmup 1000",
+    "demo": "Train a tiny network on synthetic clips, in four short stages.\n\n"
+    "`rvm data prepare synthetic` makes the clips.\n\n"
+    "Example: rvm train demo --out runs/first",
+}
 
-# Without a name of their own, their fields are options of the command.
-AskedRecipe = Annotated[Recipe, arg(name="")]
-AskedOptions = Annotated[Options, arg(name="")]
-OPTIONS = {name: Options(out=Path("runs") / name) for name in RECIPES}
+GROUPS = {
+    "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
+    "memory_and_time": ("remat", "accumulation", "buckets", "cpu_devices"),
+    "learning_rate": ("scaling", "warmup"),
+    "network": ("variant", "refiner"),
+    "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
+    "checkpoint_and_tracking": ("save_every", "validate_every", "keep", "wandb", "wandb_project"),
+    "multi_host": ("coordinator", "process_id", "process_count"),
+}
+"""What `--help` shows together, the most important first; validation and the stages follow."""
+
+METAVARS = {
+    "out": "DIR",
+    "init": "FILE|DIR",
+    "data_dir": "DIR",
+    "clips_per_device": "INT",
+    "cpu_devices": "INT",
+    "coordinator": "HOST:PORT",
+    "process_id": "INT",
+    "process_count": "INT",
+}
+"""Where the type would say less."""
 
 
-@app.command
-def mobilenetv3(recipe: AskedRecipe = RECIPES["mobilenetv3"], options: AskedOptions = OPTIONS["mobilenetv3"]) -> None:
-    """Train a MobileNetV3 network by the published recipe, in four stages.
-
-    Example: rvm train mobilenetv3 --init weights/encoder_start --stages.1.epochs 15
-    """
-    _train("mobilenetv3", recipe, options)
-
-
-@app.command
-def resnet50(recipe: AskedRecipe = RECIPES["resnet50"], options: AskedOptions = OPTIONS["resnet50"]) -> None:
-    """Train a ResNet-50 network by the published recipe, in four stages.
-
-    Example: rvm train resnet50 --init weights/encoder_start --clips-per-device 2 --scaling linear --warmup 1000
-    """
-    _train("resnet50", recipe, options)
+class _App(tyro.extras.SubcommandApp):
+    def cli(self, *, args: Sequence[str] | None = None, **others: Any) -> Any:
+        """Parse and run a command; help shows the options of stage 1 alone, since tyro can hide no option it takes."""
+        asks_help = {"-h", "--help"} & set(sys.argv[1:] if args is None else args)
+        app = _commands(brief=True) if asks_help else self
+        return tyro.extras.SubcommandApp.cli(app, args=args, **others)
 
 
-@app.command
-def demo(recipe: AskedRecipe = RECIPES["demo"], options: AskedOptions = OPTIONS["demo"]) -> None:
-    """Train a tiny network on synthetic clips, in four short stages.
+def _commands(*, brief: bool = False) -> "_App":
+    """A command for each recipe; `brief` ones do not have the options of stages 2 to 4."""
+    commands = _App()
+    for name in RECIPES:
+        commands.command(_command(name, brief))
+    return commands
 
-    `rvm data prepare synthetic` makes the clips.
 
-    Example: rvm train demo --out runs/first
-    """
-    _train("demo", recipe, options)
+def _command(name: str, brief: bool) -> Callable[..., None]:
+    defaults = _options(RECIPES[name], Options(out=Path("runs") / name), brief)
+
+    def train(asked: Annotated[type(defaults), arg(name="")] = defaults) -> None:  # type: ignore[valid-type]
+        values = {field: value for group in GROUPS for field, value in vars(getattr(asked, group)).items()}
+        recipe, options = (
+            {field.name: values[field.name] for field in dataclasses.fields(made) if field.name in values}
+            for made in (Recipe, Options)
+        )
+        _train(name, Recipe(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
+
+    train.__name__, train.__doc__ = name, COMMANDS[name]
+    return train
+
+
+def _options(recipe: Recipe, options: Options, brief: bool) -> Any:
+    """A tree of dataclasses for tyro, whose defaults are those of a recipe and of options."""
+    values = {**vars(recipe), **vars(options)}
+    hints = typing.get_type_hints(Recipe) | typing.get_type_hints(Options)
+    helps = _helps(Recipe) | _helps(Options)
+
+    def option(name: str) -> tuple[str, Any, Any]:
+        hint = "(optional)" if values[name] is None else None
+        shown = arg(prefix_name=False, help=helps[name], metavar=METAVARS.get(name), help_behavior_hint=hint)
+        return name, Annotated[hints[name], shown], dataclasses.field(default=values[name])
+
+    groups = {title: dataclasses.make_dataclass(title, map(option, names)) for title, names in GROUPS.items()}
+    others = "The first stage. --stages.2, --stages.3 and --stages.4 have the same options, and defaults of their own."
+    stages = tuple(
+        Annotated[(Stage, arg(name=number, help=others if brief else None), *[Suppress] * (brief and number > "1"))]
+        for number in "1234"
+    )
+    fields = [
+        *((title, group, dataclasses.field(default_factory=group)) for title, group in groups.items()),
+        ("validation", Validation, recipe.validation),
+        ("stages", tuple[stages], dataclasses.field(default=recipe.stages)),  # type: ignore[valid-type]
+    ]
+    return dataclasses.make_dataclass("Asked", fields)()
+
+
+def _helps(described: type) -> dict[str, str]:
+    """What the docstring of a class says of its attributes."""
+    attributes = inspect.cleandoc(described.__doc__ or "").partition("Attributes:\n")[2]
+    return {
+        name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.M)
+    }
 
 
 def _train(name: str, recipe: Recipe, options: Options) -> None:
@@ -61,3 +130,6 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     from train import loop
 
     loop.train(recipe, dataclasses.replace(options, out=expanded(options.out), data_dir=expanded(options.data_dir)))
+
+
+app = _commands()

@@ -1,4 +1,4 @@
-"""Signal handling: leaving when asked to, at a moment when nothing is lost."""
+"""Signal handling: SIGTERM and Ctrl-C ask a run to stop, at a moment when nothing is lost."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 StopSignal = Callable[[], int | None]
-"""Tells which signal asked to stop."""
+"""Gives the signal that asked to stop, or None."""
 
 
 @contextlib.contextmanager
@@ -18,7 +18,7 @@ def stop_requests() -> Iterator[StopSignal]:
     """Gives a function that tells which signal asked to stop, SIGTERM or Ctrl-C, or None; a second one takes effect.
 
     On several hosts JAX listens to SIGTERM itself, for all of them have to stop at the same iteration (see
-    `parallel.everywhere`); there Ctrl-C is passed on to it.
+    `parallel.should_stop`); there Ctrl-C is passed on to it.
     """
     received: list[int] = []
 

@@ -1,5 +1,10 @@
-"""Saves one checkpoint after the other until it is killed, and tells how far it is: run by `test_checkpoint.py`."""
+"""Saves one checkpoint after the other until it is killed, and prints how far it is: run by `test_checkpoint.py`.
 
+Arguments: FOLDER, and perhaps the number of the checkpoint while it writes which it kills itself.
+"""
+
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +38,14 @@ def same_bits(one: TrainState, other: TrainState) -> bool:
     return all((a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()) for a, b in pairs)
 
 
+def kill_while_writing(checkpoints: Checkpoints, iterations: int) -> None:
+    """Begin to write a checkpoint of 64 MB, which no disk has in the moment that is left."""
+    large = {"large": np.random.default_rng(iterations).standard_normal(2**23)}
+    checkpoints.wait()
+    checkpoints.save(iterations, state_after(iterations)._replace(batch_stats=large), stage=1, mad=1e-3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> None:
     with Checkpoints(Path(sys.argv[1]), keep=2) as checkpoints:
         done, state = checkpoints.restore(state_after(0)) or (0, state_after(0))
@@ -40,6 +53,8 @@ def main() -> None:
         while True:
             print(done, flush=True)
             done += 1
+            if [str(done)] == sys.argv[2:]:
+                kill_while_writing(checkpoints, done)
             checkpoints.save(done, state_after(done), stage=1, mad=1 / done if done % 3 == 0 else None)
 
 

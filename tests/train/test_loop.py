@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from dataclasses import replace
-from functools import cache
 
 import jax
 import numpy as np
@@ -17,7 +16,6 @@ from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
 from train import loop
-from train.device import evaluation, programs
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
 from train.tracking.tracker import Tracker
@@ -27,16 +25,7 @@ pytestmark = pytest.mark.longest
 
 
 @pytest.fixture(scope="module")
-def in_memory():
-    """Runs of this process share their programs, which otherwise each of them traces and loads anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "_program", cache(programs._program))
-        patch.setattr(evaluation, "program", cache(evaluation.program))
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(in_memory, prepared, tmp_path_factory):
+def whole(prepared, tmp_path_factory):
     """The folder of a run from its beginning to its end."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     loop.train(runs.RECIPE, runs.options(out, prepared))
@@ -59,14 +48,14 @@ def assert_same_run(out, other):
 
 def stop_with(monkeypatch, number, at):
     """Send this process a signal when the iteration `at` is recorded."""
-    record = Tracker.iteration
+    record = Tracker.log_iteration
 
     def iteration(self, done, numbers):
         record(self, done, numbers)
         if done == at:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Tracker, "iteration", iteration)
+    monkeypatch.setattr(Tracker, "log_iteration", iteration)
 
 
 def test_a_run_records_every_iteration_and_validation(whole):
@@ -129,12 +118,37 @@ def test_a_run_that_goes_on_does_not_need_what_it_began_with(whole, prepared, tm
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
+def test_a_batch_in_parts_is_normalised_part_by_part(prepared, tmp_path):
+    """The loss of the first pass is near that of the whole batch, and not the same."""
+    stages = (replace(runs.LOW, iterations=1), *(replace(stage, iterations=0) for stage in runs.RECIPE.stages[1:]))
+    losses = []
+    for parts in (1, 2):
+        recipe = replace(runs.RECIPE, stages=stages, batch=16, accumulation=parts)
+        loop.train(recipe, runs.options(tmp_path / str(parts), prepared))
+        (iteration,) = [line for line in runs.recorded(tmp_path / str(parts)) if "stage" in line]
+        losses.append(iteration["matting_low/total"])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.2)
+
+
+def test_too_little_memory_is_the_users_error():
+    with pytest.raises(InputError, match=r"too little memory for 1 clips each: try --remat"), short_of_memory():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), short_of_memory():
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def short_of_memory():
+    return loop._explain_out_of_memory(runs.RECIPE)
+
+
 def test_another_recipe_is_refused_with_the_differences(whole, prepared):
     with pytest.raises(InputError, match=r"seed: 0 in the run, 1 now"):
         loop.train(replace(runs.RECIPE, seed=1), runs.options(whole, prepared))
 
 
-def test_what_is_not_finite_stops_the_run(in_memory, prepared, tmp_path):
+def test_what_is_not_finite_stops_the_run(prepared, tmp_path):
     rates = replace(runs.RATES, decoder=1e38)
     recipe = replace(runs.RECIPE, stages=(replace(runs.LOW, rates=rates), *runs.RECIPE.stages[1:]))
     with pytest.raises(InputError, match=r"^segmentation_video/\S+ is (nan|inf) in iteration 0 \(stage 1\): training"):

@@ -1,6 +1,7 @@
 """Validation: how far the mattes of a fixed set of clips are from the truth, found on all devices."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -17,20 +18,24 @@ SHOWN = 6
 """How many clips are shown of a validation."""
 
 
+Pictures = jax.Array | np.ndarray
+
+
 class ValidationClip(NamedTuple):
     """A clip, its truth and what the network made of it: uint8 [T, h, w, 3 or 1], every few pixels one."""
 
-    source: Any
-    alpha: Any
-    predicted_foreground: Any
-    predicted_alpha: Any
+    source: Pictures
+    alpha: Pictures
+    predicted_foreground: Pictures
+    predicted_alpha: Pictures
 
 
 Evaluate = Callable[..., tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]]
 
 
+@cache
 def program(network: MattingNetwork, downsample_ratio: float) -> Evaluate:
-    """The function of all devices that `validate` calls, compiled once for each shape of clips."""
+    """The function of all devices that `validate` calls, compiled once for each shape of clips in a process."""
 
     def evaluate(
         params: Any, batch_stats: Any, batch: step.DeviceBatch, real: jax.Array

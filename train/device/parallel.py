@@ -100,7 +100,7 @@ def pmap(
 
 @contextlib.contextmanager
 def raise_together() -> Iterator[None]:
-    """What one host cannot do, the others do not go on from: an `InputError` in the block leaves it on all hosts."""
+    """An `InputError` that one host raises in the block is raised on all hosts, so that none waits for it."""
     failed: InputError | None = None
     try:
         yield
@@ -123,8 +123,8 @@ def from_first_host(tree: Tree | None, like: Tree) -> Tree:
         return tree
     given = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like) if tree is None else tree
     as_bytes = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), given)
-    told = multihost_utils.broadcast_one_to_all(as_bytes)
-    return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), told, like)
+    received = multihost_utils.broadcast_one_to_all(as_bytes)
+    return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), received, like)
 
 
 def should_stop(flag: bool, iteration: int) -> bool:
@@ -134,8 +134,8 @@ def should_stop(flag: bool, iteration: int) -> bool:
 
 def peak_memory() -> int | None:
     """The most bytes that a device of this host has held so far, if it tells."""
-    told = [device.memory_stats() for device in jax.local_devices()]
-    return max((stats["peak_bytes_in_use"] for stats in told if stats), default=None)
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    return max((one["peak_bytes_in_use"] for one in stats if one), default=None)
 
 
 def _put(array: np.ndarray) -> jax.Array:

@@ -1,16 +1,15 @@
-"""What a training run is: a recipe of four stages. The published ones are in `train.recipe.published`.
+"""The recipe: all that decides what a run trains, in four stages. The published ones are in `train.recipe.published`.
 
 On the command line every field is an option, `--stages.1.rates.encoder 1e-4`, so errors call it by that name. People
 count stages from 1; in code, `stages[0]` is the first.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
@@ -33,12 +32,12 @@ class Rates:
     """The learning rate of each group of modules; 0 freezes it.
 
     Attributes:
-        encoder: Of the encoder.
-        aspp: Of LR-ASPP.
-        decoder: Of the recurrent decoder.
-        project_mat: Of the matting head.
-        project_seg: Of the segmentation head.
-        refiner: Of the deep guided filter, which only high-resolution passes train.
+        encoder: Learning rate of the encoder; 0 freezes it, as with the others.
+        aspp: Learning rate of LR-ASPP.
+        decoder: Learning rate of the recurrent decoder.
+        project_mat: Learning rate of the matting head.
+        project_seg: Learning rate of the segmentation head.
+        refiner: Learning rate of the deep guided filter, which only high-resolution passes train.
     """
 
     encoder: float
@@ -54,15 +53,15 @@ class Stage:
     """A stage begins with the weights of the one before it, and with a fresh optimizer.
 
     Attributes:
-        matting: Matting datasets.
+        matting: Datasets of people with their alpha.
         epochs: How often every sample is seen; 0 skips the stage.
-        frames: Of the low-resolution matting clips, and of the segmentation clips.
+        frames: Frames of a low-resolution matting clip, and of a segmentation clip.
         rates: The learning rate of each group of modules; 0 freezes it.
-        size: Side of the squares from which low-resolution clips are cut, each step at half to all of it.
-        high_frames: Of the high-resolution matting clips; 0 leaves that pass out.
-        high_size: Side of the squares for high-resolution clips.
-        downsample_ratio: The size at which the network sees high-resolution clips, before the refiner.
-        iterations: How many the stage has, in place of epochs.
+        size: Pixels of the square that low-resolution clips are cut from; a step takes half to all of each side.
+        high_frames: Frames of a high-resolution matting clip; 0 leaves that pass out.
+        high_size: Pixels of the square that high-resolution clips are cut from.
+        downsample_ratio: By how much the network sees high-resolution clips smaller, before the refiner.
+        iterations: Length of the stage in iterations, in place of epochs.
     """
 
     matting: tuple[str, ...]
@@ -73,7 +72,7 @@ class Stage:
     high_frames: int = 0
     high_size: int = 2048
     downsample_ratio: float = 0.25
-    iterations: int | None = None
+    iterations: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")] = None
 
     @property
     def skipped(self) -> bool:
@@ -85,11 +84,11 @@ class Validation:
     """The fixed clips on which the network is measured.
 
     Attributes:
-        clips: How many.
-        frames: Of each clip.
-        height: As the network sees the frames. In stages with a high-resolution pass they are 1/downsample_ratio
-            as large, and the result goes through the refiner.
-        width: Likewise.
+        clips: How many clips.
+        frames: Frames of each clip.
+        height: Pixels of the frames as the network sees them. Stages with a high-resolution pass take larger ones, by
+            their downsample_ratio, and the result goes through the refiner.
+        width: Pixels of the same frames.
     """
 
     clips: int = 16
@@ -104,31 +103,29 @@ class Recipe:
 
     Attributes:
         variant: The network: mobilenetv3, resnet50, or tiny.
-        stages: One after the other.
-        backgrounds: Datasets of background clips and images.
-        segmentation_clips: Segmentation datasets for even iterations.
-        segmentation_stills: Segmentation datasets for odd iterations: each frame of theirs is a clip by itself.
-        refiner: What lifts the matte to high resolution.
-        segmentation_size: Side of the squares for segmentation.
+        stages: The four stages, one after the other.
+        backgrounds: Datasets of background clips and images, which people are put in front of.
+        segmentation_clips: Segmentation datasets of clips, for even iterations.
+        segmentation_stills: Segmentation datasets of stills, for odd iterations: each of their frames is a clip by
+            itself.
+        refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
+        segmentation_size: Pixels of the square that segmentation clips are cut from.
         batch: Clips of a step, over all devices.
-        accumulation: In how many parts each device computes its clips, one after the other.
-        scaling: How learning rates grow with the batch, which is 4 in the published recipe.
-        warmup: Over how many iterations at the beginning of each stage learning rates rise from 0.
-        precision: What encoder, decoder and heads compute in.
+        accumulation: In how many parts each device computes its clips, one after the other: less memory, and batch
+            statistics of each part alone.
+        scaling: How learning rates grow with the batch, from the published 4: not at all, in proportion, or with its
+            square root.
+        warmup: Iterations at the beginning of each stage in which learning rates rise from 0.
+        precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
         remat: Compute intermediate results twice instead of keeping them: slower, in much less memory.
-        buckets: From how many heights, and as many widths, the shape of a step is drawn. Each pair compiles once.
-        seed: Of the first weights, the order of the data, and augmentation.
-        init: Weights to start from: an encoder or a whole network.
+        buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
+        seed: Decides the random first weights, the order of the data, and the augmentation.
+        init: Weights to start from, of an encoder or a whole network; without them, random ones.
         validation: The fixed clips on which the network is measured.
     """
 
     variant: str
-    stages: tuple[
-        Annotated[Stage, arg(name="1")],
-        Annotated[Stage, arg(name="2")],
-        Annotated[Stage, arg(name="3")],
-        Annotated[Stage, arg(name="4")],
-    ]
+    stages: tuple[Stage, Stage, Stage, Stage]
     backgrounds: tuple[str, ...]
     segmentation_clips: tuple[str, ...]
     segmentation_stills: tuple[str, ...]
@@ -142,7 +139,7 @@ class Recipe:
     remat: bool = False
     buckets: int = 4
     seed: int = 0
-    init: Annotated[Path | None, arg(metavar="FILE|DIR")] = None
+    init: Path | None = None
     validation: Validation = Validation()
 
     def __post_init__(self) -> None:
@@ -218,11 +215,11 @@ def learning_rates(recipe: Recipe, stage: int, iteration: int) -> dict[str, floa
     rates = dataclasses.asdict(recipe.stages[stage].rates)
     if recipe.refiner == "fast_guided_filter":  # it has no weights
         del rates["refiner"]
-    return {group: rate * _scale(recipe) * ramp for group, rate in rates.items() if rate}
+    return {group: rate * learning_rate_scale(recipe) * ramp for group, rate in rates.items() if rate}
 
 
-def _scale(recipe: Recipe) -> float:
-    """What the learning rates of the recipe are multiplied by on account of its batch."""
+def learning_rate_scale(recipe: Recipe) -> float:
+    """What the recipe multiplies its learning rates by on account of its batch."""
     match recipe.scaling:
         case "none":
             return 1.0
@@ -230,47 +227,3 @@ def _scale(recipe: Recipe) -> float:
             return recipe.batch / PUBLISHED_BATCH
         case "sqrt":
             return math.sqrt(recipe.batch / PUBLISHED_BATCH)
-
-
-def to_json(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON has it; stages are named "1", "2" …"""
-    plain = dataclasses.asdict(recipe)
-    plain["stages"] = {str(number): stage for number, stage in enumerate(plain["stages"], 1)}
-    return json.loads(json.dumps(plain, default=str))
-
-
-def describe(recipe: Recipe) -> str:
-    """A table with a column for each stage, learning rates as its batch has them, and a line for each other field."""
-    columns = [_column(stage, _scale(recipe)) for stage in recipe.stages]
-    lines = [["", *(f"stage {number}" for number, _ in enumerate(columns, 1))]]
-    lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    table = ["   ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    others = {name.replace("_", " "): _shown(value) for name, value in to_json(recipe).items() if name != "stages"}
-    return "\n".join([*table, "", *(f"{name:{widths[0]}}   {shown}" for name, shown in others.items())])
-
-
-def _column(stage: Stage, scale: float) -> dict[str, str]:
-    length = f"{stage.epochs}" if stage.iterations is None else f"{stage.iterations} iterations"
-    high = f"{stage.high_frames} × {stage.high_size}², seen at {stage.downsample_ratio:g}"
-    return {
-        "matting data": _shown(stage.matting),
-        "epochs": "skipped" if stage.skipped else length,
-        "low resolution": f"{stage.frames} × {stage.size}²",
-        "high resolution": high if stage.high_frames else "–",
-        **{f"rate of {group}": f"{rate * scale:g}" for group, rate in dataclasses.asdict(stage.rates).items()},
-    }
-
-
-def _shown(value: object) -> str:
-    match value:
-        case None:
-            return "–"
-        case bool():
-            return "yes" if value else "no"
-        case list() | tuple():
-            return ", ".join(value)
-        case dict():
-            return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
-        case _:
-            return str(value)

@@ -1,1 +1,1 @@
-"""What a run needs around its devices: the first state, batches, checkpoints and its folder."""
+"""What a run needs around its devices: the first state, batches, which programs, checkpoints and its folder."""

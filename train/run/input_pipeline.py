@@ -41,7 +41,7 @@ UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})
 
 
 def open_sources(recipe: Recipe, data_dir: Path) -> list[Sources]:
-    """The sources of every stage. Whatever is missing is told before anything starts."""
+    """The sources of every stage. Whatever is missing is refused before anything starts."""
 
     @cache
     def fingerprint(dataset: str, expected: datasets.DatasetKind) -> str:
@@ -101,11 +101,12 @@ def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
 
 def feed(
     recipe: Recipe, stages: Sequence[StageData], sources: Sequence[Sources], start: int, host: int = 0, hosts: int = 1
-) -> Generator[tuple[int, list[tuple[Pass, Batch]]]]:
+) -> Generator[tuple[int, Iterator[tuple[Pass, Batch]]]]:
     """Every iteration of the run from `start` on: its number, and its passes with this host's part of their batches.
 
-    The batches are those of `matting.batches` and `segmentation.batches`. Only the streams of one stage are open at a
-    time; close the generator if it is left before its end.
+    A pass comes as soon as its own batch is there; all of an iteration's have to be taken before the next one's. The
+    batches are those of `matting.batches` and `segmentation.batches`. Only the streams of one stage are open at a time;
+    close the generator if it is left before its end.
     """
     end = 0
     for number, (stage, source) in enumerate(zip(stages, sources, strict=True)):
@@ -117,7 +118,7 @@ def feed(
         try:
             for iteration in left:
                 passes = schedule.passes(stages, recipe.seed, iteration)
-                yield iteration, [(one, next(streams[one.kind])) for one in passes]
+                yield iteration, ((one, next(streams[one.kind])) for one in passes)
         finally:
             streams.clear()  # an iterator of TensorFlow that is left when Python ends can abort it
 

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and that one process at a time trains in it."""
+"""The run folder: which run it belongs to, and a lock so that one process at a time trains in it."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
-    """Keep the folder for this process while the block runs; gives whether it has a run to go on with.
+def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """Keep the folder for this process while the block runs.
 
     A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of any other
     run is refused, with all the differences. However the process ends, the folder is free again.
@@ -40,7 +40,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
         elif changed := differences(run, identity):
             first = f"{folder} holds another run: start with the same recipe and data, or give another --out DIR"
             raise InputError("\n  ".join([first, *(line.removeprefix("recipe.") for line in changed)]))
-        yield run is not None
+        yield
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -80,5 +80,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise InputError(f"{path} does not tell what the run is: give another folder, --out DIR")
+        raise InputError(f"{path} does not say what the run is: give another folder, --out DIR")
     return found

@@ -1,1 +1,1 @@
-"""What a run tells: metrics, pictures, provenance, Weights & Biases and the report."""
+"""What is kept of a run: metrics, pictures, provenance, Weights & Biases and the report."""

@@ -1,7 +1,8 @@
-"""The records of a run, a JSON object a line.
+"""Files of metrics, a JSON object a line.
 
 `metrics.jsonl` has the numbers of every iteration and every validation; a line is written once and never changed. What
-is not finite is a string that `float` reads, since JSON has no word for it. `sessions.jsonl` tells of every start.
+is not finite is a string that `float` reads, since JSON has no word for it. `sessions.jsonl` has the provenance of
+every start.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ def rewind(path: Path, done: int, *, validated: bool) -> None:
 
 
 def sessions(path: Path) -> list[dict[str, Any]]:
-    """What every start of the run has told of itself, in order; without what a full disk has left of a line."""
+    """The provenance of every start of the run, in order; without what a full disk has left of a line."""
     found = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):
@@ -65,11 +66,11 @@ def sessions(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def add_session(path: Path, told: Mapping[str, Any]) -> None:
+def add_session(path: Path, session: Mapping[str, Any]) -> None:
     """Add a line for a start of the run."""
     torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
     with path.open("a") as file:
-        file.write("\n" * torn + json.dumps(told) + "\n")
+        file.write("\n" * torn + json.dumps(session) + "\n")
 
 
 def _belongs(numbers: Mapping[str, float] | None, done: int, validated: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Where a run takes place: versions, revision of the code, devices."""
+"""Provenance of a run: versions, revision of the code, devices."""
 
 import importlib.metadata
 import platform

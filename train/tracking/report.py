@@ -16,10 +16,11 @@ import numpy as np
 from rvm_jax.errors import InputError
 from rvm_jax.report import page
 from rvm_jax.report.charts import Line, chart, label
+from train.run.run_folder import IDENTITY
 from train.tracking import metrics_file
 
 Columns = Mapping[str, Line]
-"""The numbers of a run, each with the iterations at which it was told."""
+"""The metrics of a run, each with the iterations at which it was logged."""
 
 PASSES = {
     "matting_low": "Matting, low resolution",
@@ -34,7 +35,7 @@ UNITS = {"frames_per_second": "frames/s", "data_wait": "share of the time", "dev
 def write(folder: Path) -> Path:
     """Write the report of the run in `folder`, as far as it has come; gives its path."""
     columns = read(folder / metrics_file.NAME)
-    about = json.loads((folder / "recipe.json").read_text())
+    about = json.loads((folder / IDENTITY).read_text())
     sessions = metrics_file.sessions(folder / metrics_file.SESSIONS)
     stages = beginnings(columns)
     body = [
@@ -158,7 +159,7 @@ def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[st
     yield "<h2>Recipe</h2>"
     yield page.table(rows)
     yield page.table(_leaves(recipe))
-    yield "<h2>Surroundings</h2>"
+    yield "<h2>Provenance</h2>"
     yield page.table(_leaves(session))
 
 

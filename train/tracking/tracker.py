@@ -1,8 +1,8 @@
-"""What a run tells while it goes on: `metrics.jsonl`, Weights & Biases, and a bar or lines for the person who waits.
+"""Experiment tracking: `metrics.jsonl`, Weights & Biases, and a bar or lines for the person who waits.
 
 In the run's folder are
 
-    metrics.jsonl     every number (see `records`); after a resume, what an uninterrupted run would have written
+    metrics.jsonl     every number (see `metrics_file`); after a resume, what an uninterrupted run would have written
     sessions.jsonl    when and where the run was started, and started again
     validation/       pictures: <iterations done>.png and .mp4
     wandb/            what W&B keeps; `wandb sync RUN/wandb/offline-run-*` sends what was recorded offline
@@ -23,10 +23,11 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from data_pipelines.tools import preview
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import writing
+from rvm_jax.report.contact_sheet import write_film, write_grid
 from train.device.evaluation import ValidationClip
+from train.recipe.options import WandbMode
 from train.tracking import metrics_file, validation_pictures, wandb_mirror
 from train.tracking.provenance import provenance
 
@@ -48,7 +49,7 @@ class Tracker:
         done: int,
         total: int,
         *,
-        wandb: wandb_mirror.Mode = "auto",
+        wandb: WandbMode = "auto",
         validated: bool = True,
         project: str = "rvm-jax",
         silent: bool = False,
@@ -75,15 +76,15 @@ class Tracker:
         self._total = total
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._rates: deque[float] = deque(maxlen=WINDOW)
-        self._last = self._flushed = self._told = time.monotonic()
+        self._iteration_ended = self._flushed = self._printed = time.monotonic()
         self._mirror: subprocess.Popen[str] | None = None
-        mode = wandb_mirror.chosen(wandb)
+        mode = wandb_mirror.resolve_mode(wandb)
         if mode != "disabled":
             try:
                 self._mirror = wandb_mirror.start(folder, mode, project)
-                self.say(f"W&B: {mode}, in {folder / 'wandb'}")
+                self.message(f"W&B: {mode}, in {folder / 'wandb'}")
             except OSError as error:
-                self.say(f"{WANDB_IS_OFF}: {error.strerror or error}")
+                self.message(f"{WANDB_IS_OFF}: {error.strerror or error}")
 
     def __enter__(self) -> Self:
         return self
@@ -100,85 +101,85 @@ class Tracker:
         finally:
             self._end_mirror(PATIENCE if kind is None else PATIENCE / 6)
 
-    def iteration(self, number: int, numbers: Mapping[str, Any]) -> None:
+    def log_iteration(self, number: int, numbers: Mapping[str, Any]) -> None:
         """The numbers of an iteration, by name, among them `stage` and `frames_per_second`."""
         if self._silent:
             return
         now = time.monotonic()
-        self._seconds.append(now - self._last)
+        self._seconds.append(now - self._iteration_ended)
         self._rates.append(float(numbers["frames_per_second"]))
-        self._last = now
-        self._record(number, numbers)
+        self._iteration_ended = now
+        self._write(number, numbers)
         if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self._flushed = now
             with writing(self._folder):
                 self._file.flush()
             if self._mirror is not None and self._mirror.poll() is not None:
                 self._end_mirror(PATIENCE)
-        self._tell(number + 1, numbers, now)
+        self._show_progress(number + 1, numbers, now)
 
-    def validation(self, done: int, numbers: Mapping[str, Any], shown: Sequence[ValidationClip]) -> None:
+    def log_validation(self, done: int, numbers: Mapping[str, Any], shown: Sequence[ValidationClip]) -> None:
         """The numbers of a validation after `done` iterations, and some of its clips with their mattes."""
         if self._silent:
             return
         if shown:
             stem = str(self._folder / "validation" / str(done))
             try:
-                preview.write_grid(validation_pictures.sheet(shown), Path(f"{stem}.png"), overwrite=True)
-                preview.write_film(validation_pictures.film(shown[0]), Path(f"{stem}.mp4"), overwrite=True)
+                write_grid(validation_pictures.sheet(shown), Path(f"{stem}.png"), overwrite=True)
+                write_film(validation_pictures.film(shown[0]), Path(f"{stem}.mp4"), overwrite=True)
             except InputError as error:
-                self.say(str(error))
-        self._record(done, numbers)
+                self.message(str(error))
+        self._write(done, numbers)
         self.flush()
-        self._last = time.monotonic()  # the time that it took is no iteration's
+        self._iteration_ended = time.monotonic()  # the time that it took is no iteration's
 
     def flush(self) -> None:
-        """Put all that was told on the disk: before a checkpoint, which must not be ahead of its numbers."""
+        """Put all that was logged on the disk: before a checkpoint, which must not be ahead of its metrics."""
         if self._silent:
             return
         with writing(self._folder):
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """A line for the person who waits."""
         if not self._silent:
             self._bar.write(line, file=sys.stderr)
 
-    def _record(self, iteration: int, numbers: Mapping[str, Any]) -> None:
+    def _write(self, iteration: int, numbers: Mapping[str, Any]) -> None:
         with writing(self._folder):
             self._file.write(metrics_file.encode({"iteration": iteration, **numbers, "time": round(time.time(), 3)}))
 
-    def _tell(self, done: int, numbers: Mapping[str, Any], now: float) -> None:
+    def _show_progress(self, done: int, numbers: Mapping[str, Any], now: float) -> None:
         left = tqdm.format_interval((self._total - done) * statistics.median(self._seconds))
-        news = f"{_loss(numbers)}{statistics.median(self._rates):.1f} frames/s, {left} left"
+        progress = f"{_loss(numbers)}{statistics.median(self._rates):.1f} frames/s, {left} left"
         stage = f"stage {numbers['stage']}"
         self._bar.set_description(stage, refresh=False)
-        self._bar.set_postfix_str(news, refresh=False)
+        self._bar.set_postfix_str(progress, refresh=False)
         self._bar.update()
-        if self._bar.disable and (now - self._told > SECONDS_BETWEEN_LINES or done == self._total):
-            self._told = now
-            self.say(f"{stage}: {done} of {self._total} iterations, {news}")
+        if self._bar.disable and (now - self._printed > SECONDS_BETWEEN_LINES or done == self._total):
+            self._printed = now
+            self.message(f"{stage}: {done} of {self._total} iterations, {progress}")
 
     def _end_mirror(self, patience: float) -> None:
         if self._mirror is None:
             return
         process, self._mirror = self._mirror, None
         try:
-            _, complaint = process.communicate(timeout=patience)  # closes its standard input, which ends it
+            _, errors = process.communicate(timeout=patience)  # closes its standard input, which ends it
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            self.say(
+            self.message(
                 f"W&B has not taken all within {patience:.0f} s: `wandb sync` sends what is in {self._folder / 'wandb'}"
             )
             return
         if process.returncode:
-            reason = (complaint.splitlines() or [f"status {process.returncode}"])[-1]
-            self.say(f"{WANDB_IS_OFF}: {reason}")
+            reason = (errors.splitlines() or [f"status {process.returncode}"])[-1]
+            self.message(f"{WANDB_IS_OFF}: {reason}")
 
 
 def _loss(numbers: Mapping[str, Any]) -> str:
-    """The first pass's, for a line of news."""
+    """The loss of the first pass, for a line of progress."""
     totals = [float(number) for name, number in numbers.items() if name.endswith("/total")]
     return f"loss {totals[0]:.4f}, " if totals else ""

@@ -14,36 +14,37 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import expanded
+from train.recipe.options import WandbMode
+from train.run.run_folder import IDENTITY
 from train.tracking import metrics_file
 
-Mode = Literal["auto", "online", "offline", "disabled"]
 SECONDS_TO_REACH_IT = 30
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def chosen(mode: Mode) -> Mode:
+def resolve_mode(mode: WandbMode) -> WandbMode:
     """`auto` is what $WANDB_MODE says, or else online if W&B knows a key on this machine, and offline if not."""
     if mode != "auto":
         return mode
-    said = os.environ.get("WANDB_MODE")
-    if said in ("online", "offline", "disabled"):
-        return said  # type: ignore[return-value]  # mypy does not see that it is one of them
+    environment = os.environ.get("WANDB_MODE")
+    if environment in ("online", "offline", "disabled"):
+        return environment  # type: ignore[return-value]  # mypy does not see that it is one of them
     return "online" if _has_key() else "offline"
 
 
-def start(folder: Path, mode: Mode, project: str) -> subprocess.Popen[str]:
+def start(folder: Path, mode: WandbMode, project: str) -> subprocess.Popen[str]:
     """Mirror the run in `folder` from now on, until the process's standard input is closed.
 
     A run that W&B does not know yet is mirrored from its beginning. If it fails, the process leaves with a line on its
     standard error.
     """
-    record = folder / metrics_file.NAME
-    position = record.stat().st_size if record.exists() else 0
+    metrics = folder / metrics_file.NAME
+    position = metrics.stat().st_size if metrics.exists() else 0
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 — it is a path for Python
     return subprocess.Popen(
         [
@@ -85,14 +86,14 @@ def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable
     """Send what the run's folder holds, and what comes to it, to a W&B run whose id is kept in the folder."""
     import wandb
 
-    known = folder / "wandb_id"
-    new = not known.exists()
-    identity = secrets.token_hex(4) if new else known.read_text().strip()
+    id_file = folder / "wandb_id"
+    new = not id_file.exists()
+    run_id = secrets.token_hex(4) if new else id_file.read_text().strip()
     run = wandb.init(
         dir=folder,
         mode=mode,
         project=project,
-        id=identity,
+        id=run_id,
         name=folder.name,
         resume="allow",
         config=_config(folder),
@@ -100,8 +101,8 @@ def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable
         settings=wandb.Settings(silent=True, console="off", init_timeout=SECONDS_TO_REACH_IT, disable_git=True),
     )
     if new:
-        with replacing(known) as partial:
-            partial.write_text(identity)
+        with replacing(id_file) as partial:
+            partial.write_text(run_id)
     # Iterations that were repeated after a resume are in W&B already, with the same numbers; it leaves them out.
     for numbers in follow(folder / metrics_file.NAME, 0 if new else position, ended):
         if numbers:
@@ -112,7 +113,7 @@ def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable
 
 
 def main() -> None:
-    """The process: W&B's own words are dropped, and the first error ends it with one line."""
+    """The process: W&B's own messages are dropped, and the first error ends it with one line."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster sends it to all processes; training says when it is over
     stderr = os.fdopen(os.dup(2), "w")
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -133,7 +134,7 @@ def _stdin_is_closed() -> bool:
 
 def _config(folder: Path) -> dict[str, Any]:
     """The recipe, and where the last session of the run takes place."""
-    config = json.loads((folder / "recipe.json").read_text())
+    config = json.loads((folder / IDENTITY).read_text())
     return {**config, **metrics_file.sessions(folder / metrics_file.SESSIONS)[-1]}
 
 

@@ -1,5 +1,7 @@
 """`rvm train …`: what training is called with."""
 
+import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import train
+from rvm_jax.cli import train as cli
 from rvm_jax.cli.main import main
 from rvm_jax.errors import Stopped
 from train.recipe.options import Options
@@ -171,6 +174,32 @@ def test_what_is_no_option_has_status_2(arguments, told, capsys):
     output, error = capsys.readouterr()
     assert output == ""
     assert told in error
+
+
+def test_help_is_in_groups_with_the_most_important_first(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        cli.app.cli(prog="rvm train", args=["mobilenetv3", "--help"])
+    shown = capsys.readouterr().out
+    options = re.findall(r"^[│ ] +(--[\w.-]+) ", shown, re.MULTILINE)
+    assert options[:4] == ["--out", "--init", "--data-dir", "--batch"]
+    stages = [option for option in options if option.startswith("--stages.")]
+    assert options[-len(stages) :] == stages
+    assert len(stages) == len(set(stages)) == 14
+    assert all(option.startswith("--stages.1.") for option in stages)  # the others' are the same
+    assert "--stages.2, --stages.3 and --stages.4 have the same options" in shown
+    assert len(shown.splitlines()) < 140
+
+
+def test_every_field_is_an_option_with_a_help():
+    grouped = [name for names in cli.GROUPS.values() for name in names]
+    fields = {field.name for made in (Recipe, Options) for field in dataclasses.fields(made)}
+    assert sorted(grouped) == sorted(fields - {"stages", "validation"})
+    helps = cli._helps(Recipe) | cli._helps(Options)
+    assert set(helps) == fields
+    assert all(len(text) > 20 for text in helps.values())
+    assert helps["data_dir"].endswith("~/tensorflow_datasets by default.")
+    assert helps["remat"].startswith("Compute intermediate results twice")
 
 
 @pytest.mark.parametrize("arguments", [[], ["mobilenetv3"], ["demo"]])

@@ -8,7 +8,7 @@ import pytest
 from data_pipelines.builders import catalog
 from rvm_jax.errors import InputError
 from train.device import optimizer
-from train.recipe import recipe
+from train.recipe import recipe, text
 from train.recipe.published import DEMO, MOBILENETV3, RECIPES, RESNET50
 from train.recipe.recipe import Rates, Recipe, Stage, Validation
 
@@ -203,7 +203,7 @@ def test_stages_at_the_limits_are_taken():
 @pytest.mark.parametrize("name", RECIPES)
 def test_json(name, tmp_path):
     asked = dataclasses.replace(RECIPES[name], init=tmp_path / "start", remat=True)
-    plain = recipe.to_json(asked)
+    plain = text.to_json(asked)
     assert json.loads(json.dumps(plain)) == plain
     assert [plain["stages"][number]["epochs"] for number in "1234"] == [stage.epochs for stage in asked.stages]
     assert (plain["init"], plain["remat"]) == (str(tmp_path / "start"), True)
@@ -225,7 +225,7 @@ def test_description():
         high_size=96,
         downsample_ratio=0.5,
     )
-    lines = recipe.describe(dataclasses.replace(shown, stages=tuple(stages))).splitlines()
+    lines = text.describe(dataclasses.replace(shown, stages=tuple(stages))).splitlines()
     rows = {line[:19].strip(): line[19:].strip().split("   ") for line in lines if line}
     cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in rows.items()}
     assert cells[""] == ["stage 1", "stage 2", "stage 3", "stage 4"]

@@ -54,7 +54,14 @@ STAGES = input_pipeline.stage_data(RECIPE, SOURCES)
 
 
 def fed(start, count=None, stages=STAGES, **where):
-    return list(itertools.islice(input_pipeline.feed(RECIPE, stages, SOURCES, start, **where), count))
+    iterations = itertools.islice(input_pipeline.feed(RECIPE, stages, SOURCES, start, **where), count)
+    return [(number, list(passes)) for number, passes in iterations]
+
+
+def take(feed):
+    """The next iteration with all its passes."""
+    number, passes = next(feed)
+    return number, list(passes)
 
 
 @pytest.fixture(scope="module")
@@ -160,18 +167,38 @@ def streams(monkeypatch):
 def test_only_the_streams_of_one_stage_are_open(streams):
     opened, closed = streams
     feed = input_pipeline.feed(RECIPE, STAGES, SOURCES, 1)
-    next(feed), next(feed)
+    take(feed), take(feed)
     assert (len(opened), len(closed)) == (3, 0)
-    next(feed), next(feed)
+    take(feed), take(feed)
     assert closed == set(opened[:3])
     feed.close()
     assert closed == set(opened)
 
 
+def test_a_pass_waits_for_no_other_passs_batch(monkeypatch):
+    """The devices are given it while the next one's batch is still being made."""
+    made = []
+
+    def arrays(dataset):
+        for number in itertools.count():
+            made.append(number)
+            yield {}
+
+    monkeypatch.setattr(input_pipeline, "arrays", arrays)
+    feed = input_pipeline.feed(RECIPE, STAGES, SOURCES, 0)
+    _, passes = next(feed)
+    assert made == []
+    next(passes)
+    assert made == [0]
+    next(passes)
+    assert made == [0, 0]
+    feed.close()
+
+
 def test_streams_are_closed_even_while_an_error_is_held(streams, monkeypatch):
     opened, closed = streams
     feed = input_pipeline.feed(RECIPE, STAGES, SOURCES, 1)
-    next(feed)
+    take(feed)
     monkeypatch.setattr(schedule, "passes", None)
     with pytest.raises(TypeError) as caught:
         next(feed)
@@ -187,7 +214,7 @@ def test_a_damaged_record_is_the_users_error():
     broken = replace(data, foregrounds=replace(data.foregrounds, read=damaged))
     feed = input_pipeline.feed(RECIPE, STAGES, [SOURCES[0]._replace(matting=broken), *SOURCES[1:]], 0)
     with pytest.raises(InputError, match=r"^frame \d+ of clip[01] is damaged: prepare it again \(.*\)$"):
-        next(feed)
+        take(feed)
 
 
 def test_an_epoch_is_the_windows_of_clips_or_as_many_images_as_backgrounds():
@@ -216,7 +243,7 @@ def test_all_that_the_recipe_names_is_opened(prepared):
     assert (len(first.segmentation_clips), len(first.segmentation_stills)) == (2, 4)
     assert last.matting.of_images
     assert not first.matting.of_images
-    number, passes = next(input_pipeline.feed(RECIPE, STAGES, [first, input_pipeline.UNOPENED, last], 6))
+    number, passes = take(input_pipeline.feed(RECIPE, STAGES, [first, input_pipeline.UNOPENED, last], 6))
     assert (number, len(passes)) == (6, 3)
 
 

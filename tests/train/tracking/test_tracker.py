@@ -20,6 +20,7 @@ from train.device.evaluation import ValidationClip
 from train.tracking import metrics_file, provenance, validation_pictures, wandb_mirror
 from train.tracking.tracker import Tracker
 
+WANDB_HEADER = b":W&B\xe1\xbe\x00"
 FAKE_WANDB = """
 import json, os, time
 from pathlib import Path
@@ -86,10 +87,10 @@ def tell(tracker, begin, end):
     """Iterations, and a validation every four of them."""
     for i in range(begin, end):
         if i == 0:
-            tracker.validation(0, {"validation/mad": 0.5}, [])
-        tracker.iteration(i, numbers(i))
+            tracker.log_validation(0, {"validation/mad": 0.5}, [])
+        tracker.log_iteration(i, numbers(i))
         if (i + 1) % 4 == 0:
-            tracker.validation(i + 1, {"validation/mad": 0.1}, [])
+            tracker.log_validation(i + 1, {"validation/mad": 0.1}, [])
 
 
 def recorded(folder):
@@ -142,7 +143,7 @@ def test_a_resumed_record_is_that_of_an_uninterrupted_run(folder, tmp_path, monk
         with Tracker(folder, kept, 10, wandb="disabled") as tracker:
             assert len(path.read_bytes().splitlines()) == {1: 2, 4: 6, 6: 8, 8: 10}[kept]
             if kept == 8:
-                tracker.validation(8, {"validation/mad": 0.1}, [])
+                tracker.log_validation(8, {"validation/mad": 0.1}, [])
             tell(tracker, kept, 10)
         assert path.read_bytes() == whole, done
     sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
@@ -190,7 +191,7 @@ def test_a_full_disk_ends_the_run_and_hides_no_other_error(folder):
         with Tracker(folder, 0, 1, wandb="disabled") as tracker:
             tracker._file.close()
             tracker._file = Path("/dev/full").open("ab")  # noqa: SIM115
-            tracker.iteration(0, numbers(0))
+            tracker.log_iteration(0, numbers(0))
             if error is not None:
                 raise error
 
@@ -203,18 +204,18 @@ def test_a_full_disk_ends_the_run_and_hides_no_other_error(folder):
 def test_others_are_silent(folder, capsys):
     with Tracker(folder, 0, 4, silent=True) as tracker:
         tell(tracker, 0, 4)
-        tracker.say("hello")
+        tracker.message("hello")
         tracker.flush()
     assert [path.name for path in folder.iterdir()] == ["recipe.json"]
     assert capsys.readouterr().err == ""
 
 
 def test_lines_tell_how_long_it_takes_whatever_compiles(folder, capsys, monkeypatch):
-    clock = iter([0, 100, 101, 102, 103, 134])  # the first and the last iteration compile
-    monkeypatch.setattr("train.tracking.tracker.time", SimpleNamespace(time=lambda: 1.0, monotonic=lambda: next(clock)))
+    clock = SimpleNamespace(now=0, time=lambda: 1.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("train.tracking.tracker.time", clock)
     with Tracker(folder, 10, 3600, wandb="disabled") as tracker:
-        for i in range(10, 15):
-            tracker.iteration(i, numbers(i))
+        for i, clock.now in enumerate([100, 101, 102, 103, 134], 10):  # the first and the last iteration compile
+            tracker.log_iteration(i, numbers(i))
     assert capsys.readouterr().err.splitlines() == [
         "stage 1: 11 of 3600 iterations, loss 0.0769, 40.0 frames/s, 99:41:40 left",
         "stage 1: 15 of 3600 iterations, loss 0.0588, 40.0 frames/s, 59:45 left",
@@ -223,7 +224,7 @@ def test_lines_tell_how_long_it_takes_whatever_compiles(folder, capsys, monkeypa
 
 def test_pictures_of_a_validation(folder):
     with Tracker(folder, 0, 1, wandb="disabled") as tracker:
-        tracker.validation(0, {"validation/mad": 0.5}, [clip(0), clip(255)])
+        tracker.log_validation(0, {"validation/mad": 0.5}, [clip(0), clip(255)])
     sheet = np.asarray(Image.open(folder / "validation" / "0.png"))
     assert sheet.shape == (4 * 12, 2 * 16, 3)
     assert (sheet[0, 0], sheet[0, 16]) == (pytest.approx([0, 0, 0]), pytest.approx([255, 255, 255]))
@@ -251,12 +252,12 @@ def test_large_frames_become_thumbnails():
 def test_pictures_that_cannot_be_written_cost_a_line(folder, capsys):
     (folder / "validation").write_text("in the way")
     with Tracker(folder, 0, 1, wandb="disabled") as tracker:
-        tracker.validation(0, {"validation/mad": 0.5}, [clip(0)])
+        tracker.log_validation(0, {"validation/mad": 0.5}, [clip(0)])
     assert recorded(folder) == [{"iteration": 0, "validation/mad": 0.5}]
     assert capsys.readouterr().err.startswith(f"cannot write {folder / 'validation' / '0.png'}: ")
 
 
-def test_the_surroundings_name_versions_and_revision(tmp_path):
+def test_the_provenance_names_versions_and_revision(tmp_path):
     about = provenance.provenance()
     assert about["versions"]["jax"] == jax.__version__
     assert about["devices"] == "8 × cpu"
@@ -294,8 +295,8 @@ def test_auto_is_online_with_a_key(environment, mode, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in environment.items():
         monkeypatch.setenv(name, str(tmp_path / value) if name == "NETRC" else value)
-    assert wandb_mirror.chosen("auto") == mode
-    assert wandb_mirror.chosen("disabled") == "disabled"
+    assert wandb_mirror.resolve_mode("auto") == mode
+    assert wandb_mirror.resolve_mode("disabled") == "disabled"
 
 
 def test_a_record_is_followed_while_it_grows(tmp_path):
@@ -317,7 +318,7 @@ def test_a_record_is_followed_while_it_grows(tmp_path):
 def test_wandb_is_told_all_that_is_recorded(folder, fake, capfd):
     with Tracker(folder, 0, 8, wandb="offline") as tracker:
         tell(tracker, 0, 6)
-        tracker.validation(6, {"validation/mad": 0.2}, [clip(0)])
+        tracker.log_validation(6, {"validation/mad": 0.2}, [clip(0)])
     first = fake()
     identity = (folder / "wandb_id").read_text()
     assert first[0] == {"id": identity, "mode": "offline", "name": "run", "seed": 7}
@@ -368,11 +369,11 @@ def test_the_run_survives_wandb_failing(folder, fake, capsys, monkeypatch):
     monkeypatch.setattr("train.tracking.tracker.SECONDS_BETWEEN_FLUSHES", 0)
     with Tracker(folder, 0, 10**9, wandb="online") as tracker:
         for i in range(3000):
-            tracker.iteration(i, numbers(i))
+            tracker.log_iteration(i, numbers(i))
             if tracker._mirror is None:  # it is noticed while training goes on
                 break
             time.sleep(0.01)
-        tracker.iteration(i + 1, numbers(i + 1))
+        tracker.log_iteration(i + 1, numbers(i + 1))
     assert len(recorded(folder)) == i + 2 < 3000
     told = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
     assert told[1:] == ["W&B is off, and the run goes on without it: OSError: no space left"]
@@ -408,7 +409,7 @@ def test_an_offline_run_is_what_wandb_can_send(folder, monkeypatch):
         with Tracker(folder, begin, 4, wandb="offline") as tracker:
             tell(tracker, begin, begin + 2)
             if begin:
-                tracker.validation(4, {"validation/mad": 0.1}, [clip(0)])
+                tracker.log_validation(4, {"validation/mad": 0.1}, [clip(0)])
     runs = sorted((folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime)
     assert {path.stem for path in runs} == {f"run-{(folder / 'wandb_id').read_text()}"}
     told = [list(wandb_history(path)) for path in runs]
@@ -433,10 +434,14 @@ def test_the_run_survives_without_a_network(folder, monkeypatch, capsys):
 
 
 def wandb_history(path):
-    """The rows of a .wandb file: protocol buffers in LevelDB's log format, whose blocks of 32 KB split them."""
-    from wandb.proto import wandb_internal_pb2
+    """The rows of a .wandb file: protocol buffers in LevelDB's log format, whose blocks of 32 KB split them.
 
-    data, position, parts = path.read_bytes(), 7, b""
+    W&B has no reader of it for others, and may change it. Then this is what has to be mended, and not the tracker.
+    """
+    internal = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="W&B has other protocol buffers now")
+    data, position, parts = path.read_bytes(), len(WANDB_HEADER), b""
+    if not data.startswith(WANDB_HEADER):
+        pytest.skip(f"W&B {internal.__name__} writes another format now: {data[:7]!r}")
     while position + 7 <= len(data):
         left = 32768 - position % 32768
         _, length, kind = struct.unpack("<IHB", data[position : position + 7]) if left >= 7 else (0, 0, 0)
@@ -446,7 +451,7 @@ def wandb_history(path):
         parts += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            record, parts = wandb_internal_pb2.Record.FromString(parts), b""
+            record, parts = internal.Record.FromString(parts), b""
             if record.WhichOneof("record_type") == "history":
                 yield {
                     item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item

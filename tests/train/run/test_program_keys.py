@@ -6,8 +6,8 @@ import pytest
 
 from data_pipelines.sampling import schedule
 from data_pipelines.sampling.schedule import ClipShape, StageData
-from train.device import programs
 from train.recipe.published import DEMO, MOBILENETV3
+from train.run import program_keys
 
 PUBLISHED = [
     StageData(2000, 4, ClipShape(15, 512)),
@@ -20,7 +20,7 @@ PUBLISHED = [
 def used(recipe, stages):
     """The programs that the passes of all iterations are run by."""
     return {
-        programs.program_key(recipe, stages, one)
+        program_keys.program_key(recipe, stages, one)
         for iteration in range(sum(stage.iterations for stage in stages))
         for one in schedule.passes(stages, recipe.seed, iteration)
     }
@@ -28,28 +28,28 @@ def used(recipe, stages):
 
 def test_the_published_recipe_needs_no_more_than_its_grid_has():
     # Matting, clips and stills of two lengths (stages 3 and 4 have the third), and the high-resolution pass.
-    assert len(programs.possible(MOBILENETV3, PUBLISHED)) == (3 + 3 + 3 + 1) * 16
+    assert len(program_keys.all_keys(MOBILENETV3, PUBLISHED)) == (3 + 3 + 3 + 1) * 16
     found = used(MOBILENETV3, PUBLISHED)
-    assert found <= programs.possible(MOBILENETV3, PUBLISHED)
+    assert found <= program_keys.all_keys(MOBILENETV3, PUBLISHED)
     assert len(found) > 100
 
 
 @pytest.mark.parametrize("buckets", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_fewer_buckets_need_fewer(buckets):
     stages = [replace(stage, buckets=buckets) for stage in PUBLISHED]
-    assert used(MOBILENETV3, stages) == programs.possible(MOBILENETV3, stages)
-    assert len(programs.possible(MOBILENETV3, stages)) == 10 * buckets**2
+    assert used(MOBILENETV3, stages) == program_keys.all_keys(MOBILENETV3, stages)
+    assert len(program_keys.all_keys(MOBILENETV3, stages)) == 10 * buckets**2
 
 
 def test_a_group_that_is_frozen_needs_a_program_of_its_own():
     rates = replace(DEMO.stages[0].rates, encoder=0.0)
     recipe = replace(DEMO, stages=(DEMO.stages[0], replace(DEMO.stages[1], rates=rates)))
     stages = [StageData(4, 4, ClipShape(4, 128), buckets=1)] * 2
-    assert len(programs.possible(DEMO, stages)) == 3
-    assert used(recipe, stages) == programs.possible(recipe, stages)
-    assert len(programs.possible(recipe, stages)) == 6
+    assert len(program_keys.all_keys(DEMO, stages)) == 3
+    assert used(recipe, stages) == program_keys.all_keys(recipe, stages)
+    assert len(program_keys.all_keys(recipe, stages)) == 6
 
 
 def test_a_stage_that_is_skipped_needs_none():
     stages = [PUBLISHED[0], *(replace(stage, iterations=0) for stage in PUBLISHED[1:])]
-    assert len(programs.possible(MOBILENETV3, stages)) == 3 * 16
+    assert len(program_keys.all_keys(MOBILENETV3, stages)) == 3 * 16
