@@ -3,7 +3,7 @@
     python benchmarks/scoring.py [--frames 100] [--size 1920x1080] [--json results.json]
 
 All metrics of alphas and colours, on frames that are in memory: soft-edged people-sized shapes that move, and
-predictions of them that are a little off. The frames come in parts as `rvm evaluate` makes them. What is told is
+predictions of them that are a little off. The frames come in parts as `rvm evaluate` makes them. What is printed is
 processor time (seconds of one core) a frame, and that by the time on the clock (cores).
 """
 
@@ -19,7 +19,6 @@ import numpy as np
 
 from rvm_jax.evaluation import evaluate, scoring
 from rvm_jax.evaluation.scoring import Frames
-from rvm_jax.video import matting
 
 DIFFERENT = 8
 """How many frames there are before they come again."""
@@ -45,7 +44,8 @@ def clip(height: int, width: int) -> Frames:
 
 def parts(whole: Frames, frames: int) -> Iterator[Frames]:
     """So many frames, over and over again, in parts as evaluation reads them; the last of a round may be shorter."""
-    length = min(evaluate.MOST_AT_ONCE, matting.automatic_chunk(*whole.alpha.shape[1:3]))
+    _, height, width, _ = whole.alpha.shape
+    length = evaluate.part_length((height, width))
     left = frames
     while left > 0:
         for first in range(0, min(left, DIFFERENT), length):
@@ -57,9 +57,9 @@ def parts(whole: Frames, frames: int) -> Iterator[Frames]:
 def measure(whole: Frames, frames: int, threads: int) -> dict[str, float]:
     with ThreadPoolExecutor(threads) as pool:
         scoring.score(parts(whole, 2 * DIFFERENT), pool)  # compiles
-        begin, spent = time.perf_counter(), time.process_time()
+        start, spent = time.perf_counter(), time.process_time()
         scores = scoring.score(parts(whole, frames), pool)
-        wall, processor = time.perf_counter() - begin, time.process_time() - spent
+        wall, processor = time.perf_counter() - start, time.process_time() - spent
     assert list(scores) == list(scoring.METRICS)
     return {"core_seconds": processor / frames, "wall_seconds": wall / frames, "cores": processor / wall}
 

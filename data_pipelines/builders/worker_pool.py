@@ -104,7 +104,7 @@ def prepare(
                 except _Unsound as error:
                     unsound[job] = error.args[0]
                 done += jobs[job]
-                progress.tell(done, frames=frames)
+                progress.update(done, frames=frames)
         if unsound:
             in_order = itertools.chain.from_iterable(unsound[job] for job in jobs if job in unsound)
             raise InputError("\n".join(first_errors(in_order)))

@@ -1,11 +1,8 @@
 """`rvm evaluate …`: parses, calls, prints; nothing else."""
 
 import importlib.util
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,7 +11,7 @@ from rvm_jax.errors import InputError
 
 def evaluate(
     testset: Annotated[Positional[Path], arg(metavar="TESTSET")],
-    methods: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]METHOD ...")],
+    methods: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]METHOD ...", help_behavior_hint="(required)")],
     *,
     out: Annotated[Path, arg(metavar="DIR")] = Path("evaluation"),
     downsample_ratio: Annotated[float | None, arg(metavar="RATIO")] = None,
@@ -56,102 +53,31 @@ def evaluate(
     if wandb != "disabled" and importlib.util.find_spec("wandb") is None:
         raise InputError(f"--wandb {wandb} needs W&B's package: pip install wandb")
 
-    from rvm_jax.evaluation import evaluate, layout, scoreboard
+    from rvm_jax.evaluation import evaluate, layout, scoreboard, speed, wandb_log
+    from rvm_jax.evaluation.methods import choose_methods
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.host.progress import Progress
 
     settings = evaluate.Settings(downsample_ratio, high_resolution, out / "predictions" if save_predictions else None)
     enable_compilation_cache()
     clips = layout.find(testset.expanduser())
-    chosen = [evaluate.method(text, clips, precision) for text in methods]
-    if without_memory:
-        chosen += [
-            evaluate.Method(f"{one.name} without memory", matte=one.matte, remembers=False)
-            for one in chosen
-            if one.matte is not None
-        ]
-    alike: dict[str, list[str]] = {}
-    for one in chosen:
-        alike.setdefault(scoreboard.sheet_name(one.name), []).append(one.name)
-    twice = next((names for names in alike.values() if len(names) > 1), None)
-    if twice:
-        called = " and ".join(dict.fromkeys(twice))
-        raise InputError(f"two methods are called {called}: give them other names, as in NAME=PATH")
-    for one in chosen:
-        evaluate.check(clips, one)
+    chosen = choose_methods(methods, clips, precision, without_memory=without_memory)
     frames = sum(len(clip.pha) for clip in clips)
     results = {}
     for one in chosen:
         with Progress(one.name, total=frames) as progress:
             results[one.name] = list(evaluate.evaluate(clips, one, out, settings, progress.add))
     about = {"testset": str(testset), "methods": list(methods), "high_resolution": high_resolution}
-    tables = dict(_tables(results, clips, high_resolution))
+    tables = scoreboard.tables(results, clips, high_resolution=high_resolution)
     written = scoreboard.write(out, results, tables, about)
     for name, cells in tables.items():
         print(f"\n{name}\n{scoreboard.aligned(cells)}")
     print(f"\nwrote {', '.join(map(str, written))}", flush=True)
     networks = {one.name: one.matte for one in chosen if one.matte is not None and one.remembers}
     if networks and not skip_speed:
-        name, cells = f"Size and speed on {_device()}", scoreboard.speed_table(_speeds(networks))
+        name, cells = f"Size and speed on {speed.device()}", scoreboard.speed_table(speed.measure_all(networks))
         tables[name] = cells
         scoreboard.write(out, results, tables, about)
         print(f"\n{name}\n{scoreboard.aligned(cells)}")
     if wandb != "disabled":
-        _log(wandb, out, tables, written)
-
-
-def _tables(
-    results: Mapping[str, Any], clips: Sequence[Any], high_resolution: bool
-) -> Iterator[tuple[str, list[list[str]]]]:
-    from rvm_jax.evaluation import layout, scoreboard
-
-    sizes = {clip.label: layout.size(clip) for clip in clips}
-    for dataset, parts, rows in scoreboard.datasets(results):
-        those = [clip for clip in clips if clip.dataset in parts]
-        size, *others = {sizes[clip.label] for clip in those}
-        told = "several sizes" if others else f"{size[1]}×{size[0]}"
-        beside = [] if others else scoreboard.published(dataset, size, high_resolution=high_resolution)
-        title = f"{dataset}, {told}, {len(those)} clip{'s' if len(those) > 1 else ''}"
-        yield title, scoreboard.table([*rows, *beside])
-
-
-def _speeds(networks: Mapping[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Parameters of networks by name, and their speed at every size; why one could not be timed goes to stderr."""
-    from rvm_jax.evaluation import speed
-
-    def failed(where: str, error: Exception) -> None:
-        reason = str(error).partition("\n")[0]
-        print(f"rvm: {where} cannot be timed: {reason}", file=sys.stderr)
-
-    return {
-        name: (
-            speed.parameters(matte),
-            {size: speed.measure(matte, size, partial(failed, f"{name} at {size}")) for size in speed.SIZES},
-        )
-        for name, matte in networks.items()
-    }
-
-
-def _device() -> str:
-    import jax
-
-    device = jax.devices()[0]
-    return f"{device.platform} ({device.device_kind})" if device.device_kind != device.platform else device.platform
-
-
-def _log(
-    mode: Literal["offline", "online"],
-    out: Path,
-    tables: Mapping[str, Sequence[Sequence[str]]],
-    written: Sequence[Path],
-) -> None:
-    """What was found is on disk already, so whatever goes wrong here is only told."""
-    try:
-        import wandb
-
-        with wandb.init(project="rvm-jax", job_type="evaluation", mode=mode, dir=out) as run:
-            for name, (head, *rows) in tables.items():
-                run.log({name: wandb.Table(columns=["method", *head[1:]], data=[list(row) for row in rows])})
-            run.log({path.stem: wandb.Image(str(path)) for path in written if path.suffix == ".png"})
-    except Exception as error:
-        print(f"rvm: W&B did not take it: {error}", file=sys.stderr)
+        wandb_log.log(wandb, out, tables, written)

@@ -13,7 +13,7 @@ NAME = "{name}"
 
 
 def matte(
-    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT")],
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT", help_behavior_hint="(required)")],
     *,
     weights: Annotated[Path, arg(metavar="FILE|FOLDER")],
     background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
@@ -106,7 +106,7 @@ def matte(
                         quality=quality,
                         mbps=mbps,
                         force=force,
-                        progress=progress.tell,
+                        progress=progress.update,
                         stop=request,
                     )
             except InputError as error:

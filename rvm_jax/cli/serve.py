@@ -73,7 +73,7 @@ def serve(
     with (
         jobs.serving(load(weights, precision), limits) as service,
         signals.stop_requests() as request,
-        app.served(service, host, port, accounts) as address,
+        app.serve_page(service, host, port, accounts) as address,
     ):
         print(f"serving on {address} (Ctrl-C ends it)", flush=True)
         while not request():

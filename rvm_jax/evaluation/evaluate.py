@@ -1,9 +1,8 @@
-"""Methods against a test set: predictions are made or read, scored, and kept clip by clip, so nothing is done twice."""
+"""Evaluation of a method on a test set: predictions are made or read, scored, and kept clip by clip."""
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from PIL import Image
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import layout, scoring
 from rvm_jax.evaluation.layout import EvaluationClip
+from rvm_jax.evaluation.methods import Method, check
 from rvm_jax.evaluation.scoring import Frames, Scores
 from rvm_jax.host.files import replacing
-from rvm_jax.matte import Matte, automatic_ratio, load
+from rvm_jax.matte import automatic_ratio
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.video import prefetch
@@ -31,27 +31,10 @@ from rvm_jax.video.matting import automatic_chunk
 from rvm_jax.video.pictures import PNG_EFFORT
 from rvm_jax.weights.names import Variables
 
-MOST_AT_ONCE = 8
-AHEAD = 2  # parts that are read while others are scored
+LONGEST_PART = 8
+QUEUED = 2  # parts that are read while others are scored
 STRIP_SIDE = 320
 """Of the pictures that are kept of a clip, at most."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """Something that mattes: a network, or what a method has left in a folder.
-
-    Attributes:
-        name: What tables call it.
-        predictions: The folder, in the layout of the test set.
-        matte: The network.
-        remembers: Whether the network's state goes on from frame to frame, as it should.
-    """
-
-    name: str
-    predictions: Path | None = None
-    matte: Matte | None = None
-    remembers: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,36 +65,6 @@ class Scored:
     scores: Scores
     worst: Path
     median: Path
-
-
-def method(text: str, clips: Sequence[EvaluationClip], precision: str = "float32") -> Method:
-    """The method that `PATH` or `NAME=PATH` names: weights, or a folder of predictions of these clips."""
-    name, separator, path = text.partition("=")
-    if not separator or Path(text).expanduser().exists():  # a path may have a = in it
-        name, path = "", text
-    folder = Path(path).expanduser()
-    name = re.sub(r"[^\w.+ -]+", "_", name or folder.stem)  # files are called after it
-    if layout.holds_predictions(folder, list(clips)):
-        return Method(name, predictions=folder)
-    if not folder.exists():
-        raise InputError(f"{path} does not exist: give weights, or a folder of predictions, as PATH or NAME=PATH")
-    try:
-        return Method(name, matte=load(folder, precision))
-    except InputError as error:
-        if not folder.is_dir():
-            raise
-        raise InputError(
-            f"{path} holds neither predictions ({clips[0].dataset} is not in it) nor weights ({error})"
-        ) from error
-
-
-def check(clips: Sequence[EvaluationClip], one: Method) -> None:
-    """Raise `InputError` if a method cannot be scored on a clip, for want of predictions or of pictures to look at."""
-    for clip in clips:
-        if one.predictions is not None:
-            layout.predicted(one.predictions, clip)
-        elif not clip.com:
-            raise InputError(f"{clip.label} has no com to give to a network: expected pictures in its folder com")
 
 
 def evaluate(
@@ -158,14 +111,14 @@ def _score(
     """A clip's scores, and the strips of its worst and its middle frame by MAD."""
     strips: list[Image.Image] = []
 
-    def seen() -> Iterator[Frames]:
+    def predictions() -> Iterator[Frames]:
         predict = _read if one.predictions is not None else _infer
         for part, com in predict(clip, one, settings, pool):
             strips.extend(pool.map(strip, com, part.true_alpha, part.alpha))
             progress(len(part.alpha))
             yield part
 
-    with prefetch.prefetched(seen(), AHEAD) as parts:
+    with prefetch.prefetched(predictions(), QUEUED) as parts:
         scores = scoring.score(parts, pool, high_resolution=settings.high_resolution)
     order = np.argsort(scores["mad"], kind="stable")
     return scores, (strips[order[-1]], strips[order[len(order) // 2]])
@@ -191,7 +144,7 @@ def strip(com: np.ndarray, true_alpha: np.ndarray, alpha: np.ndarray) -> Image.I
 def _read(
     clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Frames, np.ndarray]]:
-    """What a folder holds."""
+    """Predictions from a folder, with their truth, and the composites."""
     assert one.predictions is not None
     pha, fgr = layout.predicted(one.predictions, clip)
     for names in _parts(clip):
@@ -212,7 +165,7 @@ def _read(
 def _infer(
     clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Frames, np.ndarray]]:
-    """What a network says."""
+    """Predictions of a network, with their truth, and the composites."""
     assert one.matte is not None
     network, variables = one.matte.network, one.matte.variables
     state: State | None = None
@@ -298,14 +251,19 @@ def _folder(predictions: Path, clip: EvaluationClip, one: Method) -> Path:
     return predictions / one.name / clip.dataset / clip.name
 
 
+def part_length(size: tuple[int, int]) -> int:
+    """How many frames of (height, width) are predicted and scored at once."""
+    return min(LONGEST_PART, automatic_chunk(*size))
+
+
 def _parts(clip: EvaluationClip) -> Iterator[list[str]]:
     names = list(clip.pha)
-    length = min(MOST_AT_ONCE, automatic_chunk(*layout.size(clip)))
+    length = part_length(layout.size(clip))
     return (names[first : first + length] for first in range(0, len(names), length))
 
 
 def _fingerprint(one: Method, settings: Settings) -> str:
-    """What tells apart methods and ways to score them."""
+    """Identifies a method, and the way to score it."""
     how = f"definitions {scoring.DEFINITIONS}, high resolution {settings.high_resolution}"
     if one.matte is None:
         return f"predictions, {how}"
@@ -316,7 +274,7 @@ def _fingerprint(one: Method, settings: Settings) -> str:
 
 
 def _files(clip: EvaluationClip, one: Method) -> list[tuple[str, int, int]]:
-    """What tells whether any file of a clip, or of its predictions, has changed."""
+    """Changes when any file of a clip, or of its predictions, does."""
     paths = [*clip.com.values(), *clip.pha.values(), *clip.fgr.values()]
     if one.predictions is not None:
         pha, fgr = layout.predicted(one.predictions, clip)

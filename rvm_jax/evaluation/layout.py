@@ -1,4 +1,4 @@
-"""Test sets and predictions on disk, in the layout in which the published ones come.
+"""The layout of test sets and predictions on disk, which is that of the published ones.
 
     SET/<dataset>_<motion or static>/<clip>/{com,pha,fgr,bgr}/<frame>.png
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import pictures
 
 LOSSY = {".jpeg", ".jpg"}
 
-Frames = Mapping[str, Path]
+FramePaths = Mapping[str, Path]
 """Pictures by name, in order."""
 
 
@@ -26,9 +27,9 @@ class EvaluationClip(NamedTuple):
 
     dataset: str
     name: str
-    com: Frames
-    pha: Frames
-    fgr: Frames
+    com: FramePaths
+    pha: FramePaths
+    fgr: FramePaths
 
     @property
     def label(self) -> str:
@@ -48,7 +49,7 @@ def find(folder: Path) -> list[EvaluationClip]:
     return clips
 
 
-def predicted(folder: Path, clip: EvaluationClip) -> tuple[Frames, Frames]:
+def predicted(folder: Path, clip: EvaluationClip) -> tuple[FramePaths, FramePaths]:
     """A method's alpha, and its foreground if there is any, for the frames of a clip of the test set."""
     path = folder / clip.dataset / clip.name
     if not path.is_dir():
@@ -74,13 +75,22 @@ def holds_predictions(folder: Path, clips: list[EvaluationClip]) -> bool:
 
 
 def read_alpha(path: Path) -> np.ndarray:
-    """float32 [H, W, 1] in 0..1."""
+    """float32 [H, W, 1] in 0..1: a gray picture, or the alpha of one with transparency, such as `rvm matte` writes."""
     image = pictures.read_picture(path)
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = _gray_or_alpha(image.convert("RGBA"))
     if image.mode.startswith("I"):  # 16 bits
         return (np.asarray(image, np.float32) / 65535)[..., None]
     if image.mode == "RGB":
         image = image.getchannel("G")
     return np.asarray(image.convert("L"), np.float32)[..., None] / 255
+
+
+def _gray_or_alpha(image: Image.Image) -> Image.Image:
+    """The alpha of an RGBA picture; its gray if it is one that is opaque, which some programs write with alpha."""
+    red, green, blue, alpha = image.split()
+    opaque_gray = alpha.getextrema() == (255, 255) and red.tobytes() == green.tobytes() == blue.tobytes()
+    return red if opaque_gray else alpha
 
 
 def read_color(path: Path) -> np.ndarray:
@@ -101,12 +111,14 @@ def _clip(dataset: str, path: Path) -> EvaluationClip:
     return EvaluationClip(dataset, path.name, com, pha, fgr)
 
 
-def _check_names(found: Frames, expected: Frames, where: str, truth: str) -> None:
+def _check_names(found: FramePaths, expected: FramePaths, where: str, truth: str) -> None:
     missing, more = (sorted(a.keys() - b.keys()) for a, b in ((expected, found), (found, expected)))
-    told = [f"{len(names)} {what} ({names[0]})" for names, what in ((missing, "missing"), (more, "too many")) if names]
-    if told:
+    differ = [
+        f"{len(names)} {what} ({names[0]})" for names, what in ((missing, "missing"), (more, "too many")) if names
+    ]
+    if differ:
         raise InputError(
-            f"{where} has {len(found)} frames and {truth} {len(expected)}: {', '.join(told)}; expected equal names"
+            f"{where} has {len(found)} frames and {truth} {len(expected)}: {', '.join(differ)}; expected equal names"
         )
 
 

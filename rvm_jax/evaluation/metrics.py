@@ -1,4 +1,4 @@
-"""How far mattes are from the truth: functions of clips [B, T, H, W, C] in 0..1, a figure for each frame [B, T].
+"""Matting metrics: functions of clips [B, T, H, W, C] in 0..1 and their truth, a figure for each frame [B, T].
 
 They have the definitions and scales of the released evaluation; a clip's figure is the mean over its frames. All but
 `connectivity` are pure functions of arrays and run on any device; that one takes NumPy's arrays and runs on the host.

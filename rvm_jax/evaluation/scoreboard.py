@@ -1,8 +1,9 @@
-"""What an evaluation found: means, tables beside the published figures, files, and a page with pictures and curves."""
+"""Results of an evaluation: means, tables beside the published figures, files, and a page with pictures and curves."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rvm_jax.evaluation import layout
 from rvm_jax.evaluation.evaluate import Scored
+from rvm_jax.evaluation.layout import EvaluationClip
+from rvm_jax.evaluation.methods import in_file_names
 from rvm_jax.evaluation.scoring import METRICS, means
 from rvm_jax.evaluation.speed import Speed
 from rvm_jax.host.files import replacing
@@ -53,8 +57,8 @@ PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
 HIGH_RESOLUTION = 1080
 """The short side from which on its Grad is that of alphas that are not stretched (`metrics.gradient`)."""
 
-SETS = {"video_matte": "VideoMatte", "videomatte": "VideoMatte", "vm": "VideoMatte", "d646": "D646", "aim": "AIM"}
-"""How names of datasets begin that those figures are of."""
+SETS = {"VideoMatte": "video_?matte(_?240k)?|vm", "D646": "d646", "AIM": "aim"}
+"""Names of datasets that those figures are of, as regular expressions; a size and a kind of background may follow."""
 
 SHOWN = 4
 LABEL = 18
@@ -95,13 +99,29 @@ def published(dataset: str, size: tuple[int, int], *, high_resolution: bool = Fa
 
     Without Grad, if theirs has another definition than what was scored with or without `high_resolution`.
     """
-    name = next((name for begin, name in SETS.items() if dataset.lower().startswith(begin)), None)
+    ending = r"(_[sh]d|_4k|_\d+x\d+)?(_static|_motion)?"
+    name = next((name for name, start in SETS.items() if re.fullmatch(f"({start}){ending}", dataset.lower())), None)
     rows = PUBLISHED.get(f"{name}, {size[1]}×{size[0]}", {})
     others = set() if (min(size) >= HIGH_RESOLUTION) == high_resolution else {"grad"}
     return [
         (method, {m: v for m, v in zip(METRICS, values, strict=True) if v is not None and m not in others})
         for method, values in rows.items()
     ]
+
+
+def tables(
+    results: Results, clips: Sequence[EvaluationClip], *, high_resolution: bool = False
+) -> dict[str, list[list[str]]]:
+    """A table for each dataset, by its title; with the published rows if all of its clips have their size."""
+    sizes = {clip.label: layout.size(clip) for clip in clips}
+    found = {}
+    for dataset, parts, rows in datasets(results):
+        those = [clip for clip in clips if clip.dataset in parts]
+        size, *others = {sizes[clip.label] for clip in those}
+        pixels = "several sizes" if others else f"{size[1]}×{size[0]}"
+        beside = [] if others else published(dataset, size, high_resolution=high_resolution)
+        found[f"{dataset}, {pixels}, {len(those)} clip{'s' if len(those) > 1 else ''}"] = table([*rows, *beside])
+    return found
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
@@ -162,16 +182,11 @@ def write(
             path.write_text(text, encoding="utf-8")
     pngs = {}
     for name, image in sheets.items():
-        pngs[name] = out / sheet_name(name)
+        pngs[name] = out / f"frames_{in_file_names(name)}.png"
         with replacing(pngs[name], overwrite=True) as path:
             image.save(path, "PNG")
     page.write(out / "report.html", "evaluation", _body(results, tables, pngs))
     return [*(out / name for name in texts), *pngs.values(), out / "report.html"]
-
-
-def sheet_name(method: str) -> str:
-    """The file with a method's pictures."""
-    return f"frames_{method.replace(' ', '_')}.png"
 
 
 def over_time(results: Results, dataset: str, metric: str) -> list[Line]:

@@ -1,4 +1,4 @@
-"""The scores of a clip: every metric of every frame, found a few frames at a time."""
+"""Scoring of a clip: every metric of every frame, a few frames at a time."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,8 @@
-"""How large and how fast a network is: parameters, multiply-adds, frames a second."""
+"""Size and speed of a network: parameters, multiply-adds, frames a second."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,17 +28,32 @@ class Speed(NamedTuple):
     """One frame after the other, which are on the device already; None if the device could not."""
 
 
+def device() -> str:
+    """The device that is measured."""
+    first = jax.devices()[0]
+    return f"{first.platform} ({first.device_kind})" if first.device_kind != first.platform else first.platform
+
+
 def parameters(matte: Matte) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(matte.variables["params"]))
 
 
-def measure(matte: Matte, size: str, failed: Callable[[Exception], None] = lambda error: None) -> Speed:
-    """At one of `SIZES`, on whatever device JAX has. `failed` is called with why it could not, such as for memory."""
+def measure_all(networks: Mapping[str, Matte]) -> dict[str, tuple[int, dict[str, Speed]]]:
+    """Parameters of networks by name, and their speed at each of `SIZES`."""
+    return {
+        name: (parameters(matte), {size: measure(matte, size, name) for size in SIZES})
+        for name, matte in networks.items()
+    }
+
+
+def measure(matte: Matte, size: str, name: str) -> Speed:
+    """At one of `SIZES`, on whatever device JAX has. Why it could not, such as for memory, goes to stderr."""
     height, width, ratio = SIZES[size]
     try:
         rate = frames_per_second(matte, (height, width), ratio)
     except jax.errors.JaxRuntimeError as error:
-        failed(error)
+        reason = str(error).partition("\n")[0]
+        print(f"rvm: {name} at {size} cannot be timed: {reason}", file=sys.stderr)
         rate = None
     return Speed(multiply_adds(matte, (height, width), ratio), rate)
 
@@ -67,8 +83,8 @@ def frames_per_second(matte: Matte, size: tuple[int, int], ratio: float) -> floa
     frames = jax.device_put(np.random.default_rng(0).random((1, 1, *size, 3), np.float32))
     state = network.initial_state(1, size, ratio, np.float32)
     result: Any = jax.block_until_ready(run(matte.variables, frames, state))  # compiles
-    begin, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begin) < SECONDS or count == 0:
+    start, count = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < SECONDS or count == 0:
         result = jax.block_until_ready(run(matte.variables, frames, result.state))
         count += 1
     return count / spent

@@ -1,4 +1,4 @@
-"""Progress for a person who waits, on stderr: a bar on a terminal, a line now and then in a log."""
+"""Progress reporting on stderr: a bar on a terminal, a line now and then in a log."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ class Progress:
         self._bar = tqdm(initial=reused, total=total, desc=name, unit=f" {unit}", disable=None)  # only on a terminal
         self._name, self._unit, self._total, self._reused = name, unit, total, reused
         self._done = reused
-        self._begin = self._told = time.monotonic()
+        self._start = self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -37,22 +37,22 @@ class Progress:
 
     def add(self, more: int) -> None:
         """So many more are done."""
-        self.tell(self._done + more)
+        self.update(self._done + more)
 
-    def tell(self, done: int, total: int | None = None, frames: int | None = None) -> None:
+    def update(self, done: int, total: int | None = None, frames: int | None = None) -> None:
         """So many are done; of so many, if that is known by now; with so many frames, if something else is counted."""
         self._done = done
         self._total = self._total if total is None else max(total, done)
         now = time.monotonic()
-        spent = max(now - self._begin, 1e-3)
+        spent = max(now - self._start, 1e-3)
         speed = f"{(done - self._reused if frames is None else frames) / spent:.1f} frames/s"
         if not self._bar.disable:
             self._bar.total = self._total
             if frames is not None:
                 self._bar.set_postfix_str(speed, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif now - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = now
+        elif now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
             of, left = "", ""
             if self._total is not None:
                 seconds = spent * (self._total - done) / max(done - self._reused, 1)
@@ -64,9 +64,9 @@ def with_progress(clips: Collection[Item], where: object, doing: str = "looking 
     """The clips, one after the other. Says what goes on once that has taken longer than a moment."""
     text = f"{doing} {where}"
     bar = tqdm(clips, desc=text, unit="clip", leave=False, delay=SECONDS_IN_SILENCE, disable=None)
-    begin, told = time.monotonic(), not bar.disable
+    start, said = time.monotonic(), not bar.disable
     for clip in bar:
-        if not told and time.monotonic() - begin >= SECONDS_IN_SILENCE:
-            told = True
+        if not said and time.monotonic() - start >= SECONDS_IN_SILENCE:
+            said = True
             print(f"{text}: {len(clips)} clips", file=sys.stderr, flush=True)
         yield clip

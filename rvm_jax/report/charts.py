@@ -1,4 +1,7 @@
-"""Curves as SVG, which a page can hold: pure functions of arrays.
+"""Charts of curves as SVG, inline in a page: pure functions of arrays.
+
+Our own and not matplotlib's: `rvm evaluate` is of the core install, which would get a heavy dependency for one kind of
+chart; and an inline SVG takes font and colours from the page, on dark screens too, where matplotlib's has them fixed.
 
 Colours are left to the page: the classes `c0`, `c1`, … of lines, `raw` of what lies behind a smooth one, and `axis`,
 `mark` and `text`.

@@ -1,4 +1,4 @@
-"""Reports as one page that needs nothing else: charts, pictures and tables."""
+"""HTML reports in one file that needs nothing else: charts, pictures and tables."""
 
 import base64
 from collections.abc import Iterable, Iterator, Sequence

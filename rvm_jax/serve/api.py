@@ -1,4 +1,4 @@
-"""What the page does, for programs: functions that Gradio serves over HTTP."""
+"""The HTTP API: what the page does, as functions that Gradio serves to programs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,12 +12,12 @@ from rvm_jax.serve import jobs, uploads
 from rvm_jax.serve.html import address
 from rvm_jax.serve.jobs import Job, Service
 from rvm_jax.serve.requests import Options
-from rvm_jax.serve.uploads import Given
+from rvm_jax.serve.uploads import Upload
 
-ASK_EVERY = 0.3  # seconds
+POLL_EVERY = 0.3  # seconds
 
 
-def given(value: Any) -> Given | None:
+def upload(value: Any) -> Upload | None:
     """A file as Gradio hands it over: the path that an upload was answered with, or a dict that holds it."""
     if isinstance(value, dict):
         path, name = value.get("path"), value.get("orig_name")
@@ -27,62 +27,62 @@ def given(value: Any) -> Given | None:
         return None
     if not isinstance(path, str) or "\0" in path:
         raise InputError("a file is given in an unknown way: expected the path that its upload was answered with")
-    return Given(Path(path), str(name or Path(path).name))
+    return Upload(Path(path), str(name or Path(path).name))
 
 
 def number(name: str, value: Any) -> float | None:
     try:
         return None if value in (None, "") else float(value)
     except (OverflowError, TypeError, ValueError):
-        raise InputError(f"{name} {uploads.shown(str(value))}: expected seconds, such as 1.5") from None
+        raise InputError(f"{name} {uploads.display_name(str(value))}: expected seconds, such as 1.5") from None
 
 
-def wishes(values: Sequence[Any], look: bool) -> Options:
+def options(values: Sequence[Any], preview: bool) -> Options:
     """Of video, background, color, behind, detail, kind, start and end, as they come from a browser or a program."""
     video, background, color, behind, detail, kind, start, end = values
-    source = given(video)
+    source = upload(video)
     if source is None:
         raise InputError("no video was given: drop one first")
     return Options(
         source,
         background=str(background),
         color=str(color),
-        behind=given(behind) if background == "file" else None,
+        behind=upload(behind) if background == "file" else None,
         detail=str(detail),
         kind=str(kind),
         start=number("start", start),
         end=number("end", end) or None,
-        look=look,
+        preview=preview,
     )
 
 
-async def followed(service: Service, job: Job) -> AsyncIterator[jobs.JobProgress]:
+async def follow(service: Service, job: Job) -> AsyncIterator[jobs.JobStatus]:
     """How far a job is, again and again until it ends."""
     while True:
-        progress = jobs.ask(service, job)
-        yield progress
-        if progress.state not in jobs.UNFINISHED:
+        status = jobs.status(service, job)
+        yield status
+        if status.state not in jobs.UNFINISHED:
             return
-        await asyncio.sleep(ASK_EVERY)
+        await asyncio.sleep(POLL_EVERY)
 
 
 def add(service: Service) -> None:
     """Add the functions to the page that is being built."""
 
-    async def run(wanted: Callable[[], Options]) -> AsyncIterator[dict[str, Any]]:
+    async def run(chosen: Callable[[], Options]) -> AsyncIterator[dict[str, Any]]:
         try:
-            job = await asyncio.to_thread(lambda: jobs.submit(service, wanted()))
+            job = await asyncio.to_thread(lambda: jobs.submit(service, chosen()))
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from None
         last = None
-        async for progress in followed(service, job):
-            if progress.state == "failed":
-                raise gr.Error(progress.message, print_exception=False)
-            told = {"job": job.name, **progress._asdict()}
-            told |= {name: f"/{address(path)}" for name, path in job.files.items()}
-            if told != last:
-                yield told
-            last = told
+        async for status in follow(service, job):
+            if status.state == "failed":
+                raise gr.Error(status.message, print_exception=False)
+            answer = {"job": job.name, **status._asdict()}
+            answer |= {name: f"/{address(path)}" for name, path in job.files.items()}
+            if answer != last:
+                yield answer
+            last = answer
 
     async def matte(
         video: str | None = None,
@@ -98,12 +98,12 @@ def add(service: Service) -> None:
 
         `background` is transparent, green, color, blur, or file with the uploaded `behind`; `detail` faster, automatic,
         finer or finest; `kind` mp4, webm, mov or png (a zip); `start` and `end` are seconds, and an `end` of 0 is
-        that of the video. Tells where it is until `state` is done; then `matte` and `alpha` are where to get the files,
-        for a while.
+        that of the video. Answers how far it is until `state` is done; then `matte` and `alpha` are where the files
+        are to be had for a while.
         """
         values = (video, background, color, behind, detail, kind, start, end)
-        async for told in run(lambda: wishes(values, look=False)):
-            yield told
+        async for answer in run(lambda: options(values, preview=False)):
+            yield answer
 
     async def preview(
         video: str | None = None,
@@ -115,8 +115,8 @@ def add(service: Service) -> None:
     ) -> AsyncIterator[dict[str, Any]]:
         """The first frame alone, as pictures: `view` on the background, and `alpha`."""
         values = (video, background, color, behind, detail, "png", start, None)
-        async for told in run(lambda: wishes(values, look=True)):
-            yield told
+        async for answer in run(lambda: options(values, preview=True)):
+            yield answer
 
     def cancel(job: str = "") -> bool:
         """Stop the job of that name, and remove its files."""

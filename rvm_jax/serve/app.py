@@ -1,4 +1,4 @@
-"""The page of `rvm serve`: drop a video, choose a background, look, let it run, take it.
+"""The web page of `rvm serve`, in Gradio: drop a video, choose a background, see the first frame, run, download.
 
 It asks nothing of any other host, and neither does the server.
 """
@@ -46,7 +46,7 @@ KINDS = [
 
 
 @contextlib.contextmanager
-def served(service: Service, host: str, port: int, accounts: list[tuple[str, str]] | None) -> Iterator[str]:
+def serve_page(service: Service, host: str, port: int, accounts: list[tuple[str, str]] | None) -> Iterator[str]:
     """Serve the page within the block; gives its address."""
     with _private(service.folder):
         page = build(service)
@@ -103,7 +103,7 @@ def _open_at(host: str, port: int) -> str | None:
 def build(service: Service) -> gr.Blocks:
     """The page."""
     with gr.Blocks(title="rvm: cut people out of a video", analytics_enabled=False) as page:
-        job, look = gr.State(""), gr.State("")
+        job, preview = gr.State(""), gr.State("")
         gr.HTML(html.HEAD, elem_classes="rvm-head", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
@@ -126,7 +126,7 @@ def build(service: Service) -> gr.Blocks:
                         # Gradio's pages turn no number into 0.
                         end = gr.Number(0, label="End (seconds; 0: all)", minimum=0, min_width=120, elem_id="end")
             with gr.Column(scale=3, min_width=300):
-                shown = gr.HTML(html.EMPTY, elem_id="shown")
+                result = gr.HTML(html.EMPTY, elem_id="shown")
                 status = gr.HTML("", elem_id="status")
                 with gr.Row():
                     go = gr.Button("Matte it", variant="primary", elem_id="go")
@@ -136,42 +136,42 @@ def build(service: Service) -> gr.Blocks:
                     download_alpha = gr.DownloadButton("Download alpha", visible=False, elem_id="download-alpha")
         settings = [video, background, color, behind, detail, kind, start, end]
         chosen: list[Any] = [background, color, detail, start, end]
-        results = [job, shown, status, go, cancel, download, download_alpha]
+        outputs = [job, result, status, go, cancel, download, download_alpha]
 
         async def first_frame(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             await _forget(service, previous)
             if not values[0]:
-                yield {look: "", shown: html.EMPTY}
+                yield {preview: "", result: html.EMPTY}
                 return
             if values[1] == "file" and not values[3]:
-                yield {look: "", shown: html.NO_BACKGROUND}
+                yield {preview: "", result: html.NO_BACKGROUND}
                 return
             try:
-                new = await _submitted(service, values, look=True)
+                new = await _submitted(service, values, preview=True)
             except InputError as error:
-                yield {look: "", shown: html.failed(str(error))}
+                yield {preview: "", result: html.failed(str(error))}
                 return
-            yield {look: new.name}
-            async for progress in api.followed(service, new):
-                if progress.state != "done":
-                    yield {shown: html.status(progress)}
+            yield {preview: new.name}
+            async for current in api.follow(service, new):
+                if current.state != "done":
+                    yield {result: html.status(current)}
             if new.files:
-                yield {shown: html.compare(new.order.source.path, new.files, new.order.start)}
+                yield {result: html.compare(new.request.source.path, new.files, new.request.start)}
 
         async def run(previous: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             hidden = {download: gr.DownloadButton(visible=False), download_alpha: gr.DownloadButton(visible=False)}
             try:
-                new = await _submitted(service, values, look=False)
+                new = await _submitted(service, values, preview=False)
             except InputError as error:  # what was made before stays
                 yield {status: html.failed(str(error))}
                 return
             await _forget(service, previous)
             yield {job: new.name, go: gr.Button(interactive=False), cancel: gr.Button(visible=True), **hidden}
-            async for progress in api.followed(service, new):
-                yield {status: html.status(progress)}
+            async for current in api.follow(service, new):
+                yield {status: html.status(current)}
             last: dict[Any, Any] = {go: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
             if new.files:
-                last[shown] = html.compare(new.order.source.path, new.files, new.order.start)
+                last[result] = html.compare(new.request.source.path, new.files, new.request.start)
                 for button, name in ((download, "matte"), (download_alpha, "alpha")):
                     last[button] = gr.DownloadButton(value=str(new.files[name]), visible=True)
             yield last
@@ -180,11 +180,11 @@ def build(service: Service) -> gr.Blocks:
             with contextlib.suppress(InputError):
                 jobs.cancel(service, jobs.find(service, name))
 
-        def taken(name: str, *sent: Any) -> None:
+        def downloaded(name: str, *sent: Any) -> None:
             """What was downloaded, and what it was made of, goes after a while."""
             with contextlib.suppress(InputError):
                 jobs.forget(service, jobs.find(service, name), seconds=jobs.AFTER_DOWNLOAD)
-            for file in filter(None, map(api.given, sent)):
+            for file in filter(None, map(api.upload, sent)):
                 if file.path.resolve().parent.is_relative_to(service.folder):
                     uploads.expire(file.path.parent, jobs.AFTER_DOWNLOAD, service.limits.keep)
 
@@ -199,15 +199,15 @@ def build(service: Service) -> gr.Blocks:
         looking = gr.on(
             [video.upload, video.clear, behind.upload, *(setting.change for setting in chosen)],
             first_frame,
-            [look, *settings],
-            [look, shown],
+            [preview, *settings],
+            [preview, result],
             trigger_mode="always_last",
             **quiet,
         )
         # A preview that is still being made must not take the place of the result.
-        go.click(run, [job, *settings], results, trigger_mode="once", cancels=[looking], **quiet)
+        go.click(run, [job, *settings], outputs, trigger_mode="once", cancels=[looking], **quiet)
         cancel.click(stop, job, None, **quiet)
-        download.click(taken, [job, video, behind], None, **quiet)
+        download.click(downloaded, [job, video, behind], None, **quiet)
         api.add(service)
     return page
 
@@ -234,11 +234,11 @@ def _bounds(limits: uploads.Limits) -> str:
     )
 
 
-async def _submitted(service: Service, values: Sequence[Any], look: bool) -> jobs.Job:
+async def _submitted(service: Service, values: Sequence[Any], preview: bool) -> jobs.Job:
     def submit() -> jobs.Job:
-        wishes = api.wishes(values, look)
+        options = api.options(values, preview)
         # Who is quick presses the button before the page has heard which kind goes with the background.
-        return jobs.submit(service, replace(wishes, kind=_kind_for(wishes.background, wishes.kind)))
+        return jobs.submit(service, replace(options, kind=_kind_for(options.background, options.kind)))
 
     return await asyncio.to_thread(submit)
 

@@ -1,10 +1,10 @@
-"""The parts of the page that are HTML, its style, and the script that lets videos run side by side."""
+"""HTML, CSS and JavaScript of the page, whose script lets videos run side by side."""
 
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from rvm_jax.serve.jobs import JobProgress
+from rvm_jax.serve.jobs import JobStatus
 
 STYLE = """
 :root { --font: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -57,27 +57,27 @@ NO_BACKGROUND = '<div class="rvm-empty">Now drop a picture or a video to put beh
 EMPTY = '<div class="rvm-empty">The first frame is shown here, a few seconds after a video is dropped.</div>'
 
 
-def status(progress: JobProgress) -> str:
-    """Where a job is."""
-    if progress.state == "waiting":
-        others = f"{progress.before} before yours" if progress.before else "yours is next"
+def status(job: JobStatus) -> str:
+    """How far a job is."""
+    if job.state == "waiting":
+        others = f"{job.before} before yours" if job.before else "yours is next"
         return _status(f"Waiting: {others}", 0)
-    if progress.state == "running":
-        if not progress.done:  # programs are compiled, or it is only the first frame
+    if job.state == "running":
+        if not job.done:  # programs are compiled, or it is only the first frame
             return _status("Getting ready …", 0)
-        words = [f"{progress.done} frames"]
-        if progress.expected is not None:
-            words = [f"{progress.done} of {max(progress.done, progress.expected)} frames"]
-        if progress.fps is not None:
-            words.append(f"{progress.fps:.1f} fps")
-        if progress.left is not None:
-            words.append(f"{_clock(progress.left)} left")
-        return _status(" · ".join(words), progress.done / max(1, progress.done, progress.expected or 0))
-    if progress.state == "failed":
-        return failed(progress.message)
-    if progress.state == "cancelled":
+        words = [f"{job.done} frames"]
+        if job.expected is not None:
+            words = [f"{job.done} of {max(job.done, job.expected)} frames"]
+        if job.fps is not None:
+            words.append(f"{job.fps:.1f} fps")
+        if job.left is not None:
+            words.append(f"{_clock(job.left)} left")
+        return _status(" · ".join(words), job.done / max(1, job.done, job.expected or 0))
+    if job.state == "failed":
+        return failed(job.message)
+    if job.state == "cancelled":
         return _status("Cancelled. Nothing of it is kept.")
-    return _status(f"Done: {progress.done} frame{'' if progress.done == 1 else 's'}. {progress.message}".strip())
+    return _status(f"Done: {job.done} frame{'' if job.done == 1 else 's'}. {job.message}".strip())
 
 
 def failed(message: str) -> str:
@@ -90,8 +90,8 @@ def compare(source: Path, files: dict[str, Path], start: float) -> str:
     what = "First frame, matted" if matte.suffix == ".png" else "Matted"
     return (
         '<div class="rvm-both"><div class="rvm-compare">'
-        f"<figure><figcaption>Original</figcaption>{_shown(source, 'original', start)}</figure>"
-        f"<figure><figcaption>{what}</figcaption>{_shown(matte, 'matte')}{_shown(alpha, 'alpha')}</figure>"
+        f"<figure><figcaption>Original</figcaption>{_media(source, 'original', start)}</figure>"
+        f"<figure><figcaption>{what}</figcaption>{_media(matte, 'matte')}{_media(alpha, 'alpha')}</figure>"
         '</div><label class="rvm-alpha"><input type="checkbox"> Alpha: white is kept, black is cut away</label></div>'
     )
 
@@ -101,7 +101,7 @@ def address(path: Path) -> str:
     return f"gradio_api/file={quote(str(path))}"
 
 
-def _shown(path: Path, name: str, start: float = 0) -> str:
+def _media(path: Path, name: str, start: float = 0) -> str:
     if path.suffix in (".bmp", ".jpeg", ".jpg", ".png", ".webp"):
         return f'<img class="{name}" alt="{name}" src="{address(path)}">'
     moment = f"#t={start:g}" if start else ""

@@ -1,4 +1,4 @@
-"""Mattes for many people: one job after the other on one device, with files that lie in one private folder.
+"""The job queue: one job after the other on one device, with files that lie in one private folder.
 
 One thread computes. Between two chunks of a job it makes the previews that wait, so that nobody waits long for those.
 Nothing here knows of pages or requests.
@@ -39,7 +39,7 @@ UNFINISHED = ("waiting", "running")
 class Job:
     name: str
     folder: Path
-    order: Request
+    request: Request
     state: State = "waiting"
     done: int = 0
     expected: int | None = None
@@ -48,13 +48,13 @@ class Job:
     files: dict[str, Path] = field(default_factory=dict)
     """What was made: "matte", "view", which every browser can show, and "alpha"."""
     cancelled: bool = False
-    asked: float = field(default_factory=time.monotonic)
+    polled: float = field(default_factory=time.monotonic)
     """When somebody last asked for it."""
     first: tuple[float, int] = (0.0, 0)
-    """When it told of progress first, and how many frames were done then: before that, programs are compiled."""
+    """When there was progress first, and how many frames were done then: before that, programs are compiled."""
 
 
-class JobProgress(NamedTuple):
+class JobStatus(NamedTuple):
     state: State
     before: int
     """How many jobs come before it."""
@@ -72,7 +72,7 @@ class Service:
     limits: Limits
     folder: Path
     jobs: dict[str, Job] = field(default_factory=dict)
-    looks: deque[Job] = field(default_factory=deque)
+    previews: deque[Job] = field(default_factory=deque)
     waiting: deque[Job] = field(default_factory=deque)
     running: Job | None = None
     closing: bool = False
@@ -107,18 +107,18 @@ def _private_folder() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-def submit(service: Service, wishes: Options) -> Job:
+def submit(service: Service, options: Options) -> Job:
     """Put a job in the queue, or refuse it with an `InputError`."""
-    queue = service.looks if wishes.look else service.waiting
+    queue = service.previews if options.preview else service.waiting
     _refuse_if_many(service, queue)
     name = secrets.token_urlsafe(16)
     folder = service.folder / name
     try:
         uploads.refuse_if_full(service.folder)
         folder.mkdir()
-        job = Job(name, folder, requests.request(wishes, service.folder, folder, service.limits))
+        job = Job(name, folder, requests.validate(options, service.folder, folder, service.limits))
         with service.changed:
-            _refuse_if_many(service, queue)  # others came while its files were looked at
+            _refuse_if_many(service, queue)  # others came while its files were examined
             service.jobs[name] = job
             queue.append(job)
             service.changed.notify_all()
@@ -126,7 +126,7 @@ def submit(service: Service, wishes: Options) -> Job:
         uploads.remove(folder)
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
-        raise InputError(requests.broken(error)) from error
+        raise InputError(requests.server_error(error)) from error
     return job
 
 
@@ -142,13 +142,13 @@ def find(service: Service, name: str) -> Job:
         return service.jobs[name]
     except KeyError:
         raise InputError(
-            f"there is no job {uploads.shown(name)}: its files are gone, so send the video again"
+            f"there is no job {uploads.display_name(name)}: its files are gone, so send the video again"
         ) from None
 
 
-def ask(service: Service, job: Job) -> JobProgress:
+def status(service: Service, job: Job) -> JobStatus:
     """How far it is. What nobody asks for is given up after a while."""
-    job.asked = time.monotonic()
+    job.polled = time.monotonic()
     with service.changed:
         queue = list(service.waiting)
         before = queue.index(job) + (service.running is not None) if job in queue else 0
@@ -157,12 +157,12 @@ def ask(service: Service, job: Job) -> JobProgress:
     if job.state == "running" and job.done > frames:
         fps = (job.done - frames) / (time.monotonic() - began)
         left = None if job.expected is None else max(0, job.expected - job.done) / fps
-    return JobProgress(job.state, before, job.done, job.expected, fps, left, job.message)
+    return JobStatus(job.state, before, job.done, job.expected, fps, left, job.message)
 
 
 def cancel(service: Service, job: Job) -> None:
     """What runs stops after a chunk. What waits is gone at once."""
-    queue = service.looks if job.order.look else service.waiting
+    queue = service.previews if job.request.preview else service.waiting
     with service.changed:
         job.cancelled = True
         if job in queue:
@@ -187,8 +187,8 @@ def forget(service: Service, job: Job, *, seconds: float = 0) -> None:
 def _compute(service: Service) -> None:
     while True:
         with service.changed:
-            service.changed.wait_for(lambda: service.closing or service.looks or service.waiting)
-            job = service.running = _next(service, service.looks, service.waiting)
+            service.changed.wait_for(lambda: service.closing or service.previews or service.waiting)
+            job = service.running = _next(service, service.previews, service.waiting)
         if job is None:
             return
         _run(service, job)
@@ -205,13 +205,13 @@ def _next(service: Service, *queues: deque[Job]) -> Job | None:
 def _give_up(service: Service) -> None:
     """What waits and is of no interest to anybody any more."""
     with service.changed:
-        for job in [*service.looks, *service.waiting]:
+        for job in [*service.previews, *service.waiting]:
             if _unwanted(service, job):
                 cancel(service, job)
 
 
 def _unwanted(service: Service, job: Job) -> bool:
-    return job.cancelled or service.closing or time.monotonic() - job.asked > ABANDONED
+    return job.cancelled or service.closing or time.monotonic() - job.polled > ABANDONED
 
 
 def _run(service: Service, job: Job) -> None:
@@ -221,30 +221,30 @@ def _run(service: Service, job: Job) -> None:
             job.first = time.monotonic(), done
 
     def stop() -> bool:
-        while waiting := _next(service, service.looks):
-            _run(service, waiting)
+        while preview := _next(service, service.previews):
+            _run(service, preview)
         return _unwanted(service, job)
 
     made: dict[str, Path] = {}
     try:
         if not _unwanted(service, job):
             job.state = "running"
-            if job.order.look:
-                made = requests.look(service.matte, job.order, job.folder)
+            if job.request.preview:
+                made = requests.make_preview(service.matte, job.request, job.folder)
             else:
-                made = requests.whole(service.matte, job.order, job.folder, progress, stop)
+                made = requests.make_matte(service.matte, job.request, job.folder, progress, stop)
         with service.changed:
             if made and not _unwanted(service, job):
-                source, seconds = job.order.source, service.limits.seconds
-                if not job.order.look and not source.picture and source.seconds is None:
-                    job.message = f"It does not tell how long it is: at most {seconds:g} s of it were taken."
+                source, seconds = job.request.source, service.limits.seconds
+                if not job.request.preview and not source.picture and source.seconds is None:
+                    job.message = f"It is not known how long it is: at most {seconds:g} s of it were taken."
                 job.files, job.state = made, "done"
                 return
         uploads.remove(job.folder)
         job.state = "cancelled"
     except Exception as error:  # the server goes on, whatever a job does
         uploads.remove(job.folder)
-        job.message = requests.told(error, job.order, job.folder)
+        job.message = requests.error_message(error, job.request, job.folder)
         job.state = "failed"
 
 

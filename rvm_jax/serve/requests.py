@@ -1,4 +1,4 @@
-"""What somebody asks for, checked; and how it is made, by `matte_video`."""
+"""Requests: a client's options, their validation, and how `matte_video` makes what they ask for."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 from rvm_jax.errors import InputError
 from rvm_jax.matte import Matte, automatic_ratio
 from rvm_jax.serve import uploads
-from rvm_jax.serve.uploads import Given, Limits, Upload
+from rvm_jax.serve.uploads import Limits, MediaFile, Upload
 from rvm_jax.video import backgrounds
 from rvm_jax.video.matting import matte_video
 
@@ -23,110 +23,110 @@ BACKGROUNDS = (backgrounds.TRANSPARENT, "green", "color", "file", backgrounds.BL
 
 NUMBER = r"(\d+(?:\.\d+)?)"
 
-OPTIONS = {"--start and --end": "start and end", "--end": "the end at"}
-"""What the messages of a command say, and what they are to say here."""
+WORDS = {"--start and --end": "start and end", "--end": "the end at"}
+"""What the messages of a command say, and what it is called here."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What somebody asks for."""
+    """What a client has chosen, not checked yet."""
 
-    source: Given
+    source: Upload
     background: str = "green"
     """One of `BACKGROUNDS`."""
     color: str = "#00ff00"
     """For "color": #rrggbb, or rgb(…) or rgba(…), of which alpha is left out."""
-    behind: Given | None = None
+    behind: Upload | None = None
     """For "file": a picture or video."""
     detail: str = "automatic"
     kind: str = "mp4"
     start: float | None = None
     end: float | None = None
-    look: bool = False
+    preview: bool = False
     """Only a picture of the first frame."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The same, checked."""
+    """What is to be made: options that were checked."""
 
-    source: Upload
+    source: MediaFile
     background: str
     ratio: float
     kind: str
     start: float
     end: float | None
-    look: bool
+    preview: bool
 
 
-def request(wishes: Options, home: Path, folder: Path, limits: Limits) -> Request:
+def validate(options: Options, home: Path, folder: Path, limits: Limits) -> Request:
     """Take the files into `folder`, and refuse what cannot be done."""
     for what, value, choices in (
-        ("background", wishes.background, BACKGROUNDS),
-        ("detail", wishes.detail, tuple(DETAILS)),
-        ("kind", wishes.kind, KINDS),
+        ("background", options.background, BACKGROUNDS),
+        ("detail", options.detail, tuple(DETAILS)),
+        ("kind", options.kind, KINDS),
     ):
         if value not in choices:
-            raise InputError(f"{what} {uploads.shown(str(value))}: expected one of {', '.join(choices)}")
-    background = wishes.background
+            raise InputError(f"{what} {uploads.display_name(str(value))}: expected one of {', '.join(choices)}")
+    background = options.background
     if background == "color":
-        background = _color(wishes.color)
+        background = _color(options.color)
     elif background == "file":
-        if wishes.behind is None:
+        if options.behind is None:
             raise InputError("no background was given: choose a picture or a video to put behind people")
-        behind = uploads.take(wishes.behind, home, folder / "behind", limits)
+        behind = uploads.accept(options.behind, home, folder / "behind", limits)
         background = str(behind.path)
-    source = uploads.take(wishes.source, home, folder / "source", limits)
-    if background == backgrounds.TRANSPARENT and wishes.kind == "mp4" and not (source.picture or wishes.look):
+    source = uploads.accept(options.source, home, folder / "source", limits)
+    if background == backgrounds.TRANSPARENT and options.kind == "mp4" and not (source.picture or options.preview):
         raise InputError("an MP4 cannot be transparent: choose WebM, MOV or PNGs, or another background")
-    start, end = uploads.part(source, wishes.start, wishes.end, limits)
-    ratio = automatic_ratio((source.height, source.width), DETAILS[wishes.detail])
-    return Request(source, background, ratio, wishes.kind, start, end, wishes.look)
+    start, end = uploads.part(source, options.start, options.end, limits)
+    ratio = automatic_ratio((source.height, source.width), DETAILS[options.detail])
+    return Request(source, background, ratio, options.kind, start, end, options.preview)
 
 
-def look(matte: Matte, order: Request, folder: Path) -> dict[str, Path]:
-    """The first frame."""
-    background = backgrounds.CHECKERED if order.background == backgrounds.TRANSPARENT else order.background
+def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path]:
+    """The matte of the first frame."""
+    background = backgrounds.CHECKERED if request.background == backgrounds.TRANSPARENT else request.background
     files = {"view": folder / "view.png", "alpha": folder / "alpha.png"}
     matte_video(
-        order.source.path,
+        request.source.path,
         files["view"],
         weights=matte,
         alpha=files["alpha"],
         background=background,
-        downsample_ratio=order.ratio,
-        start=order.start,
-        end=order.end,
+        downsample_ratio=request.ratio,
+        start=request.start,
+        end=request.end,
         chunk=1,
         stop=lambda: True,
     )
     return files
 
 
-def whole(
+def make_matte(
     matte: Matte,
-    order: Request,
+    request: Request,
     folder: Path,
     progress: Callable[[int, int | None], None],
     stop: Callable[[], bool],
 ) -> dict[str, Path]:
-    """All of it, with its alpha, and with what browsers can show of it."""
-    ending = ".png" if order.source.picture else f".{order.kind}"
-    pictures = ending == ".png" and not order.source.picture
+    """The matte of all of it, its alpha, and what browsers can show of it; nothing if it was stopped."""
+    ending = ".png" if request.source.picture else f".{request.kind}"
+    pictures = ending == ".png" and not request.source.picture
     target = folder / ("matte" if pictures else f"matte{ending}")
-    shown = ".png" if order.source.picture else ".mp4"
-    view = None if ending == ".mp4" else folder / f"view{shown}"
-    alpha = folder / f"alpha{shown}"
+    viewable = ".png" if request.source.picture else ".mp4"
+    view = None if ending == ".mp4" else folder / f"view{viewable}"
+    alpha = folder / f"alpha{viewable}"
     done = matte_video(
-        order.source.path,
+        request.source.path,
         target,
         weights=matte,
         alpha=alpha,
         view=view,
-        background=order.background,
-        downsample_ratio=order.ratio,
-        start=order.start,
-        end=order.end,
+        background=request.background,
+        downsample_ratio=request.ratio,
+        start=request.start,
+        end=request.end,
         progress=progress,
         stop=stop,
     )
@@ -148,19 +148,19 @@ def _zipped(folder: Path) -> Path:
     return target
 
 
-def told(error: Exception, order: Request, folder: Path) -> str:
+def error_message(error: Exception, request: Request, folder: Path) -> str:
     """Why a job failed, for somebody who knows neither the server's folders nor the options of commands."""
     if isinstance(error, InputError):
         message = str(error)
-        for path, name in ((order.source.path, order.source.name), (order.background, "the background")):
+        for path, name in ((request.source.path, request.source.name), (request.background, "the background")):
             message = message.replace(str(path), name)
-        for option, words in OPTIONS.items():
+        for option, words in WORDS.items():
             message = message.replace(option, words)
         return message.replace(f"{folder}/", "")
-    return broken(error)
+    return server_error(error)
 
 
-def broken(error: Exception) -> str:
+def server_error(error: Exception) -> str:
     """The same for what the server is to blame for, which its owner sees in full."""
     traceback.print_exception(error, file=sys.stderr)
     reason = str(error).splitlines() or [""]
@@ -173,5 +173,5 @@ def _color(text: str) -> str:
         return text
     match = re.fullmatch(rf"rgba?\(\s*{NUMBER}\s*,\s*{NUMBER}\s*,\s*{NUMBER}\s*(?:,.*)?\)", text)
     if match is None or max(map(float, match.groups())) > 255:
-        raise InputError(f"color {uploads.shown(text)}: expected #rrggbb, such as #1e90ff")
+        raise InputError(f"color {uploads.display_name(text)}: expected #rrggbb, such as #1e90ff")
     return "#" + "".join(f"{round(float(part)):02x}" for part in match.groups())

@@ -1,4 +1,4 @@
-"""What stands before the server of the page: nothing is asked of other hosts, and nothing is sent without a bound."""
+"""The security middleware of the page: no requests to other hosts, and no body without a bound."""
 
 import math
 
@@ -48,7 +48,7 @@ class Guard:
         upload = path == UPLOAD
         if length > FORM_BYTES + (self.megabytes * 1e6 if upload else 0):
             most = f"{self.megabytes:g} MB in one upload" if upload else "1 MB in one request"
-            return PlainTextResponse(f"expected at most {most}, and to be told how much it is", 413)
+            return PlainTextResponse(f"expected at most {most}, with its Content-Length", 413)
         try:
             if upload:
                 uploads.refuse_if_full(self.folder, length)
@@ -58,7 +58,7 @@ class Guard:
 
 
 def _length(scope: Scope) -> float:
-    """Of a request's body in bytes; if it is not told, infinite."""
+    """Of a request's body in bytes; infinite if the request does not say."""
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"0")
     return int(length) if length.isdigit() and b"transfer-encoding" not in headers else math.inf

@@ -1,4 +1,4 @@
-"""What people send to a server: taken into a folder of the server's own, looked at without decoding, and bounded."""
+"""Validation of uploads: taken into a folder of the server's own, examined without decoding, within limits."""
 
 import contextlib
 import os
@@ -39,8 +39,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A file as it was sent."""
+class Upload:
+    """A file as it was sent, not checked yet."""
 
     path: Path
     name: str
@@ -48,7 +48,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Upload:
+class MediaFile:
     """A file that can be matted, or put behind people."""
 
     path: Path
@@ -66,10 +66,10 @@ def refuse_if_full(folder: Path, size: float = 0) -> None:
         raise InputError("the disk of this server is full: try again later")
 
 
-def take(given: Given, home: Path, target: Path, limits: Limits) -> Upload:
-    """Give what was sent to `home` a name of the server's own, `target` with an ending, and look at it."""
-    name = shown(given.name)
-    path = given.path.resolve()
+def accept(upload: Upload, home: Path, target: Path, limits: Limits) -> MediaFile:
+    """Give an upload, which lies in `home`, a name of the server's own, `target` with an ending, and examine it."""
+    name = display_name(upload.name)
+    path = upload.path.resolve()
     if not path.is_relative_to(home.resolve()) or not path.is_file():
         raise InputError(f"{name} is not here: send it (again), since files are removed after a while")
     suffix = Path(name).suffix.lower()
@@ -82,40 +82,40 @@ def take(given: Given, home: Path, target: Path, limits: Limits) -> Upload:
     return examine(target, name, limits)
 
 
-def examine(path: Path, name: str, limits: Limits) -> Upload:
+def examine(path: Path, name: str, limits: Limits) -> MediaFile:
     """Refuse what cannot be read or is too large, by what its header tells: nothing is decoded."""
     size = path.stat().st_size
     if not size:
-        raise InputError(f"{name} is empty: choose it again, or get it again from where it came from")
+        raise InputError(f"{name} is empty: choose another file")
     if size > limits.megabytes * 1e6:
         raise InputError(
             f"{name} has {size / 1e6:.0f} MB: expected at most {limits.megabytes:g} MB, so shorten or shrink it"
         )
-    upload = _picture(path, name) if pictures.is_picture(path) else _video(path, name)
-    if max(upload.height, upload.width) > limits.side:
+    media = _picture(path, name) if pictures.is_picture(path) else _video(path, name)
+    if max(media.height, media.width) > limits.side:
         raise InputError(
-            f"{name} has {upload.width}×{upload.height} pixels: expected at most {limits.side} on the longer side, "
+            f"{name} has {media.width}×{media.height} pixels: expected at most {limits.side} on the longer side, "
             "so shrink it"
         )
-    return upload
+    return media
 
 
-def part(upload: Upload, start: float | None, end: float | None, limits: Limits) -> tuple[float, float | None]:
+def part(media: MediaFile, start: float | None, end: float | None, limits: Limits) -> tuple[float, float | None]:
     """The start and end that were asked for, in seconds, checked; of a picture all of it."""
-    if upload.picture:
+    if media.picture:
         return 0, None
     start = start or 0
     if not start >= 0 or (end is not None and not end > start):
-        given = f"start {start:g}" + ("" if end is None else f", end {end:g}")
-        raise InputError(f"{given}: expected seconds from the begin, and an end after the start")
+        asked = f"start {start:g}" + ("" if end is None else f", end {end:g}")
+        raise InputError(f"{asked}: expected seconds from the start, and an end after the start")
     last = start + limits.seconds  # if it does not tell how long it is, no more is taken
-    if upload.seconds is not None:
-        if start >= upload.seconds:
-            raise InputError(f"{upload.name} lasts {upload.seconds:.1f} s: start before that, not at {start:g} s")
-        length = min(end or upload.seconds, upload.seconds) - start
+    if media.seconds is not None:
+        if start >= media.seconds:
+            raise InputError(f"{media.name} lasts {media.seconds:.1f} s: start before that, not at {start:g} s")
+        length = min(end or media.seconds, media.seconds) - start
         if length > limits.seconds + 0.5:
             raise InputError(
-                f"{upload.name}: {length:.0f} s are to be matted, expected at most {limits.seconds:g} s, so choose a "
+                f"{media.name}: {length:.0f} s are to be matted, expected at most {limits.seconds:g} s, so choose a "
                 "shorter part with start and end"
             )
         last += 1  # headers are not exact
@@ -144,8 +144,8 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def shown(name: str) -> str:
-    """A name as it is shown: its last part, in one line, not too long."""
+def display_name(name: str) -> str:
+    """A name for people: its last part, in one line, not too long."""
     name = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1]).strip() or "the file"
     if len(name) <= LONGEST_NAME:
         return name
@@ -153,16 +153,16 @@ def shown(name: str) -> str:
     return f"{name[:half]}…{name[-half:]}"
 
 
-def _picture(path: Path, name: str) -> Upload:
+def _picture(path: Path, name: str) -> MediaFile:
     try:
         with pictures.open_picture(path) as picture:
             width, height = picture.size
     except pictures.DAMAGED as error:
         raise InputError(f"{name} cannot be read as a picture: expected {KINDS}") from error
-    return Upload(path, name, True, height, width, None)
+    return MediaFile(path, name, True, height, width, None)
 
 
-def _video(path: Path, name: str) -> Upload:
+def _video(path: Path, name: str) -> MediaFile:
     only = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
         with av.open(str(path), options=only, **demux.LENIENT) as container:
@@ -175,7 +175,7 @@ def _video(path: Path, name: str) -> Upload:
         raise InputError(f"{name} cannot be read as a video: expected {KINDS}") from error
     if not height or not width:
         raise InputError(f"{name} holds a video that cannot be decoded: convert it to an MP4 with H.264")
-    return Upload(path, name, False, height, width, seconds)
+    return MediaFile(path, name, False, height, width, seconds)
 
 
 def _seconds(container: av.container.InputContainer) -> float | None:

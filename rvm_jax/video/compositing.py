@@ -1,4 +1,4 @@
-"""From the network's output to pictures of 8 bits, on the device: pure functions of arrays.
+"""Compositing: from the network's output to pictures of 8 bits, on the device, by pure functions of arrays.
 
 Foreground and frames are `[T, H, W, 3]`, alpha `[T, H, W, 1]`, floats in 0..1.
 """

@@ -137,7 +137,7 @@ def _source(
         if isinstance(item, Stored):
             break
     else:
-        mend = "nothing is left by --start and --end" if part.start or part.end else "get it again"
+        mend = "nothing is left by --start and --end" if part.start or part.end else "copy or download it again"
         raise InputError(f"{name} has no frame that can be decoded: {mend}")
     zero = item.time if part.start else clock.origin
     time_base = time_base_of(clock)
@@ -164,7 +164,7 @@ def _source(
 def _read(
     name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
 ) -> "Generator[Stored | av.Packet[Any]]":
-    """What the part to read holds, in the order in which it is stored. What is missing or damaged is told at the end.
+    """What the part to read holds, in the order in which it is stored. What is missing or damaged raises in the end.
 
     Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,
     which need others that are gone.
@@ -183,7 +183,7 @@ def _read(
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
         mend = f", or take what is sound with --end {at}" if float(at) else ""
-        return InputError(f"{name} is damaged or cut short at {at} s: {reason}; get it again{mend}")
+        return InputError(f"{name} is damaged or cut short at {at} s: {reason}; copy or download it again{mend}")
 
     try:
         for packet in container.demux():

@@ -59,7 +59,7 @@ class Chunk(NamedTuple):
     sound: list["av.Packet[Any]"]
 
 
-Put = Callable[[tuple[Chunk, Array]], None]
+ChunkWriter = Callable[[tuple[Chunk, Array]], None]
 """Writes a chunk, given what became of its frames: uint8 [T, H, W, C]."""
 
 
@@ -145,12 +145,12 @@ def matte_video(
 
         # All files are closed before the first of them gets its name.
         unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in outputs.items()}
-        puts: dict[str, Put] = {}
+        writers: dict[str, ChunkWriter] = {}
         for kind, path in outputs.items():
-            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not puts)
-            puts[kind] = stack.enter_context(writer)
+            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not writers)
+            writers[kind] = stack.enter_context(writer)
         chunks = stack.enter_context(prefetch.prefetched(read_chunks(video, length, behind), QUEUED, asked_to_stop))
-        done = _run(matte, chunks, ratio, behind, puts, lambda done: progress(done, video.length), asked_to_stop)
+        done = _run(matte, chunks, ratio, behind, writers, lambda done: progress(done, video.length), asked_to_stop)
         return VideoResult(done, complete=not stopped)
 
 
@@ -222,7 +222,7 @@ def _run(
     chunks: Iterator[Chunk],
     ratio: float,
     background: Background,
-    puts: Mapping[str, Put],
+    writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
 ) -> int:
@@ -235,10 +235,10 @@ def _run(
             state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, np.float32)
         pixels, moving = jax.device_put((chunk.pixels, chunk.background))
         shown = still if moving is None else moving
-        made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(puts))
-        for kind, put in puts.items():
+        made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(writers))
+        for kind, write in writers.items():
             made[kind].copy_to_host_async()
-            put((chunk, made[kind]))
+            write((chunk, made[kind]))
         done += len(chunk.frames)
         progress(done)
         if stop():
@@ -311,7 +311,7 @@ def _writer(
     quality: Quality,
     mbps: float | None,
     keep_sound: bool,
-) -> Iterator[Put]:
+) -> Iterator[ChunkWriter]:
     """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
     options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
     ending = path.suffix.lower()

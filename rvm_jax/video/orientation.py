@@ -1,4 +1,4 @@
-"""Pictures and frames as they are to be shown: cameras store them as they were held, and note how to turn them."""
+"""Orientation: EXIF tags of pictures and display matrices of videos, by which cameras note how they were held."""
 
 import struct
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from rvm_jax.video.pictures import PNG_EFFORT
 
 Quality = Literal["low", "medium", "high"]
 
-Put = Callable[[Item], None]
+ItemWriter = Callable[[Item], None]
 """Takes frames whose pixels are uint8 [H, W, C], C = 1 (gray), 3 (RGB) or 4 (RGB and alpha, straight), and sound."""
 
 
@@ -115,7 +115,7 @@ def open_sink(
     quality: Quality = "high",
     mbps: float | None = None,
     keep_sound: bool = False,
-) -> Iterator[Put]:
+) -> Iterator[ItemWriter]:
     """Gives a function that writes frames of so many channels, and sound, to `path`, as what has such an `ending`."""
     if ending in FORMATS:
         with _video(path, FORMATS[ending], source, channels, quality, mbps, keep_sound) as put:
@@ -127,7 +127,7 @@ def open_sink(
         yield lambda item: _save(item, path / f"{item.name}.png") if isinstance(item, Frame) else None
 
 
-def _picture(path: Path, source: Source) -> Put:
+def _picture(path: Path, source: Source) -> ItemWriter:
     def put(item: Item) -> None:
         if isinstance(item, Frame):
             if path.exists():
@@ -148,7 +148,7 @@ def _image(pixels: np.ndarray) -> Image.Image:
 @contextlib.contextmanager
 def _video(
     path: Path, form: FileKind, source: Source, channels: int, quality: Quality, mbps: float | None, keep_sound: bool
-) -> Iterator[Put]:
+) -> Iterator[ItemWriter]:
     first_in_file = {"movflags": "+faststart"} if form.container in ("mp4", "mov") else {}
     try:
         with av.open(str(path), "w", format=form.container, options=first_in_file) as output:

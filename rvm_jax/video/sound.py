@@ -1,4 +1,4 @@
-"""Sound that goes from a video into what is made of it: as it is where the file can hold it, or encoded again."""
+"""Sound tracks: packets of a source copied to where a file can hold them, or encoded again."""
 
 import contextlib
 from collections.abc import Callable, Collection
@@ -6,7 +6,7 @@ from typing import Any
 
 import av
 
-Put = Callable[["av.Packet[Any] | None"], None]
+PacketWriter = Callable[["av.Packet[Any] | None"], None]
 """Takes the packets of a track in order, and None at their end."""
 
 RATES = {
@@ -19,13 +19,15 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 """What all of them take, by the number of channels; all else becomes stereo."""
 
 
-def track(output: av.container.OutputContainer, sound: av.AudioStream, kept: Collection[str], encoder: str) -> Put:
+def track(
+    output: av.container.OutputContainer, sound: av.AudioStream, kept: Collection[str], encoder: str
+) -> PacketWriter:
     """Add a track to a file that can hold packets of the codecs in `kept`, and what `encoder` makes."""
     known = sound.codec_context.codec.canonical_name  # not that of the decoder, such as mp3float
     return _copied(output, sound) if known in kept else _encoded(output, sound, encoder)
 
 
-def _copied(output: av.container.OutputContainer, sound: av.AudioStream) -> Put:
+def _copied(output: av.container.OutputContainer, sound: av.AudioStream) -> PacketWriter:
     copy = output.add_stream_from_template(sound)
     _describe(copy, sound)
 
@@ -37,7 +39,7 @@ def _copied(output: av.container.OutputContainer, sound: av.AudioStream) -> Put:
     return put
 
 
-def _encoded(output: av.container.OutputContainer, sound: av.AudioStream, encoder: str) -> Put:
+def _encoded(output: av.container.OutputContainer, sound: av.AudioStream, encoder: str) -> PacketWriter:
     rate = sound.rate if sound.rate in RATES[encoder] else 48000
     made: Any = output.add_stream(encoder, rate=rate, layout=LAYOUTS.get(sound.layout.nb_channels, "stereo"))
     _describe(made, sound)

@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         "import sys\nfrom pathlib import Path\n"
         "from rvm_jax.errors import InputError\nfrom rvm_jax.serve import app, jobs\n"
         "service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))\n"
-        "try:\n    app.served(service, '127.0.0.1', int(sys.argv[2]), None).__enter__()\n"
+        "try:\n    app.serve_page(service, '127.0.0.1', int(sys.argv[2]), None).__enter__()\n"
         "except InputError as error:\n    print(error)"
     )
     with socket.socket() as taken:
@@ -80,7 +80,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.serve import app, jobs
 service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
 for host in sys.argv[3:]:
-    with app.served(service, host, int(sys.argv[2]), None) as address:
+    with app.serve_page(service, host, int(sys.argv[2]), None) as address:
         answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address)
         print(host, address, answer.status)
 
@@ -89,7 +89,7 @@ def broken(*_, **__):
 
 app.gr.Blocks.launch = broken
 try:
-    app.served(service, "127.0.0.1", int(sys.argv[2]), None).__enter__()
+    app.serve_page(service, "127.0.0.1", int(sys.argv[2]), None).__enter__()
 except InputError as error:
     print(error)
 """
@@ -125,7 +125,7 @@ from pathlib import Path
 from rvm_jax.serve import app, jobs, uploads
 service = jobs.Service(None, jobs.Limits(), Path(sys.argv[1]))
 uploads.RESERVE = 10**18
-with app.served(service, "127.0.0.1", int(sys.argv[2]), None) as address:
+with app.serve_page(service, "127.0.0.1", int(sys.argv[2]), None) as address:
     try:
         urllib.request.urlopen(f"{address}gradio_api/upload", b"a video")
     except urllib.error.HTTPError as error:

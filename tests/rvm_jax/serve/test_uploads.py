@@ -1,0 +1,174 @@
+"""What is uploaded: what cannot be matted is refused in one line, within limits, and nothing else is read."""
+
+import io
+import struct
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+from rvm_jax.errors import InputError
+from rvm_jax.serve import jobs, uploads
+from rvm_jax.serve.requests import Options
+from rvm_jax.serve.uploads import Limits, Upload
+from rvm_jax.video import source
+from tests.rvm_jax import videos
+from tests.rvm_jax.serve.submitting import COUNT, finished, sent
+from tests.rvm_jax.video.test_matting import read
+from tests.rvm_jax.video.test_pictures import POSTSCRIPT
+
+
+def sound(path: Path) -> bytes:
+    videos.write(path, videos.moving(COUNT), rate=10, sound="aac")
+    only = path.with_name("only.mp4")
+    with av.open(str(path)) as source, av.open(str(only), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return only.read_bytes()
+
+
+def covered(film: bytes) -> bytes:
+    """An MP4 with a cover picture of 200 x 160 before all that it holds."""
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        content = b"".join(parts)
+        return struct.pack(">I", len(content) + 8) + kind + content
+
+    picture = io.BytesIO()
+    Image.new("RGB", (200, 160)).save(picture, "PNG")
+    handler = box(b"hdlr", bytes(8), b"mdirappl", bytes(9))
+    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0), picture.getvalue()))
+    begin = film.rindex(b"moov")
+    header = film[begin + 4 :]
+    tracks = header.index(b"trak") - 4
+    told = box(b"udta", box(b"meta", bytes(4), handler, box(b"ilst", cover)))
+    return film[: begin - 4] + box(b"moov", header[:tracks], told, header[tracks:])
+
+
+def unknown(path: Path) -> bytes:
+    """A video in a codec that nobody knows."""
+    return videos.write(path, videos.moving(COUNT)).read_bytes().replace(b"avc1", b"zzzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.mp4", b"no video at all", "notes.mp4 cannot be read as a video: expected an MP4, "),
+        ("none.mp4", b"", "none.mp4 is empty: "),
+        ("none.png", b"", "none.png is empty: "),
+        ("large.mp4", bytes(1_100_000), "large.mp4 has 1 MB: expected at most 1 MB"),
+        ("song.mp4", sound, "song.mp4 holds no video, only sound or the like"),
+        ("album.mp4", lambda path: covered(sound(path)), "album.mp4 holds no video, only sound or the like"),
+        ("new.mp4", unknown, "new.mp4 holds a video that cannot be decoded"),
+        ("torn.png", b"\x89PNG\r\n\x1a\n", "torn.png cannot be read as a picture"),
+        ("program.png", POSTSCRIPT, "program.png cannot be read as a picture"),
+        ("../../etc/x\n.mp4", b"no video", "x.mp4 cannot be read as a video"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_matted_is_refused_in_one_line(service, tmp_path, name, content, message):
+    given = sent(service, name, content(tmp_path / "song.mp4") if callable(content) else content)
+    before = sorted(service.folder.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        jobs.submit(service, Options(given))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert str(service.folder) not in str(caught.value)
+    assert sorted(service.folder.rglob("*")) == before
+
+
+def test_a_cover_is_not_the_video(service, tmp_path):
+    film = covered(videos.write(tmp_path / "in.mp4", videos.moving(COUNT), rate=10).read_bytes())
+    with av.open(io.BytesIO(film)) as container:
+        assert [stream.width for stream in container.streams.video] == [200, 64]
+    job = jobs.submit(service, Options(sent(service, "album.mp4", film)))
+    assert (job.request.source.height, job.request.source.width) == (48, 64)
+    assert read(finished(service, job).files["matte"]).shape == (COUNT, 48, 64, 3)
+
+
+def test_what_breaks_while_files_are_looked_at_is_told_in_one_line(service, monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise RuntimeError("what\nnow")
+
+    monkeypatch.setattr(uploads, "examine", broken)
+    given = sent(service)
+    with pytest.raises(InputError, match=r"^the server could not do it: RuntimeError: what$"):
+        jobs.submit(service, Options(given))
+    assert "Traceback" in capsys.readouterr().err
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+def test_a_full_disk_is_told_before_anything_is_taken(service, monkeypatch):
+    given = sent(service)
+    monkeypatch.setattr(uploads, "RESERVE", 10**18)
+    with pytest.raises(InputError, match=r"^the disk of this server is full: try again later$"):
+        jobs.submit(service, Options(given))
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"background": "purple"}, "background purple: expected one of transparent, green, color, file, blur"),
+        ({"background": "/etc/hostname"}, "background hostname: expected one of"),
+        ({"background": "color", "color": "#12"}, "color #12: expected #rrggbb"),
+        ({"background": "color", "color": "rgb(1.2.3, 4, 5)"}, "color rgb(1.2.3, 4, 5): expected"),
+        ({"background": "file"}, "no background was given"),
+        ({"background": "transparent"}, "an MP4 cannot be transparent"),
+        ({"kind": "exe"}, "kind exe: expected one of mp4"),
+        ({"detail": "best"}, "detail best: expected one of faster"),
+        ({"start": 3.0}, "clip.mp4 lasts 0.5 s: start before that"),
+        ({"start": 0.4, "end": 0.2}, "start 0.4, end 0.2: expected seconds"),
+        ({"start": -1.0}, "start -1: expected seconds"),
+        ({"start": float("nan")}, "start nan: expected seconds"),
+    ],
+    ids=str,
+)
+def test_wishes_that_cannot_be_are_refused(service, options, message):
+    given = sent(service)
+    with pytest.raises(InputError) as caught:
+        jobs.submit(service, Options(given, **options))
+    assert str(caught.value).startswith(message)
+    assert list(service.folder.iterdir()) == [given.path.parent]
+
+
+def test_sizes_and_lengths_have_limits(service, tmp_path):
+    wide = videos.write(tmp_path / "wide.mp4", videos.moving(2, 48, 128)).read_bytes()
+    with pytest.raises(InputError, match=r"wide.mp4 has 128×48 pixels: expected at most 100 on the longer side"):
+        jobs.submit(service, Options(sent(service, "wide.mp4", wide)))
+    long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
+    with pytest.raises(InputError, match=r"long.mp4: 12 s are to be matted, expected at most 10 s"):
+        jobs.submit(service, Options(sent(service, "long.mp4", long)))
+    assert finished(service, jobs.submit(service, Options(sent(service, "long.mp4", long), end=2.0))).done == 4
+    just = videos.write(tmp_path / "just.mp4", videos.moving(20), rate=2).read_bytes()
+    assert finished(service, jobs.submit(service, Options(sent(service, "just.mp4", just)))).done == 20
+
+
+def test_what_does_not_tell_its_length_is_cut_at_the_limit_and_that_is_told(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "_seconds", lambda container: None)
+    long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
+    job = finished(service, jobs.submit(service, Options(sent(service, "long.mp4", long))))
+    assert job.done == 20
+    assert job.message == "It is not known how long it is: at most 10 s of it were taken."
+
+
+def test_files_that_were_not_sent_are_not_read(service, tmp_path):
+    secret = videos.write(tmp_path / "secret.mp4", videos.moving(2))
+    link = service.folder / "link.mp4"
+    link.symlink_to(secret)
+    for path in (secret, link, service.folder / ".." / secret, service.folder, tmp_path / "none"):
+        with pytest.raises(InputError, match=r"is not here: send it"):
+            jobs.submit(service, Options(Upload(path, "secret.mp4")))
+
+
+def test_playlists_are_not_followed(tmp_path):
+    videos.write(tmp_path / "other.mp4", videos.moving(2))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with source.open_source(str(tmp_path / "list.mp4")) as followed:  # as FFmpeg does by itself
+        assert followed.height == 48
+    with pytest.raises(InputError, match=r"mine.mp4 cannot be read as a video"):
+        uploads.examine(tmp_path / "list.mp4", "mine.mp4", Limits())
