@@ -65,8 +65,9 @@ def test_behind_a_joint_all_streams_go_on_by_as_much():
 
 
 def test_what_a_stream_had_already_behind_its_joint_is_left_out():
-    """Its sound went on for a second longer than the frames of the first part, so the first of the second is over."""
+    """The sound of the first part goes on a second behind its frames, and so over the first second of the next part."""
     frames = [(0, STEP * number) for number in range(100)]
     sound = [(1, STEP * number) for number in range(125)]
-    times = joined([*frames, *sound, *frames, (0, Fraction(0)), *sound])
-    assert times[225:325] == [5 + STEP * number for number in range(100)]
+    times = joined([*frames, *frames, *sound, *sound])
+    assert times[200:325] == [STEP * number for number in range(125)]
+    assert times[325:] == [None] * 25 + [4 + STEP * number for number in range(25, 125)]
