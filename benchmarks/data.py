@@ -191,7 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = make_data(Path(folder), options.clips, options.background_size)
-        parts = bench.stages(data, frames=FRAMES, size=SIZE, clips=options.batches * BATCH)
+        parts = bench.costs(data, frames=FRAMES, size=SIZE, clips=options.batches * BATCH)
         print(bench.table(parts), flush=True)
         rates: dict[str, list[bench.Rate]] = {"this pipeline": [], "plain tf.data": []}
         for _ in range(options.rounds):

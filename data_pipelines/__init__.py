@@ -1,1 +1,13 @@
-"""From the owners' archives to batches that never repeat by accident: builders, sampling, augmentation, tf.data."""
+"""Data preparation and input pipelines: the way of a frame from an owner's archive to a batch.
+
+It walks through the rooms in this order, and each imports only what comes before it:
+
+    archives    what owners ship: found, checked, decoded
+    synthetic   the archive that needs no owner
+    builders    archive → TFDS records, by worker processes
+    records     any frame of any prepared clip by its number
+    sampling    a sample's number → its clip, frames and shape
+    augment     what happens to pixels
+    pipelines   number → plan → pixels → batch (tf.data)
+    tools       for people: check, prepare, preview, bench, testset
+"""

@@ -1,13 +1,14 @@
-"""What a dataset's owner ships, as the clips that we prepare from it.
+"""Clips in the archives that owners ship: what a dataset's `archive.py` finds, and what worker processes encode.
 
-Each folder of `data_pipelines.builders` has an `archive.py` with one pure function, `find`, that looks at the manual
-folder and says which clips are there and what is wrong. `rvm data check` prints it; the builder prepares it. Nothing
-here imports TensorFlow, so that worker processes start fast.
+Each folder of `data_pipelines.builders` has an `archive.py` that looks at the manual folder: see `Archive`. `rvm data
+check` prints what it finds; the builder prepares it. Nothing here imports TensorFlow, so that worker processes start
+fast.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 Record = Mapping[str, bytes]
 """One frame: the encoded image of every feature, such as `{"foreground": <jpeg>, "alpha": <png>}`."""
@@ -52,3 +53,17 @@ class Found:
     splits: Mapping[str, Sequence[ArchiveClip]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+class Archive(Protocol):
+    """The module `archive.py` of a dataset that has a place in the manual folder: two pure functions.
+
+    Both are given the manual folder, the config of the dataset ("sd"; "" if it has none) and the folder of prepared
+    datasets, of which most need only the first.
+    """
+
+    def find(self, manual: Path, config: str, data_dir: Path, /) -> Found:
+        """The clips that are there, and what is wrong with them."""
+
+    def places(self, manual: Path, config: str, data_dir: Path, /) -> Sequence[Path]:
+        """Where it is looked for. While nothing lies in any of these places, nobody meant to prepare it."""

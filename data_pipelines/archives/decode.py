@@ -1,4 +1,4 @@
-"""Videos and pictures in, checked frames out; encoded frames out again.
+"""Decoding and encoding: videos and pictures in, checked frames out; encoded frames out again.
 
 Worker processes import this module, so it imports neither TensorFlow nor anything slow. What is given must be sound:
 every function raises `InputError` that names the file, since nobody looks at a frame again once it is in a dataset.
@@ -51,11 +51,11 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 
 def read_foreground_video(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video that must have colours in some of them: a few may be black."""
-    colours = False
+    has_color = False
     for frame in read_video(path):
-        colours = colours or not _is_gray(frame)
+        has_color = has_color or not _is_gray(frame)
         yield frame
-    if not colours:
+    if not has_color:
         raise InputError(f"{path} is gray: a foreground must be in colour; is this an alpha in the wrong folder?")
 
 
@@ -63,7 +63,7 @@ def read_alpha_video(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video that must be gray: uint8 [H, W]."""
     for frame in read_video(path):
         if not _is_gray(frame):
-            raise _coloured(path)
+            raise _in_color(path)
         yield np.asarray(Image.fromarray(frame).convert("L"))
 
 
@@ -92,7 +92,7 @@ def read_alpha(path: Path, *, upright: bool = True) -> Image.Image:
     if image.mode == "RGB":
         red, green, blue = image.split()
         if red.tobytes() != green.tobytes() or red.tobytes() != blue.tobytes():
-            raise _coloured(path)
+            raise _in_color(path)
         return red
     return image.convert("L")
 
@@ -148,7 +148,7 @@ def _load(path: Path, *, upright: bool = True) -> Image.Image:
     return image
 
 
-def _coloured(path: Path) -> InputError:
+def _in_color(path: Path) -> InputError:
     return InputError(f"{path} is in colour: an alpha must be gray; is this a foreground in the wrong folder?")
 
 

@@ -1,10 +1,9 @@
-"""Clips as they come: a video, a folder of numbered pictures, or one picture. Found, paired, encoded frame by frame.
+"""Finding clips in folders: a video, numbered pictures, or one picture; paired, counted, encoded frame by frame.
 
 Worker processes import this: nothing slow.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from data_pipelines.archives.names import name_error
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 from rvm_jax.video.pictures import SUFFIXES as PICTURES
+from rvm_jax.video.pictures import natural_sort_key
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 
@@ -120,11 +120,11 @@ def length(path: Path) -> int:
 def matting_records(foreground: Path, alpha: Path, *, short_side: int | None = None) -> Iterator[Record]:
     """A record for each frame of a pair. JPEGs that are not shrunk keep their own bytes."""
     foregrounds, alphas = _jpegs(foreground, FOREGROUND, short_side), _frames(alpha, ALPHA, short_side)
-    for number, (colour, gray) in enumerate(itertools.zip_longest(foregrounds, alphas)):
-        if colour is None or gray is None:
-            short, long = (foreground, alpha) if colour is None else (alpha, foreground)
+    for number, (color, gray) in enumerate(itertools.zip_longest(foregrounds, alphas)):
+        if color is None or gray is None:
+            short, long = (foreground, alpha) if color is None else (alpha, foreground)
             raise InputError(f"{short} ends after {number} frames where {long} goes on: expected equally many")
-        yield {"foreground": colour, "alpha": decode.encode_png(gray[0])}
+        yield {"foreground": color, "alpha": decode.encode_png(gray[0])}
 
 
 def background_records(path: Path, *, short_side: int, frames: int | None = None) -> Iterator[Record]:
@@ -157,11 +157,6 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 def _pictures(folder: Path) -> list[Path]:
     """The pictures of a folder in order, where 10 comes after 9: one or more."""
-
-    def key(path: Path) -> list[str | int]:
-        # Text and numbers take turns, so that like is compared with like.
-        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
     try:
         files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
@@ -173,4 +168,4 @@ def _pictures(folder: Path) -> list[Path]:
     unusable = next(filter(None, map(name_error, pictures)), None)
     if unusable:
         raise InputError(unusable)
-    return sorted(pictures, key=key)
+    return sorted(pictures, key=natural_sort_key)

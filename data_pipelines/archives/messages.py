@@ -1,4 +1,4 @@
-"""What messages are put together from. Worker processes import this: nothing slow."""
+"""Formatting of messages. Worker processes import this: nothing slow."""
 
 import itertools
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""Run lengths of masks, as COCO and YouTubeVIS write them when not compressed."""
+"""Run-length encoding (RLE) of masks, as COCO and YouTubeVIS write them when not compressed."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -1,4 +1,4 @@
-"""Colour, grain and sharpness: what happens to pixel values.
+"""Color augmentation: colour, grain and sharpness, all that happens to pixel values.
 
 Brightness, contrast, saturation, hue and gray are all linear in a pixel's colour (the hue turns about the gray axis at
 constant luma), so they are composed into one matrix a frame and clipped once, where the published recipe clips after
@@ -84,14 +84,14 @@ def adjustment(values: np.ndarray, *, grayscale: bool, mean: float) -> np.ndarra
     turn = -2 * math.pi * float(values[3])  # from red towards yellow
     hue = np.linalg.inv(YIQ) @ _rotation(turn) @ YIQ
     gray = np.tile(LUMA, (3, 1))
-    colour = hue @ (saturation * np.eye(3) + (1 - saturation) * gray)
+    matrix = hue @ (saturation * np.eye(3) + (1 - saturation) * gray)
     if grayscale:
-        colour = gray @ colour
-    offset = colour @ np.full((3, 1), (1 - contrast) * brightness * mean)
-    return np.hstack([colour * contrast * brightness, offset])
+        matrix = gray @ matrix
+    offset = matrix @ np.full((3, 1), (1 - contrast) * brightness * mean)
+    return np.hstack([matrix * contrast * brightness, offset])
 
 
-def adjust(frame: np.ndarray, values: np.ndarray, *, grayscale: bool = False) -> np.ndarray:
+def adjust(frame: np.ndarray, values: np.ndarray, grayscale: bool = False) -> np.ndarray:
     """A frame uint8 [H, W, 3] with its colours adjusted."""
     if not grayscale and not np.any(values):
         return frame

@@ -59,10 +59,6 @@ FAMILIES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _in(curve: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return curve
-
-
 def _out(curve: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return lambda t: 1 - curve(1 - t)
 
@@ -75,9 +71,9 @@ LINEAR = "linear"
 CURVES: dict[str, Callable[[Array], Array]] = {
     LINEAR: lambda t: t,
     **{
-        f"{family} {name}": way(curve)
+        f"{family} {name}": eased
         for family, curve in FAMILIES.items()
-        for name, way in (("in", _in), ("out", _out), ("in-out", _in_out))
+        for name, eased in (("in", curve), ("out", _out(curve)), ("in-out", _in_out(curve)))
     },
     "step": lambda t: np.where(t < 0.5, 0.0, 1.0),
 }

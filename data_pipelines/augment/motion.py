@@ -1,4 +1,4 @@
-"""Movement: where each pixel of each frame comes from.
+"""Motion augmentation: affine movement, crops and pauses; where each pixel of each frame comes from.
 
 All that moves a picture - two moving affines, a still one, crop, flip and the step's shape - is composed into one
 matrix a frame, so that a pixel is interpolated once. The published recipe resamples up to four times in a row. The one

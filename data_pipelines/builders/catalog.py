@@ -1,11 +1,11 @@
-"""The datasets by name: what each is for, what lies in the manual folder, and its builder."""
+"""The catalog of datasets by name: what each is for, what lies in the manual folder, and its builder."""
 
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.archives.clip import Found
+from data_pipelines.archives.clip import Archive, Found
 from data_pipelines.builders.synthetic import ROLES
 from rvm_jax.errors import InputError
 
@@ -38,34 +38,12 @@ def named(names: list[str]) -> list[str]:
 
 def find(name: str, manual: Path, data_dir: Path) -> Found:
     """What the manual folder holds of a dataset of `DATASETS`."""
-    dataset, _, config = name.partition("/")
-    archive = importlib.import_module(f"data_pipelines.builders.{dataset}.archive")
-    match dataset:
-        case "video_matte_240k":
-            return archive.find(manual, config)
-        case "coco_person":
-            return archive.find(manual, data_dir)
-        case _:
-            return archive.find(manual)
+    return _archive(name).find(manual, name.partition("/")[2], data_dir)
 
 
 def lies_in(name: str, manual: Path, data_dir: Path) -> bool:
     """Whether anything of a dataset of `DATASETS` is there to be prepared, be it faulty."""
-    dataset, _, config = name.partition("/")
-    archive = importlib.import_module(f"data_pipelines.builders.{dataset}.archive")
-    match dataset:
-        case "video_matte_240k":
-            places = [manual / folder for folder in archive.SOURCES[config]]
-        case "image_matte":
-            places = [manual / folder for folder in archive.OWNERS]
-        case "dvm_backgrounds":
-            places = [manual / Path(folder).parts[0] for folders in archive.SOURCES.values() for folder in folders]
-        case "background_images":
-            places = [manual / archive.FOLDER]
-        case "coco_person":
-            places = [archive.panoptic_folder(data_dir), *(manual / Path(url).name for url in archive.ZIPS)]
-        case _:
-            places = [manual / dataset]
+    places = _archive(name).places(manual, name.partition("/")[2], data_dir)
     return any(any(place.iterdir()) if place.is_dir() else place.exists() for place in places)
 
 
@@ -73,6 +51,11 @@ def refuse_file(manual: Path) -> None:
     """The manual folder may be absent, but nothing else may have its name."""
     if manual.exists() and not manual.is_dir():
         raise InputError(f"{manual} is a file: give the folder in which the datasets lie, --manual DIR")
+
+
+def _archive(name: str) -> Archive:
+    archive: Any = importlib.import_module(f"data_pipelines.builders.{name.partition('/')[0]}.archive")
+    return archive
 
 
 def builder_class(name: str) -> Any:

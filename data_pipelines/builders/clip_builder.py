@@ -77,12 +77,12 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
                     super().download_and_prepare(**options)
                 finally:
                     with contextlib.suppress(OSError):
-                        self._scratch.rmdir()  # if nothing was finished
+                        self._clip_files.rmdir()  # if nothing was finished
                 if self._anew:
                     _exchange(Path(self.data_dir), version)
                     self._anew, self._data_dir = False, self._version_folder
                     self.info.update_data_dir(self._data_dir)
-                shutil.rmtree(self._scratch, ignore_errors=True)
+                shutil.rmtree(self._clip_files, ignore_errors=True)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise InputError(f"cannot prepare {version}: {place}{error.strerror or error}") from error
@@ -103,6 +103,12 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         self._workers = worker_pool.worker_count()
         return manager
 
+    def _log_download_bytes(self) -> None:
+        """TFDS prints here that it begins, whatever its settings; `rvm data prepare` says what is worth saying."""
+
+    def _log_download_done(self) -> None:
+        """Likewise at the end."""
+
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=self.FEATURES,
@@ -119,8 +125,8 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         splits = {split: clips for split, clips in found.splits.items() if clips}  # TFDS takes no empty ones
         self.info.metadata["clips"] = {}
         if isinstance(self.builder_config, FolderConfig):  # nobody asks for it of other datasets
-            self.info.metadata["sources"] = fingerprint(splits)
-        prepared = worker_pool.prepare(self._scratch, splits, self.CLIPS_PER_FILE, workers=self._workers)
+            self.info.metadata["sources"] = source_fingerprint(splits)
+        prepared = worker_pool.prepare(self._clip_files, splits, self.CLIPS_PER_FILE, workers=self._workers)
         generators = {}
         for split, files in prepared.items():
             clips: dict[str, list[Any]] = {"name": [], "length": [], "sha256": []}
@@ -149,18 +155,18 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
             return Path(dl_manager._manual_dir)
 
     @property
-    def _scratch(self) -> Path:
+    def _clip_files(self) -> Path:
         """Where prepared clips wait to be packed: beside the versions of the dataset, removed once it is whole."""
         version = Path(self.data_dir)  # while TFDS builds, this is its own temporary folder
         return version.parent / f".clips-{self.info.version}"
 
 
-def fingerprint(splits: Mapping[str, Sequence[ArchiveClip]]) -> str:
+def source_fingerprint(splits: Mapping[str, Sequence[ArchiveClip]]) -> str:
     """A digest of what a dataset is made from: the clips, and the files of each; not where they lie."""
     digest = hashlib.sha256()
     for split, clips in splits.items():
         for clip in clips:
-            files = [list(worker_pool.sources(path)) for path in clip.files]
+            files = [list(worker_pool.file_stats(path)) for path in clip.files]
             digest.update(json.dumps([split, clip.name, files]).encode())
     return digest.hexdigest()
 

@@ -1,9 +1,9 @@
-"""Clips that are decoded and encoded, waiting to be packed into a dataset.
+"""A pool of worker processes that decodes and encodes clips, which then wait to be packed into a dataset.
 
-A pool of worker processes writes groups of clips, each into a zip file of its own: uncompressed, so that a person can
-look at `CLIP/00000.foreground.jpg` inside. A file gets its name when it is whole, and the name is a digest of what it
-was made from, so that an interrupted run goes on where it was. Workers must start fast and stay small: this module
-imports no TensorFlow, and records go to the file one by one.
+Each writes groups of clips, a group into a zip file of its own: uncompressed, so that a person can look at
+`CLIP/00000.foreground.jpg` inside. A file gets its name when it is whole, and the name is a digest of what it was made
+from, so that an interrupted run goes on where it was. Workers must start fast and stay small: this module imports no
+TensorFlow, and records go to the file one by one.
 """
 
 import collections
@@ -125,13 +125,13 @@ def _file_name(split: str, group: Sequence[ArchiveClip]) -> str:
     """A name that says what is in the file and how it is made."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for clip in group:
-        files = list(itertools.chain.from_iterable(map(sources, clip.files)))
+        files = list(itertools.chain.from_iterable(map(file_stats, clip.files)))
         digest.update(json.dumps([clip.name, files]).encode())
         digest.update(pickle.dumps(clip.encode, protocol=4))
     return f"{split}-{digest.hexdigest()[:32]}.zip"
 
 
-def sources(path: Path) -> Iterator[tuple[str, int, int]]:
+def file_stats(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, size and time of a file, or of all files in a folder."""
     try:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:

@@ -1,8 +1,7 @@
-"""Endless batches from a function of a sample's number."""
+"""Endless batches with tf.data: a sample's number becomes a plan, and NumPy makes the pixels of it."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from rvm_jax.host.cores import cores
 tf.config.set_visible_devices([], "GPU")
 
 Batch = dict[str, np.ndarray]
+Plan = Mapping[str, Any]
+"""All that is drawn for one clip, as tensors or, to make its pixels, as NumPy arrays."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,53 @@ class Slice:
         return self.batch // self.hosts
 
 
-def from_plan(
-    render: Callable[[Any], Sequence[np.ndarray]], plan: Mapping[str, Any], outputs: Mapping[str, tuple[int, int]]
-) -> dict[str, tf.Tensor]:
-    """Call `render` with a plan of tensors turned into NumPy arrays, as one TensorFlow operation.
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Endless batches of one host; `arrays` gives them.
 
-    `outputs` names what it returns, uint8 [T, h, w, C], and gives each (T, C).
+    Attributes:
+        dataset: The pipeline of tf.data.
+        errors: What was wrong with a sample, by its number. TensorFlow passes on no more than the text of an exception.
     """
 
-    def call(*values: np.ndarray) -> Sequence[np.ndarray]:
-        return render(tf.nest.pack_sequence_as(plan, values))
-
-    pictures = tf.numpy_function(call, tf.nest.flatten(plan), [tf.uint8] * len(outputs), stateful=False)
-    for picture, (frames, channels) in zip(pictures, outputs.values(), strict=True):
-        picture.set_shape([frames, None, None, channels])
-    return dict(zip(outputs, pictures, strict=True))
+    dataset: tf.data.Dataset
+    errors: dict[int, InputError] = field(default_factory=dict)
 
 
 def batched(
-    sample: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], part: Slice, threads: int | None = None
-) -> tf.data.Dataset:
-    """Batches of `sample(number)`, in order of number, made by `threads` threads (all cores by default)."""
+    plan: Callable[[tf.Tensor], Plan],
+    render: Callable[[Plan], Sequence[np.ndarray]],
+    outputs: Mapping[str, tuple[int, int]],
+    part: Slice,
+    threads: int | None = None,
+) -> Batches:
+    """Batches of `render(plan(number))`, in order of number, made by `threads` threads (all cores by default).
+
+    `plan` gives tensors, `render` takes NumPy arrays. `outputs` names what `render` returns, uint8 [T, h, w, C], and
+    gives each (T, C).
+    """
+    errors: dict[int, InputError] = {}
 
     @tf.autograph.experimental.do_not_convert  # our functions are plain calls of TensorFlow; nothing is to be rewritten
-    def make(place: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    def sample(place: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """The sample at this place among those of this host."""
-        return sample(place // part.share * part.batch + part.host * part.share + place % part.share)
+        number = place // part.share * part.batch + part.host * part.share + place % part.share
+        drawn = plan(number)
+
+        def pixels(number: np.ndarray, *values: np.ndarray) -> Sequence[np.ndarray]:
+            try:
+                return render(tf.nest.pack_sequence_as(drawn, values))
+            except InputError as error:
+                errors[int(number)] = error
+                raise
+
+        # As one operation.
+        pictures = tf.numpy_function(
+            pixels, [number, *tf.nest.flatten(drawn)], [tf.uint8] * len(outputs), stateful=False
+        )
+        for picture, (frames, channels) in zip(pictures, outputs.values(), strict=True):
+            picture.set_shape([frames, None, None, channels])
+        return dict(zip(outputs, pictures, strict=True))
 
     threads = cores() if threads is None else threads
     if threads < 1:
@@ -81,21 +103,22 @@ def batched(
     options.threading.private_threadpool_size = threads
     # Nothing here is for it to tune, and an iterator that is left can wait a minute for the thread that would.
     options.autotune.enabled = False
-    return (
+    dataset = (
         tf.data.Dataset.range(part.start * part.share, tf.int64.max)
-        .map(make, num_parallel_calls=threads, deterministic=True)
+        .map(sample, num_parallel_calls=threads, deterministic=True)
         .batch(part.share, drop_remainder=True)
         .prefetch(1)  # samples are made ahead too, and four streams with large batches fill a host's memory
         .with_options(options)
     )
+    return Batches(dataset, errors)
 
 
-def arrays(dataset: tf.data.Dataset) -> Iterator[Batch]:
-    """The batches of a dataset as NumPy arrays; a record that is damaged is told in one line."""
+def arrays(batches: Batches) -> Iterator[Batch]:
+    """The batches as NumPy arrays. For a record that is damaged, raises the `InputError` that names it."""
     try:
-        yield from dataset.as_numpy_iterator()
+        yield from batches.dataset.as_numpy_iterator()
     except tf.errors.OpError as error:
-        told = re.search(r"frame \d+ of .* is damaged: .*", error.message)
-        if told is None:
+        if not batches.errors:
             raise
-        raise InputError(told[0]) from error
+        # Samples come in order, so that the first is the one that TensorFlow stopped at.
+        raise batches.errors[min(batches.errors)] from error

@@ -7,21 +7,19 @@ together the batch of one. TensorFlow draws a plan, a few numbers a clip (`plan`
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from data_pipelines.augment import color, easing, motion
-from data_pipelines.pipelines.batches import Slice, batched, from_plan
+from data_pipelines.pipelines.batches import Batches, Plan, Slice, batched
 from data_pipelines.records import images
 from data_pipelines.records.clips import EMPTY, Clips, concatenate
 from data_pipelines.sampling import draws, windows
-
-Plan = Mapping[str, Any]
-"""All that is drawn for one clip, as tensors or, in `render`, as NumPy arrays."""
+from data_pipelines.sampling.draws import Drawn
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def batches(
     shape: tuple[int, int] | None = None,
     buckets: int = windows.BUCKETS,
     threads: int | None = None,
-) -> tf.data.Dataset:
+) -> Batches:
     """Endless batches for one host.
 
     Each is a dict of uint8 arrays, `foreground` and `background` [b, T, h, w, 3] and `alpha` [b, T, h, w, 1], where b
@@ -134,14 +132,13 @@ def batches(
     table = data.windows(frames)
     backgrounds = concatenate([data.background_images, data.background_clips])
 
-    def sample(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        drawn = plan(draws.Position(seed, stream, number), data, table, frames, augmentation)
+    def drawn(number: tf.Tensor) -> Plan:
         height, width = shape or windows.shape(seed, stream, number // part.batch, size, buckets)
-        drawn |= {"height": height, "width": width}
-        outputs = {"foreground": (frames, 3), "alpha": (frames, 1), "background": (frames, 3)}
-        return from_plan(lambda plan: render(plan, data.foregrounds, backgrounds, size), drawn, outputs)
+        drawn = plan(draws.Position(seed, stream, number), data, table, frames, augmentation)
+        return drawn | {"height": height, "width": width}
 
-    return batched(sample, part, threads)
+    outputs = {"foreground": (frames, 3), "alpha": (frames, 1), "background": (frames, 3)}
+    return batched(drawn, lambda plan: render(plan, data.foregrounds, backgrounds, size), outputs, part, threads)
 
 
 def plan(
@@ -181,14 +178,31 @@ def plan(
         "grayscale": draws.happens(at, "grayscale", p.grayscale),
         "sharpness": color.draw_sharpness(at, p.sharpness),
         "blur": {who: color.draw_blur(at, who, p.blur) for who in ("foreground", "background", "all")},
-        "shown": motion.draw_pause(at, p.pause, frames),
+        "pause": motion.draw_pause(at, p.pause, frames),
     }
 
 
-def render(plan: Plan, foregrounds: Clips, backgrounds: Clips, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Operations(NamedTuple):
+    """What `render` does to pixels. `tools.bench` gives it the same, timed."""
+
+    decode_color: Callable[[bytes, int], np.ndarray] = images.decode_color
+    decode_alpha: Callable[[bytes, int], np.ndarray] = images.decode_gray
+    warp: Callable[[np.ndarray, np.ndarray, int, int], np.ndarray] = motion.warp
+    add_noise: Callable[[np.ndarray, Drawn, int], np.ndarray] = color.add_noise
+    adjust: Callable[[np.ndarray, np.ndarray, bool], np.ndarray] = color.adjust
+    sharpen: Callable[[np.ndarray, float], np.ndarray] = color.sharpen
+    blur: Callable[[np.ndarray, float], np.ndarray] = color.blur
+
+
+OPERATIONS = Operations()
+
+
+def render(
+    plan: Plan, foregrounds: Clips, backgrounds: Clips, size: int, do: Operations = OPERATIONS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pixels of a plan (as NumPy arrays): foreground, alpha and background, uint8 [T, h, w, 3, 1 or 3]."""
-    foreground, alpha = _layer(plan, "foreground", foregrounds, ("foreground", "alpha"), size)
-    (background,) = _layer(plan, "background", backgrounds, ("image",), size)
+    foreground, alpha = _layer(plan, "foreground", foregrounds, ("foreground", "alpha"), size, do)
+    (background,) = _layer(plan, "background", backgrounds, ("image",), size, do)
     return foreground, alpha, background
 
 
@@ -198,9 +212,9 @@ def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray)
     return np.rint(foreground * share + background * (1 - share)).astype(np.uint8)
 
 
-def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int) -> list[np.ndarray]:
+def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int, do: Operations) -> list[np.ndarray]:
     """The pictures `names` of the foreground's or the background's frames, all moved and coloured alike."""
-    numbers, shown = plan[f"{who} frames"], plan["shown"]
+    numbers, displayed = plan[f"{who} frames"], plan["pause"]
     height, width = int(plan["height"]), int(plan["width"])
     read = functools.lru_cache(maxsize=1)(clips.read)
     with images.named(clips, int(numbers[0])):
@@ -211,42 +225,38 @@ def _layer(plan: Plan, who: str, clips: Clips, names: tuple[str, ...], size: int
     adjustments = easing.along(plan["drift"][who], len(numbers))
     blurs = [np.maximum(0, easing.along(plan["blur"][which], len(numbers))) for which in (who, "all")]
     deviations = np.hypot(*blurs) * max(height, width) / size  # what blurs twice adds its variances
-    still = plan["noise"][who]["deviation"] == 0
+    without_noise = plan["noise"][who]["deviation"] == 0
     layers = [np.empty((len(numbers), height, width, _CHANNELS[name]), np.uint8) for name in names]
-    decoded, last = -1, None
-    sources: list[np.ndarray] = []
+    decoded, previous = -1, None
+    pictures: list[np.ndarray] = []
     for moment, number in enumerate(numbers.tolist()):
-        if shown[moment] != moment:
+        if displayed[moment] != moment:
             for layer in layers:
-                layer[moment] = layer[shown[moment]]
+                layer[moment] = layer[displayed[moment]]
             continue
-        looks = (number, inverse[moment].tobytes(), adjustments[moment].tobytes(), deviations[moment])
-        if still and looks == last:
+        made_from = (number, inverse[moment].tobytes(), adjustments[moment].tobytes(), deviations[moment])
+        if without_noise and made_from == previous:
             for layer in layers:
                 layer[moment] = layer[moment - 1]
             continue
-        last = looks
+        previous = made_from
         if number != decoded:
             decoded = number
             with images.named(clips, number):
                 record = read(number)
-                sources = [_decode(name, record[name], reduction) for name in names]
-        for name, layer, source in zip(names, layers, sources, strict=True):
-            frame = motion.warp(source, reduced @ inverse[moment], height, width)
+                decoders = [do.decode_alpha if name == "alpha" else do.decode_color for name in names]
+                pictures = [decode(record[name], reduction) for decode, name in zip(decoders, names, strict=True)]
+        for name, layer, picture in zip(names, layers, pictures, strict=True):
+            frame = do.warp(picture, reduced @ inverse[moment], height, width)
             if name != "alpha":
-                frame = color.add_noise(frame, plan["noise"][who], moment)
-                frame = color.adjust(frame, adjustments[moment], grayscale=bool(plan["grayscale"]))
-            frame = color.blur(color.sharpen(frame, float(plan["sharpness"])), deviations[moment])
+                frame = do.add_noise(frame, plan["noise"][who], moment)
+                frame = do.adjust(frame, adjustments[moment], bool(plan["grayscale"]))
+            frame = do.blur(do.sharpen(frame, float(plan["sharpness"])), deviations[moment])
             layer[moment] = frame.reshape(layer.shape[1:])
     return layers
 
 
 _CHANNELS = {"foreground": 3, "image": 3, "alpha": 1}
-
-
-def _decode(name: str, encoded: bytes, reduction: int) -> np.ndarray:
-    decode = images.decode_gray if name == "alpha" else images.decode_color
-    return decode(encoded, reduction)
 
 
 def _inverse(plan: Plan, who: str, source: tuple[int, int], height: int, width: int) -> np.ndarray:

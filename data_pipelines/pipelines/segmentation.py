@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines.augment import color, motion
-from data_pipelines.pipelines.batches import Slice, batched, from_plan
-from data_pipelines.pipelines.matting import Plan
+from data_pipelines.pipelines.batches import Batches, Plan, Slice, batched
 from data_pipelines.records import images
 from data_pipelines.records.clips import Clips
 from data_pipelines.sampling import draws, windows
@@ -64,20 +63,20 @@ def batches(
     shape: tuple[int, int] | None = None,
     buckets: int = windows.BUCKETS,
     threads: int | None = None,
-) -> tf.data.Dataset:
+) -> Batches:
     """Endless batches for one host: dicts of uint8, `image` [b, T, h, w, 3] and `mask` [b, T, h, w, 1] of 0 and 1.
 
     A sample may start at any frame of a clip. The arguments are those of `matting.batches`.
     """
     table = windows.windows(clips, 1)
 
-    def sample(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        drawn = plan(draws.Position(seed, stream, number), table, frames, augmentation)
+    def drawn(number: tf.Tensor) -> Plan:
         height, width = shape or windows.shape(seed, stream, number // part.batch, size, buckets)
-        drawn |= {"height": height, "width": width}
-        return from_plan(lambda plan: render(plan, clips), drawn, {"image": (frames, 3), "mask": (frames, 1)})
+        drawn = plan(draws.Position(seed, stream, number), table, frames, augmentation)
+        return drawn | {"height": height, "width": width}
 
-    return batched(sample, part, threads)
+    outputs = {"image": (frames, 3), "mask": (frames, 1)}
+    return batched(drawn, lambda plan: render(plan, clips), outputs, part, threads)
 
 
 def plan(

@@ -1,12 +1,15 @@
-"""Prepared clips: which there are, and the encoded frames of any of them in any order.
+"""Random access to prepared clips: which there are, and the encoded frames of any of them in any order.
 
-Reading opens no video: a record is a frame, already encoded as JPEG or PNG.
+Reading opens no video: a record is a frame, already encoded as JPEG or PNG. The files are TFDS's, but read without it:
+its `as_data_source` with `SkipDecoding` gives 41,000 of these records a second of a core where this gives 73,000, and
+checks nothing of what `open_prepared` does.
 """
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -58,12 +61,12 @@ def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise
 
 def features(dataset: str, data_dir: Path) -> frozenset[str]:
     """The names of the pictures in a record of a prepared dataset."""
-    return _whole(dataset, data_dir).features
+    return _prepared(dataset, data_dir).features
 
 
 def fingerprint(dataset: str, data_dir: Path) -> str:
     """A short digest of a prepared dataset: the names and the lengths of the clips of every split."""
-    tables = _whole(dataset, data_dir).tables
+    tables = _prepared(dataset, data_dir).tables
     listed = [[split, list(table["name"]), list(table["length"])] for split, table in sorted(tables.items())]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
@@ -83,7 +86,7 @@ def concatenate(parts: Sequence[Clips]) -> Clips:
 
 
 def prepared_folder(dataset: str, data_dir: Path) -> Path | None:
-    """The newest version of a dataset below `data_dir`, or None. `whole` tells whether all of it is there."""
+    """The newest version of a dataset below `data_dir`, or None. `open_prepared` tells whether all of it is there."""
 
     def number(folder: Path) -> tuple[int, ...]:
         return tuple(int(part) for part in folder.name.split("."))
@@ -103,7 +106,7 @@ class PreparedDataset:
         tables: The name, length and sha256 of every clip, for each split.
         records: The records of each split in order: a frame each, to be read by its number.
         bytes: How large all records are.
-        sources: Tells apart what it can have been made from, where that was kept.
+        source_fingerprint: Tells apart what it can have been made from, where that was kept.
     """
 
     folder: Path
@@ -111,11 +114,24 @@ class PreparedDataset:
     tables: Mapping[str, Mapping[str, Sequence[Any]]]
     records: Mapping[str, Any]
     bytes: int
-    sources: str | None
+    source_fingerprint: str | None
 
 
 def open_prepared(folder: Path) -> PreparedDataset:
-    """Open a prepared dataset, or say what is missing of it. Opens every file, but reads no record."""
+    """Open a prepared dataset, or say what is missing of it. Opens every file, but reads no record.
+
+    It is opened once in a process, as long as its files stay as they are.
+    """
+    try:
+        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    except OSError:
+        files = []  # TFDS will say what is wrong
+    state = [(name, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns) for name, seen in files]
+    return _open_prepared(folder, tuple(state))
+
+
+@functools.lru_cache(maxsize=32)  # what raises is not kept
+def _open_prepared(folder: Path, state: Hashable) -> PreparedDataset:
     import tensorflow_datasets as tfds
 
     try:
@@ -140,7 +156,7 @@ def open_prepared(folder: Path) -> PreparedDataset:
 
 def verify(dataset: str, data_dir: Path) -> Iterator[str]:
     """Read every record of a prepared dataset; a line for each clip that is not as it was when it was prepared."""
-    opened = _whole(dataset, data_dir)
+    opened = _prepared(dataset, data_dir)
     frames = sum(sum(table["length"]) for table in opened.tables.values())
     with tqdm(total=frames, desc=f"reading {dataset}", unit="frame", disable=None) as bar:  # None: only on a terminal
         for split, table in opened.tables.items():
@@ -158,7 +174,7 @@ def verify(dataset: str, data_dir: Path) -> Iterator[str]:
 
 
 def _digest(records: Any, numbers: Sequence[int]) -> str:
-    """The checksum of a clip, as `builders.scratch` makes it."""
+    """The checksum of a clip, as `builders.worker_pool` makes it."""
     digest = hashlib.sha256()
     for number in numbers:
         pictures = _pictures(records[number])
@@ -191,7 +207,7 @@ def _listed(splits: Any) -> str:
 
 
 def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
-    opened = _whole(dataset, data_dir)
+    opened = _prepared(dataset, data_dir)
     split = next((name for name in splits if name in opened.tables), None)
     if split is None:
         raise InputError(f"{dataset} has no split {splits[0]!r}: it has {', '.join(opened.tables)}")
@@ -204,7 +220,7 @@ def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
     return Clips(names, np.array(table["length"], np.int64), read)
 
 
-def _whole(dataset: str, data_dir: Path) -> PreparedDataset:
+def _prepared(dataset: str, data_dir: Path) -> PreparedDataset:
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
         raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`, or give another --data-dir")

@@ -1,4 +1,4 @@
-"""Decoding the pictures of prepared records while training."""
+"""Image decoding: the pictures of prepared records, while training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.records.clips import Clips
+from rvm_jax.errors import InputError
 
 # Each sample is made by one thread; OpenCV's own would only get into each other's way.
 cv2.setNumThreads(1)
@@ -51,7 +52,7 @@ def named(clips: Clips, number: int) -> Iterator[None]:
     except Exception as error:
         clip = int(np.searchsorted(clips.firsts, number, side="right")) - 1
         frame = number - int(clips.firsts[clip])
-        raise ValueError(f"frame {frame} of {clips.names[clip]} is damaged: prepare it again ({error})") from error
+        raise InputError(f"frame {frame} of {clips.names[clip]} is damaged: prepare it again ({error})") from error
 
 
 def _decode(encoded: bytes, flags: int) -> np.ndarray:

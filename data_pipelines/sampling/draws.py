@@ -1,5 +1,4 @@
-"""Random numbers without a generator: each is a function of (seed, stream, index) and its own name, and of nothing
-else.
+"""Random draws without a generator: each is a function of (seed, stream, index) and its own name alone.
 
 A sample's number says all about it, so any sample can be made first, again, or on another host. Because a draw is keyed
 by its name, a new augmentation leaves the draws of all others as they were.

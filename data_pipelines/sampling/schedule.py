@@ -1,4 +1,4 @@
-"""Which passes run at an iteration, on which data and at what shape: a function of (stages, seed, iteration) alone.
+"""The schedule of passes: which run at an iteration, on which data, at what shape, by (stages, seed, iteration) alone.
 
 An iteration has two or three passes, each an optimizer step of its own: low-resolution matting, high-resolution matting
 where the stage has one, and segmentation, on clips at even iterations and on stills at odd ones. Every stream of a

@@ -1,4 +1,7 @@
-"""Which frames of which clip a sample is made of, and at what shape its step runs: functions of its position alone."""
+"""Windows of frames: which frames of which clip a sample is made of, and at what shape its step runs.
+
+Both are functions of the sample's position alone.
+"""
 
 from typing import NamedTuple
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from data_pipelines.synthetic import scenery
-from data_pipelines.synthetic.canvas import Colour, Pixels, Points, ellipse, quantised, rectangle
+from data_pipelines.synthetic.canvas import Color, Pixels, Points, ellipse, quantised, rectangle
 from data_pipelines.synthetic.scenery import blob, fill
-from data_pipelines.synthetic.textures import any_colour, clouds, grain, scaled, skin_tone
+from data_pipelines.synthetic.textures import any_color, clouds, grain, scaled, skin_tone
 
 SPARE = 1.3  # the picture is larger than the frame by this factor, for the camera to move in
 
@@ -17,7 +17,7 @@ SPARE = 1.3  # the picture is larger than the frame by this factor, for the came
 class Mover:
     """A thing that moves on its own: polygons around its middle, and a path."""
 
-    shapes: list[tuple[Points, Colour]]
+    shapes: list[tuple[Points, Color]]
     start: Points
     velocity: Points  # pixels a second
     swing: Points  # pixels up and down
@@ -75,27 +75,27 @@ def _draw_mover(frame: Pixels, mover: Mover, camera: Points, time: float) -> Non
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     place = mover.start + mover.velocity * time + mover.swing * np.sin(mover.rate * time + mover.phase)
     place[0] = (place[0] + 0.4 * width) % (1.8 * width) - 0.4 * width  # comes back on the other side
-    for points, colour in mover.shapes:
-        fill(frame, points @ turn + place + camera, colour)
+    for points, color in mover.shapes:
+        fill(frame, points @ turn + place + camera, color)
 
 
 def _mover(rng: np.random.Generator, height: int, width: int) -> Mover:
     """A ball, a car or a thing of no name."""
     size = height * rng.uniform(0.06, 0.2)
-    colour = skin_tone(rng) if rng.uniform() < 0.3 else any_colour(rng)
+    color = skin_tone(rng) if rng.uniform() < 0.3 else any_color(rng)
     kind = rng.choice(["ball", "car", "thing"])
     spin = rng.normal(0, 1.5)
     if kind == "ball":
-        shapes = [(ellipse((0, 0), size / 2, size / 2), colour)]
-        shapes += [(ellipse((-0.1 * size, -0.1 * size), size / 3, size / 3), scaled(colour, 1.2))]
-        shapes += [(rectangle(-0.07 * size, -0.47 * size, 0.07 * size, 0.47 * size), scaled(colour, 0.6))]
+        shapes = [(ellipse((0, 0), size / 2, size / 2), color)]
+        shapes += [(ellipse((-0.1 * size, -0.1 * size), size / 3, size / 3), scaled(color, 1.2))]
+        shapes += [(rectangle(-0.07 * size, -0.47 * size, 0.07 * size, 0.47 * size), scaled(color, 0.6))]
     elif kind == "car":
         spin, roof = 0.0, np.array([[-0.6, -0.2], [-0.4, -0.6], [0.35, -0.6], [0.6, -0.2]])
-        shapes = [(rectangle(-size, -0.2 * size, size, 0.3 * size), colour), (roof * size, scaled(colour, 0.9))]
+        shapes = [(rectangle(-size, -0.2 * size, size, 0.3 * size), color), (roof * size, scaled(color, 0.9))]
         shapes += [(roof * [0.85, 0.9] * size - [0, 0.04 * size], (150.0, 175.0, 190.0))]
         shapes += [(ellipse((x * size, 0.3 * size), 0.2 * size, 0.2 * size), (25.0, 25.0, 28.0)) for x in (-0.6, 0.6)]
     else:
-        shapes = [(blob(rng, 0, 0, size * (1 - 0.3 * step)), scaled(colour, 1 - 0.2 * step)) for step in range(3)]
+        shapes = [(blob(rng, 0, 0, size * (1 - 0.3 * step)), scaled(color, 1 - 0.2 * step)) for step in range(3)]
     return Mover(
         shapes=shapes,
         start=np.array([width * rng.uniform(), height * (rng.uniform() if kind != "car" else rng.uniform(0.6, 0.95))]),

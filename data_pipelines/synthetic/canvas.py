@@ -12,7 +12,7 @@ import numpy as np
 Pixels = np.ndarray  # of uint8, 0..255
 Floats = np.ndarray  # of float32, 0..255 as well
 Points = np.ndarray  # [..., 2] of float64
-Colour = tuple[float, float, float]  # red, green, blue of 0..255
+Color = tuple[float, float, float]  # red, green, blue of 0..255
 
 FRACTION_BITS = 4  # OpenCV takes coordinates as integers with this many bits behind the point
 OPAQUE = 255
@@ -23,14 +23,14 @@ def fixed(points: Points) -> np.ndarray:
     return np.round(np.asarray(points) * (1 << FRACTION_BITS)).astype(np.int32)
 
 
-def polygon(picture: Pixels, points: Points, colour: Colour) -> None:
+def polygon(picture: Pixels, points: Points, color: Color) -> None:
     """Fill the polygon `points` [N, 2]."""
-    cv2.fillPoly(picture, [fixed(points)], (*colour, OPAQUE), cv2.LINE_AA, FRACTION_BITS)
+    cv2.fillPoly(picture, [fixed(points)], (*color, OPAQUE), cv2.LINE_AA, FRACTION_BITS)
 
 
-def lines(picture: Pixels, strokes: Points, colour: Colour, thickness: int = 1, opacity: float = 1.0) -> None:
+def lines(picture: Pixels, strokes: Points, color: Color, thickness: int = 1, opacity: float = 1.0) -> None:
     """Draw the open lines `strokes` [number of lines, N, 2]; those that are not opaque, where nothing is drawn yet."""
-    ink = tuple(opacity * channel for channel in (*colour, OPAQUE))
+    ink = tuple(opacity * channel for channel in (*color, OPAQUE))
     cv2.polylines(picture, list(fixed(strokes)), False, ink, thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
@@ -121,8 +121,8 @@ def straight(canvas: Floats) -> tuple[Pixels, Pixels]:
     small = cv2.resize(canvas, (max(width // 8, 1), max(height // 8, 1)), interpolation=cv2.INTER_AREA)
     far = cv2.resize(cv2.blur(small, (9, 9)) + 1e-3 * small.mean((0, 1)), (width, height))
     mixed = cv2.scaleAdd(far, 1e-3, cv2.scaleAdd(near, 0.1, canvas)) + np.float32(1e-9)
-    colour = cv2.cvtColor(mixed, cv2.COLOR_RGBA2RGB) * repeated(OPAQUE / mixed[..., 3], 3)
-    return quantised(colour), quantised(canvas[..., 3:])
+    color = cv2.cvtColor(mixed, cv2.COLOR_RGBA2RGB) * repeated(OPAQUE / mixed[..., 3], 3)
+    return quantised(color), quantised(canvas[..., 3:])
 
 
 def repeated(plane: Floats, channels: int) -> Floats:

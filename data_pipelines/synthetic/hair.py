@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipelines.synthetic.canvas import Closeup, Colour, Points, lines, polygon
-from data_pipelines.synthetic.textures import any_colour, hair_tone, scaled
+from data_pipelines.synthetic.canvas import Closeup, Color, Points, lines, polygon
+from data_pipelines.synthetic.textures import any_color, hair_tone, scaled
 
 SKULL = (0.0, -0.1, 0.76, 0.9)  # middle x and y, radius x and y
 STYLES = {"bald": 0.06, "short": 0.34, "curly": 0.18, "long": 0.42}  # and how often
@@ -20,7 +20,7 @@ KNOTS = 7  # points of a strand
 class Hair:
     """What stays the same of a person's hair for a whole clip."""
 
-    tone: Colour
+    tone: Color
     style: str
     volume: float  # how far the mass stands off the skull
     length: float  # where long hair ends
@@ -37,7 +37,7 @@ def design(rng: np.random.Generator) -> Hair:
     low, high = {"bald": (0.0, 0.0), "short": (0.03, 0.16), "curly": (0.2, 0.6), "long": (0.08, 0.24)}[style]
     volume, length = rng.uniform(low, high), rng.uniform(0.9, 3.2)
     return Hair(
-        tone=hair_tone(rng) if rng.uniform() < 0.94 else any_colour(rng, (0.4, 0.8)),
+        tone=hair_tone(rng) if rng.uniform() < 0.94 else any_color(rng, (0.4, 0.8)),
         style=style,
         volume=volume,
         length=length,
@@ -105,7 +105,7 @@ def _around(angle: Points, swell: float | Points) -> Points:
     return np.stack([x, SKULL[1] - (SKULL[3] + swell) * np.cos(angle)], -1)
 
 
-def _strands(place: Closeup, curves: Points, tone: Colour, opacity: float = 1.0) -> None:
+def _strands(place: Closeup, curves: Points, tone: Color, opacity: float = 1.0) -> None:
     points = place(curves)
     for number, shade in enumerate(SHADES):
         lines(place.pixels, points[number :: len(SHADES)], scaled(tone, shade), opacity=opacity)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipelines.synthetic import hair as hairs
-from data_pipelines.synthetic.canvas import Closeup, Colour, Floats, Points, closeup, ellipse, lines, polygon, settle
-from data_pipelines.synthetic.textures import any_colour, scaled
+from data_pipelines.synthetic.canvas import Closeup, Color, Floats, Points, closeup, ellipse, lines, polygon, settle
+from data_pipelines.synthetic.textures import any_color, scaled
 
 WHITE = (232.0, 228.0, 222.0)
 
@@ -18,14 +18,14 @@ WHITE = (232.0, 228.0, 222.0)
 class Head:
     """What stays the same of a head for a whole clip."""
 
-    skin: Colour
-    lips: Colour
-    eyes: Colour
+    skin: Color
+    lips: Color
+    eyes: Color
     hair: hairs.Hair
     hairline: float  # its height over the face
     beard: bool
     glasses: bool
-    hat: Colour | None
+    hat: Color | None
     brim: bool
     blink: float  # when, in a cycle of a few seconds
 
@@ -42,18 +42,18 @@ class Stance:
     time: float
 
 
-def design(rng: np.random.Generator, skin: Colour) -> Head:
+def design(rng: np.random.Generator, skin: Color) -> Head:
     """Draw a head from `rng`."""
     hair = hairs.design(rng)
     return Head(
         skin=skin,
         lips=(min(255.0, 0.85 * skin[0] + 14), 0.58 * skin[1], 0.6 * skin[2]),
-        eyes=any_colour(rng, (0.2, 0.6), (0.15, 0.5)),
+        eyes=any_color(rng, (0.2, 0.6), (0.15, 0.5)),
         hair=hair,
         hairline=rng.uniform(-0.66, -0.42),
         beard=bool(hair.style != "long" and rng.uniform() < 0.35),
         glasses=bool(rng.uniform() < 0.22),
-        hat=any_colour(rng) if rng.uniform() < 0.14 else None,
+        hat=any_color(rng) if rng.uniform() < 0.14 else None,
         brim=bool(rng.uniform() < 0.6),
         blink=rng.uniform(),
     )
@@ -134,8 +134,8 @@ def _beard() -> Points:
 def _features(place: Closeup, head: Head, stance: Stance) -> None:
     """Eyes, brows, nose, mouth and glasses."""
 
-    def put(points: Points, colour: Colour) -> None:
-        polygon(place.pixels, place(_inside(_turned(points, stance.yaw))), colour)
+    def put(points: Points, color: Color) -> None:
+        polygon(place.pixels, place(_inside(_turned(points, stance.yaw))), color)
 
     shut = (stance.time / 3 + head.blink) % 1 < 0.04
     talk = 0.5 + 0.5 * np.sin(9 * stance.time + 7 * head.blink) * np.sin(2.3 * stance.time)
@@ -160,17 +160,17 @@ def _features(place: Closeup, head: Head, stance: Stance) -> None:
         lines(place.pixels, place(_turned(np.array([[[-0.09, 0.0], [0.09, 0.0]]]), stance.yaw)), (24, 24, 26), 2)
 
 
-def _hat(place: Closeup, head: Head, colour: Colour, yaw: float) -> None:
+def _hat(place: Closeup, head: Head, color: Color, yaw: float) -> None:
     """A beanie, or a cap whose peak points where the face looks."""
     swell = 0.06 + 0.5 * head.hair.volume
     angle = np.linspace(-1.22, 1.22, 30)
     x, y = (0.78 + swell) * np.sin(angle), -0.12 - (0.94 + swell) * np.cos(angle)
-    polygon(place.pixels, place(np.stack([x, y], -1)), colour)
+    polygon(place.pixels, place(np.stack([x, y], -1)), color)
     edge = y[0]
     if head.brim:
         middle = 0.55 * np.sin(yaw)
         if np.cos(yaw) > -0.1:
-            polygon(place.pixels, place(ellipse((middle, edge), 0.72, 0.14 + 0.08 * np.cos(yaw))), scaled(colour, 0.7))
+            polygon(place.pixels, place(ellipse((middle, edge), 0.72, 0.14 + 0.08 * np.cos(yaw))), scaled(color, 0.7))
     else:
         band = np.array([[x[0], edge - 0.14], [x[-1], edge - 0.14], [x[-1], edge + 0.12], [x[0], edge + 0.12]])
-        polygon(place.pixels, place(band * [1.03, 1]), scaled(colour, 0.75))
+        polygon(place.pixels, place(band * [1.03, 1]), scaled(color, 0.75))

@@ -13,7 +13,7 @@ from data_pipelines.synthetic import heads
 from data_pipelines.synthetic.canvas import (
     FRACTION_BITS,
     OPAQUE,
-    Colour,
+    Color,
     Floats,
     Points,
     ellipse,
@@ -21,7 +21,7 @@ from data_pipelines.synthetic.canvas import (
     paste,
     polygon,
 )
-from data_pipelines.synthetic.textures import any_colour, cloth, scaled, skin_tone, tiled
+from data_pipelines.synthetic.textures import any_color, cloth, scaled, skin_tone, tiled
 
 HEAD = 0.076  # half its height
 MARGIN = 3  # pixels around a sprite
@@ -199,7 +199,7 @@ def _bone(canvas: Floats, sprite: Sprite, start: Points, end: Points, zoom: floa
     paste(canvas, sprite.pixels, np.column_stack([turn, start - turn @ sprite.start]))
 
 
-def _dress(rng: np.random.Generator, unit: float, build: float, skin: Colour) -> dict[str, Sprite]:
+def _dress(rng: np.random.Generator, unit: float, build: float, skin: Color) -> dict[str, Sprite]:
     """The sprites of all parts."""
     period = 0.035 * unit
     size = int(0.45 * unit) + 8
@@ -207,7 +207,7 @@ def _dress(rng: np.random.Generator, unit: float, build: float, skin: Colour) ->
     bare = np.broadcast_to(np.array(skin, np.float32), (size, size, 3))
     short_sleeves, skirt = rng.uniform() < 0.45, rng.uniform() < 0.25
     legs = bare if skirt else bottom
-    shoe = np.broadcast_to(np.array(any_colour(rng, value=(0.05, 0.8)), np.float32), (size, size, 3))
+    shoe = np.broadcast_to(np.array(any_color(rng, value=(0.05, 0.8)), np.float32), (size, size, 3))
     arm, leg = 0.5 + 0.5 * build, 0.3 + 0.7 * build
     parts = {
         "thigh": _limb(legs, unit, 0.235, 0.055 * leg, 0.038 * leg),
@@ -241,7 +241,7 @@ def _outlined(surface: Floats, unit: float, length: float, heights: Points, widt
     return _sprite(surface, unit, np.concatenate([right, right[::-1] * [-1, 1]]), length)
 
 
-def _torso(rng: np.random.Generator, unit: float, build: float, surface: Floats, skin: Colour) -> Sprite:
+def _torso(rng: np.random.Generator, unit: float, build: float, surface: Floats, skin: Color) -> Sprite:
     heights = np.array([0, 0.04, 0.08, 0.14, 0.25, 0.45, 0.65, 0.85, 1.0])
     waist = rng.uniform(0.085, 0.102)
     widths = np.array([0.034, 0.078, 0.108, 0.124, 0.122, 0.108, waist, 0.102, 0.104]) * build
@@ -251,7 +251,7 @@ def _torso(rng: np.random.Generator, unit: float, build: float, surface: Floats,
     middle, first = plain.start
     depth, wide = unit * rng.uniform(0.02, 0.07), unit * rng.uniform(0.03, 0.045)
     if rng.uniform() < 0.3:  # a jacket, open over a shirt
-        shirt, low = any_colour(rng), first + unit * rng.uniform(0.15, 0.4)
+        shirt, low = any_color(rng), first + unit * rng.uniform(0.15, 0.4)
         polygon(inner, np.array([[middle - wide, first - 4], [middle + wide, first - 4], [middle, low]]), shirt)
     neck = [[middle - wide, first - 4], [middle + wide, first - 4], [middle + wide / 2, first + depth]]
     polygon(inner, np.array([*neck, [middle - wide / 2, first + depth]]), skin)
@@ -260,7 +260,7 @@ def _torso(rng: np.random.Generator, unit: float, build: float, surface: Floats,
     return Sprite(picture, plain.start, plain.end)
 
 
-def _hand(unit: float, skin: Colour) -> Sprite:
+def _hand(unit: float, skin: Color) -> Sprite:
     """A palm and five fingers."""
     surface = np.broadcast_to(np.array(skin, np.float32), (8, 8, 3))
     hand = _limb(surface, unit, 0.085, 0.02, 0.02)
@@ -288,8 +288,8 @@ def _sprite(surface: Floats, unit: float, outline: Points, length: float) -> Spr
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [fixed(outline * unit - low)], OPAQUE, cv2.LINE_AA, FRACTION_BITS)
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
-    colour = tiled(surface, height, width) * (1 - 0.3 * across**2)
+    color = tiled(surface, height, width) * (1 - 0.3 * across**2)
     alpha = mask[..., None].astype(np.float32)
     start = -low
     end = start + np.array([0, length * unit])
-    return Sprite(np.concatenate([colour * (alpha / OPAQUE), alpha], -1), start, end)
+    return Sprite(np.concatenate([color * (alpha / OPAQUE), alpha], -1), start, end)

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.synthetic.canvas import (
     FRACTION_BITS,
     OPAQUE,
-    Colour,
+    Color,
     Floats,
     Pixels,
     Points,
@@ -20,12 +20,12 @@ from data_pipelines.synthetic.canvas import (
     quantised,
     rectangle,
 )
-from data_pipelines.synthetic.textures import any_colour, cloth, clouds, scaled, skin_tone, tiled
+from data_pipelines.synthetic.textures import any_color, cloth, clouds, scaled, skin_tone, tiled
 
 
-def fill(picture: Pixels, points: Points, colour: Colour) -> None:
+def fill(picture: Pixels, points: Points, color: Color) -> None:
     """Fill the polygon `points` [N, 2] of an RGB picture."""
-    cv2.fillPoly(picture, [fixed(points)], colour, cv2.LINE_AA, FRACTION_BITS)
+    cv2.fillPoly(picture, [fixed(points)], color, cv2.LINE_AA, FRACTION_BITS)
 
 
 def blob(rng: np.random.Generator, x: float, y: float, size: float) -> Points:
@@ -64,18 +64,18 @@ def _surface(rng: np.random.Generator, size: int) -> Floats:
         case 1:
             return _wood(rng, size, size)
         case _:
-            paint = np.array(any_colour(rng, (0, 0.5)), np.float32)
+            paint = np.array(any_color(rng, (0, 0.5)), np.float32)
             return paint * (1 + 0.1 * clouds(rng, size, size, size / 2)[..., None])
 
 
-def _slope(top: Colour, bottom: Colour, height: int, width: int) -> Floats:
+def _slope(top: Color, bottom: Color, height: int, width: int) -> Floats:
     share = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    colours = np.array(top, np.float32) * (1 - share) + np.array(bottom, np.float32) * share
-    return np.repeat(colours, width, axis=1)
+    colors = np.array(top, np.float32) * (1 - share) + np.array(bottom, np.float32) * share
+    return np.repeat(colors, width, axis=1)
 
 
 def room(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    wall = any_colour(rng, (0, 0.35), (0.35, 0.95))
+    wall = any_color(rng, (0, 0.35), (0.35, 0.95))
     picture = _slope(wall, scaled(wall, rng.uniform(0.7, 1.05)), height, width)
     if rng.uniform() < 0.3:  # wallpaper or bricks
         picture = 0.75 * picture + 0.25 * cloth(rng, height, width, height * rng.uniform(0.04, 0.12))
@@ -100,7 +100,7 @@ def _shelf(rng: np.random.Generator, picture: Pixels, x: float, floor: float, si
         while at < x + 0.4 * wide:
             thick, tall = size * rng.uniform(0.01, 0.03), (lower - upper) * rng.uniform(0.5, 0.9)
             if rng.uniform() < 0.85:
-                fill(picture, rectangle(at, lower - tall, at + thick, lower - 2), any_colour(rng))
+                fill(picture, rectangle(at, lower - tall, at + thick, lower - 2), any_color(rng))
             at += thick + 1
 
 
@@ -108,7 +108,7 @@ def _window(rng: np.random.Generator, picture: Pixels, x: float, floor: float, s
     wide, tall, top = size * rng.uniform(0.2, 0.4), size * rng.uniform(0.3, 0.45), floor - size * rng.uniform(0.6, 0.75)
     frame = rectangle(x - wide / 2 - 4, top - 4, x + wide / 2 + 4, top + tall + 4)
     fill(picture, frame, scaled((235, 232, 225), rng.uniform(0.4, 1)))
-    sky = _slope((170, 205, 240), any_colour(rng, (0, 0.4), (0.4, 0.9)), int(tall) + 2, int(wide) + 2)
+    sky = _slope((170, 205, 240), any_color(rng, (0, 0.4), (0.4, 0.9)), int(tall) + 2, int(wide) + 2)
     for column in range(2):
         left = x - wide / 2 + column * wide / 2
         _cover(picture, rectangle(left + 1, top, left + wide / 2 - 2, top + tall), sky)
@@ -117,11 +117,11 @@ def _window(rng: np.random.Generator, picture: Pixels, x: float, floor: float, s
 def _painting(rng: np.random.Generator, picture: Pixels, x: float, floor: float, size: float) -> None:
     wide, tall, top = *(size * rng.uniform(0.1, 0.28, 2)), floor - size * rng.uniform(0.55, 0.75)
     frame = rectangle(x - wide / 2 - 3, top - 3, x + wide / 2 + 3, top + tall + 3)
-    fill(picture, frame, any_colour(rng, (0, 0.5), (0.1, 0.6)))
+    fill(picture, frame, any_color(rng, (0, 0.5), (0.1, 0.6)))
     _cover(picture, rectangle(x - wide / 2, top, x + wide / 2, top + tall), _surface(rng, 96))
     for _ in range(3):
         spot = blob(rng, x + wide * rng.uniform(-0.3, 0.3), top + tall * rng.uniform(0.3, 0.7), 0.4 * min(wide, tall))
-        fill(picture, spot, any_colour(rng))
+        fill(picture, spot, any_color(rng))
 
 
 def _lamp(rng: np.random.Generator, picture: Pixels, x: float, floor: float, size: float) -> None:
@@ -129,7 +129,7 @@ def _lamp(rng: np.random.Generator, picture: Pixels, x: float, floor: float, siz
     top, half = floor - size * rng.uniform(0.45, 0.75), size * rng.uniform(0.05, 0.1)
     fill(picture, rectangle(x - 0.012 * size, top, x + 0.012 * size, floor), (60.0, 56.0, 52.0))
     fill(picture, ellipse((x, floor), half, 0.25 * half), (50.0, 46.0, 42.0))
-    shade = any_colour(rng, (0, 0.4), (0.7, 1))
+    shade = any_color(rng, (0, 0.4), (0.7, 1))
     if rng.uniform() < 0.5:
         fill(picture, ellipse((x, top), half, half), shade)
     else:
@@ -153,7 +153,7 @@ def _seat(rng: np.random.Generator, picture: Pixels, x: float, floor: float, siz
 def _plant(rng: np.random.Generator, picture: Pixels, x: float, floor: float, size: float) -> None:
     """Leaves that stand off in all directions: thin things that are not hair."""
     pot, top = size * rng.uniform(0.04, 0.08), floor - size * rng.uniform(0.15, 0.3)
-    green = any_colour(rng, (0.3, 0.7), (0.2, 0.6))
+    green = any_color(rng, (0.3, 0.7), (0.2, 0.6))
     green = (0.5 * green[0], max(green), 0.5 * green[2])
     for _ in range(rng.integers(14, 40)):
         angle, length = rng.normal(0, 0.8), size * rng.uniform(0.08, 0.3)
@@ -183,7 +183,7 @@ def _coat_rack(rng: np.random.Generator, picture: Pixels, x: float, floor: float
 
 def outdoors(rng: np.random.Generator, height: int, width: int) -> Pixels:
     horizon = height * rng.uniform(0.35, 0.75)
-    sky = _slope(any_colour(rng, (0.1, 0.6), (0.6, 0.95)), any_colour(rng, (0, 0.3), (0.75, 1)), height, width)
+    sky = _slope(any_color(rng, (0.1, 0.6), (0.6, 0.95)), any_color(rng, (0, 0.3), (0.75, 1)), height, width)
     sky += 14 * np.maximum(clouds(rng, height, width, height / 3, 4), 0)[..., None]
     scene = quantised(sky)
     for layer in range(rng.integers(1, 4)):  # hills
@@ -204,14 +204,14 @@ def outdoors(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 def _soil(rng: np.random.Generator, height: int, width: int, cell: float) -> Floats:
     """Grass, sand or rock."""
-    colour = np.array(any_colour(rng, (0, 0.5), (0.25, 0.7)), np.float32)
-    return colour * (1 + 0.22 * clouds(rng, height, width, cell, 4)[..., None])
+    color = np.array(any_color(rng, (0, 0.5), (0.25, 0.7)), np.float32)
+    return color * (1 + 0.22 * clouds(rng, height, width, cell, 4)[..., None])
 
 
 def _house(rng: np.random.Generator, picture: Pixels, x: float, floor: float, size: float) -> None:
     wide, tall = size * rng.uniform(0.25, 0.6), size * rng.uniform(0.3, 0.9)
     _cover(picture, rectangle(x - wide / 2, floor - tall, x + wide / 2, floor), _surface(rng, 96))
-    glass = any_colour(rng, (0, 0.4), (0.2, 0.9))
+    glass = any_color(rng, (0, 0.4), (0.2, 0.9))
     columns, rows = int(rng.integers(2, 6)), int(rng.integers(2, 7))
     for column in range(columns):
         for row in range(rows):
@@ -224,7 +224,7 @@ def _tree(rng: np.random.Generator, picture: Pixels, x: float, floor: float, siz
     """A trunk and a crown of leaves, frayed as hair is."""
     tall, crown = size * rng.uniform(0.35, 0.6), size * rng.uniform(0.1, 0.25)
     fill(picture, rectangle(x - 0.08 * crown, floor - tall, x + 0.1 * crown, floor), scaled(skin_tone(rng), 0.5))
-    leaf = any_colour(rng, (0.3, 0.7), (0.2, 0.6))
+    leaf = any_color(rng, (0.3, 0.7), (0.2, 0.6))
     leaf = (0.7 * leaf[0], max(leaf), 0.4 * leaf[2])
     for _ in range(70):
         angle, radius = rng.uniform(0, 6.3), crown * rng.uniform(0, 1) ** 0.5
@@ -238,12 +238,12 @@ def _post(rng: np.random.Generator, picture: Pixels, x: float, floor: float, siz
     tall, half = size * rng.uniform(0.4, 0.8), size * rng.uniform(0.03, 0.08)
     fill(picture, rectangle(x - 0.01 * size, floor - tall, x + 0.01 * size, floor), (95.0, 95.0, 98.0))
     shape = ellipse((x, floor - tall), half, half, int(rng.choice([3, 4, 8, 32])))
-    fill(picture, shape, any_colour(rng, (0.2, 0.9), (0.4, 1)))
+    fill(picture, shape, any_color(rng, (0.2, 0.9), (0.4, 1)))
 
 
 def abstract(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """A gradient under cloth, boards, round and wobbly shapes of any colour."""
-    picture = _slope(any_colour(rng), any_colour(rng), height, width)
+    picture = _slope(any_color(rng), any_color(rng), height, width)
     picture *= 1 + rng.uniform(0, 0.3) * clouds(rng, height, width, height * rng.uniform(0.1, 0.5), 4)[..., None]
     clutter = quantised(picture)
     for _ in range(rng.integers(4, 16)):
@@ -256,5 +256,5 @@ def abstract(rng: np.random.Generator, height: int, width: int) -> Pixels:
         if rng.uniform() < 0.5:
             _cover(clutter, shape, _surface(rng, 96))
         else:
-            fill(clutter, shape, skin_tone(rng) if rng.uniform() < 0.35 else any_colour(rng))
+            fill(clutter, shape, skin_tone(rng) if rng.uniform() < 0.35 else any_color(rng))
     return clutter

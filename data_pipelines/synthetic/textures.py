@@ -5,7 +5,7 @@ import colorsys
 import cv2
 import numpy as np
 
-from data_pipelines.synthetic.canvas import Colour, Floats
+from data_pipelines.synthetic.canvas import Color, Floats
 
 # From light to dark, and from black over brown and red to blond and white.
 SKIN = np.array([(252, 222, 198), (238, 194, 160), (216, 162, 122), (178, 122, 84), (130, 84, 56), (84, 52, 38)])
@@ -14,31 +14,31 @@ HAIR = np.array(
 )
 
 
-def skin_tone(rng: np.random.Generator) -> Colour:
+def skin_tone(rng: np.random.Generator) -> Color:
     return _between(SKIN, rng)
 
 
-def hair_tone(rng: np.random.Generator) -> Colour:
+def hair_tone(rng: np.random.Generator) -> Color:
     return _between(HAIR, rng)
 
 
-def _between(anchors: Floats, rng: np.random.Generator) -> Colour:
+def _between(anchors: Floats, rng: np.random.Generator) -> Color:
     """A colour on the way between two neighbouring anchors."""
     place = rng.uniform(0, len(anchors) - 1)
     low = int(place)
     return scaled(anchors[low] + (place - low) * (anchors[low + 1] - anchors[low]), rng.uniform(0.92, 1.06))
 
 
-def any_colour(
+def any_color(
     rng: np.random.Generator, saturation: tuple[float, float] = (0, 0.8), value: tuple[float, float] = (0.1, 0.95)
-) -> Colour:
+) -> Color:
     red, green, blue = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     return 255 * red, 255 * green, 255 * blue
 
 
-def scaled(colour: Colour | Floats, factor: float) -> Colour:
+def scaled(color: Color | Floats, factor: float) -> Color:
     """Lighter or darker."""
-    red, green, blue = (float(min(255, max(0, factor * channel))) for channel in colour)
+    red, green, blue = (float(min(255, max(0, factor * channel))) for channel in color)
     return red, green, blue
 
 
@@ -59,10 +59,10 @@ def grain(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 def cloth(rng: np.random.Generator, height: int, width: int, period: float) -> Floats:
     """A piece of cloth [height, width, 3] of 0..255, its pattern repeating about every `period` pixels."""
-    first = any_colour(rng, (0, rng.uniform(0.2, 0.8)))
+    first = any_color(rng, (0, rng.uniform(0.2, 0.8)))
     second = scaled(first, float(rng.choice([0.6, 1.5])))
     if rng.uniform() < 0.6:
-        second = any_colour(rng, (0, rng.uniform(0.2, 0.8)))
+        second = any_color(rng, (0, rng.uniform(0.2, 0.8)))
     period = max(period * rng.uniform(0.6, 1.6), 4.0)
     y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(2 * np.pi / period)
     match rng.choice(["plain", "across", "along", "checks", "dots", "mottled"], p=[0.3, 0.18, 0.12, 0.16, 0.1, 0.14]):

@@ -1,9 +1,7 @@
-"""How fast the matting pipeline is here, and where its time goes."""
+"""Benchmark of the matting pipeline: how fast it is here, and where its time goes."""
 
-import contextlib
 import functools
 import itertools
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -12,22 +10,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_pipelines.augment import color, motion
 from data_pipelines.pipelines import matting
-from data_pipelines.pipelines.batches import Slice
-from data_pipelines.records import images
+from data_pipelines.pipelines.batches import Slice, arrays
+from data_pipelines.pipelines.matting import OPERATIONS, Operations
 from data_pipelines.records.clips import concatenate
 from data_pipelines.sampling import draws, windows
 
-STAGES: Mapping[str, Callable[..., Any]] = {
-    "decode colour": images.decode_color,
-    "decode alpha": images.decode_gray,
-    "warp": motion.warp,
-    "noise": color.add_noise,
-    "adjust colours": color.adjust,
-    "sharpen": color.sharpen,
-    "blur": color.blur,
-}
+NAMES = ("decode colour", "decode alpha", "warp", "noise", "adjust colours", "sharpen", "blur")
+"""What `Operations` are called in the table."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +51,8 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage's part in making frames, in milliseconds of one core for every frame that came out."""
+class Cost:
+    """What a stage of the pipeline costs, in milliseconds of one core for every frame that came out."""
 
     milliseconds: float
     calls: float
@@ -73,7 +63,7 @@ def whole(
     data: matting.MattingData, *, frames: int, size: int, batch: int, batches: int, threads: int | None = None
 ) -> Rate:
     """The rate of the whole pipeline, after two batches of warming up."""
-    dataset = matting.batches(
+    pipeline = matting.batches(
         data,
         Slice(batch),
         seed=0,
@@ -82,22 +72,23 @@ def whole(
         size=size,
         augmentation=data.augmentation,
         threads=threads,
-    ).as_numpy_iterator()
-    next(dataset), next(dataset)
+    )
+    stream = arrays(pipeline)
+    next(stream), next(stream)
     clock, core = time.perf_counter(), time.process_time()
-    made = [{name: array.size for name, array in next(dataset).items()} for _ in range(batches)]
+    made = [{name: array.size for name, array in next(stream).items()} for _ in range(batches)]
     clock, core = time.perf_counter() - clock, time.process_time() - core
     megabytes = sum(sum(sizes.values()) for sizes in made) / 1e6
     return Rate(batches * batch * frames, clock, core, megabytes)
 
 
-def stages(data: matting.MattingData, *, frames: int, size: int, clips: int) -> dict[str, Stage]:
+def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> dict[str, Cost]:
     """Where one thread's time goes, over the pixels of this many clips; `rest` is all that has no name of its own."""
     seconds: defaultdict[str, float] = defaultdict(float)
     calls: defaultdict[str, float] = defaultdict(float)
     megabytes: defaultdict[str, float] = defaultdict(float)
 
-    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(stage: str, function: Any) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
             begin = time.perf_counter()
@@ -119,28 +110,16 @@ def stages(data: matting.MattingData, *, frames: int, size: int, clips: int) -> 
     plans = list(itertools.islice(drawn, clips))
     seconds["draw"] = time.perf_counter() - begin
     calls["draw"] = clips
-    with _in_place_of_stages({stage: timed(stage, function) for stage, function in STAGES.items()}):
-        begin = time.perf_counter()
-        for plan in plans:
-            matting.render(plan, foregrounds, backgrounds, size)
-        seconds["rest"] = time.perf_counter() - begin + seconds["draw"] - sum(seconds.values())
+    operations = Operations(*(timed(name, operation) for name, operation in zip(NAMES, OPERATIONS, strict=True)))
+    begin = time.perf_counter()
+    for plan in plans:
+        matting.render(plan, foregrounds, backgrounds, size, operations)
+    seconds["rest"] = time.perf_counter() - begin + seconds["draw"] - sum(seconds.values())
     made = clips * frames
     return {
-        stage: Stage(1e3 * spent / made, calls[stage] / made, megabytes[stage] / spent if spent else 0.0)
+        stage: Cost(1e3 * spent / made, calls[stage] / made, megabytes[stage] / spent if spent else 0.0)
         for stage, spent in seconds.items()
     }
-
-
-@contextlib.contextmanager
-def _in_place_of_stages(others: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Let the pipeline call these, by the names of the functions in `STAGES`."""
-    try:
-        for stage, function in STAGES.items():
-            setattr(sys.modules[function.__module__], function.__name__, others[stage])
-        yield
-    finally:
-        for function in STAGES.values():
-            setattr(sys.modules[function.__module__], function.__name__, function)
 
 
 def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[matting.Plan]:
@@ -155,7 +134,7 @@ def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[mattin
     yield from tf.data.Dataset.range(tf.int64.max).map(plan).as_numpy_iterator()
 
 
-def table(parts: Mapping[str, Stage]) -> str:
+def table(parts: Mapping[str, Cost]) -> str:
     """The stages as lines of text."""
     lines = [f"{'stage':16}{'ms a frame':>12}{'calls a frame':>15}{'MB/s':>9}"]
     lines += [

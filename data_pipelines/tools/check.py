@@ -1,4 +1,4 @@
-"""What is there of every dataset, before anything is built."""
+"""The check of archives: what is there of every dataset, before anything is built."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,8 +87,8 @@ def describe(checked: Checked) -> str:
     lines = [
         f"{checked.name}: {checked.state}" + (f" ({counts} clips or pictures)" if counts else "") + f" - {purpose}"
     ]
-    for kind, told in (("error", checked.errors), ("warning", checked.warnings)):
-        lines += [f"  {kind}: {text}" for text in told[:MOST_LINES]]
-        if len(told) > MOST_LINES:
-            lines.append(f"  {kind}: and {len(told) - MOST_LINES} more of this kind")
+    for kind, messages in (("error", checked.errors), ("warning", checked.warnings)):
+        lines += [f"  {kind}: {text}" for text in messages[:MOST_LINES]]
+        if len(messages) > MOST_LINES:
+            lines.append(f"  {kind}: and {len(messages) - MOST_LINES} more of this kind")
     return "\n".join(lines)

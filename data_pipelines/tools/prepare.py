@@ -1,7 +1,5 @@
-"""Building datasets from what lies in the manual folder."""
+"""Dataset preparation: runs a builder on what lies in the manual folder, and says what came of it."""
 
-import contextlib
-import io
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images.archive import FOLDER as BACKGROUNDS
-from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, fingerprint
+from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, source_fingerprint
 from data_pipelines.records.clips import PreparedDataset, open_prepared
 from data_pipelines.tools.check import check_footage
 from rvm_jax.errors import InputError
@@ -36,8 +34,7 @@ def prepare(name: str, manual: Path, data_dir: Path, *, config: Any = None, over
     options = tfds.download.DownloadConfig(
         manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP, try_download_gcs=False
     )
-    # TFDS tells what it does, and makes a folder for downloads.
-    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+    with tempfile.TemporaryDirectory() as downloads:  # TFDS makes a folder for them, though there are none
         builder.download_and_prepare(download_dir=downloads, download_config=options)
     return f"{name}: {_counts(open_prepared(version))}"
 
@@ -58,7 +55,7 @@ def prepare_footage(folder: Path, name: str, data_dir: Path, *, overwrite: bool 
 def _refuse_others(name: str, dataset: PreparedDataset, builder: ClipBuilder) -> None:
     """Nobody is to train with what was made from other files than those of the folder that was given."""
     found = builder.find(builder.builder_config.folder)
-    if not found.errors and dataset.sources != fingerprint(found.splits):
+    if not found.errors and dataset.source_fingerprint != source_fingerprint(found.splits):
         raise InputError(f"{name} was made from other files: give --force to build it anew, or another --name")
 
 

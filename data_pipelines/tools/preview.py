@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tensorflow as tf
 
 from data_pipelines.pipelines import matting, segmentation
-from data_pipelines.pipelines.batches import Batch, Slice, arrays
+from data_pipelines.pipelines.batches import Batch, Batches, Slice, arrays
 from data_pipelines.pipelines.matting import MattingData
 from data_pipelines.records.clips import Clips
 from data_pipelines.sampling.windows import SMALLEST
@@ -61,7 +60,7 @@ def layers(batch: Batch) -> Layers:
 
 def _batches(
     data: MattingData | Clips, part: Slice, seed: int, frames: int, size: int, augmentation: AugmentationName
-) -> tf.data.Dataset:
+) -> Batches:
     if isinstance(data, MattingData):
         mats = {"auto": data.augmentation, "video": matting.VIDEO, "images": matting.IMAGES, "none": matting.NONE}
         return matting.batches(

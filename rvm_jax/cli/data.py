@@ -1,7 +1,9 @@
 """`rvm data …`: parses, calls, prints; nothing else."""
 
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -10,7 +12,28 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.paths import data_folder, expanded
 from rvm_jax.host.quiet_import import quiet_import
 
-app = tyro.extras.SubcommandApp()
+
+class Commands(tyro.extras.SubcommandApp):
+    """Commands of which `--help` lists a line each; tyro by itself would list all that each has to say."""
+
+    def cli(self, *, args: Sequence[str] | None = None, **options: Any) -> Any:
+        words = sys.argv[1:] if args is None else args
+        if words and words[0] not in ("-h", "--help"):
+            return super().cli(args=args, **options)
+        listing = tyro.extras.SubcommandApp()
+        commands: dict[str, Callable[..., None]] = {
+            "check": check,
+            "prepare": prepare,
+            "preview": preview,
+            "testset": make_testset,
+            "bench": bench,
+        }
+        for name, command in commands.items():
+            listing.command(name=name, help=(command.__doc__ or "").partition("\n")[0])(command)
+        return listing.cli(args=words, **options)
+
+
+app = Commands()
 
 DataDir = Annotated[Path | None, arg(metavar="DIR")]
 
@@ -79,11 +102,12 @@ def prepare(
     name: str | None = None,
     force: bool = False,
 ) -> None:
-    """Build datasets for training, with all cores (or $RVM_WORKERS).
+    """Build datasets for training, with all cores.
 
     `all` builds what lies in the manual folder and says what is not there; `synthetic` needs nothing. `footage` is your
     own: its folder has fgr and pha, in which videos, folders of pictures, or pictures have equal names, and perhaps
-    backgrounds. An interrupted build goes on where it was.
+    backgrounds. An interrupted build goes on where it was. $RVM_WORKERS says how many processes do it, if not as many
+    as there are cores.
 
     Example: rvm data prepare video_matte_240k/sd dvm_backgrounds --manual ~/archives
 
@@ -169,10 +193,10 @@ def preview(
     augmentation: Literal["auto", "video", "images", "none"] = "auto",
     force: bool = False,
 ) -> None:
-    """Show what the network will see: write OUT/grid.png and OUT/clips.mp4 with augmented clips.
+    """Show what the network will see, as a grid and a video.
 
-    Of matting datasets and backgrounds: the network's input, foreground, alpha and background. Of segmentation
-    datasets: image, mask, and both.
+    OUT/grid.png and OUT/clips.mp4 hold augmented clips. Of matting datasets and backgrounds: the network's input,
+    foreground, alpha and background. Of segmentation datasets: image, mask, and both.
 
     Example: rvm data preview synthetic/matting_clips synthetic/background_clips synthetic/background_images
 
@@ -214,11 +238,12 @@ def make_testset(
     clips: int = 0,
     seed: int = 0,
 ) -> None:
-    """Build a test set for `rvm evaluate`: people on still and on moving backgrounds, as PNGs.
+    """Build a test set for `rvm evaluate` from prepared datasets.
 
-    OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP hold com (what a method is given), pha and fgr (the truth) and
-    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted. The
-    clips of a split test_NAME go to OUT/NAME_static and OUT/NAME_motion.
+    It shows people on still and on moving backgrounds, as PNGs. OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP
+    hold com (what a method is given), pha and fgr (the truth) and bgr. Pictures of people move slowly. The same command
+    makes the same set, and goes on if it was interrupted. The clips of a split test_NAME go to OUT/NAME_static and
+    OUT/NAME_motion.
 
     Example: rvm data testset video_matte_240k/sd dvm_backgrounds background_images
 
@@ -267,7 +292,9 @@ def bench(
     threads: int | None = None,
     accelerator: float = 2000.0,
 ) -> None:
-    """Measure the matting pipeline: each stage, frames a second, and the cores that an accelerator needs.
+    """Measure the matting pipeline here, and where its time goes.
+
+    Says what each stage costs, how many frames a second come out, and how many cores an accelerator needs.
 
     Example: rvm data bench synthetic/matting_clips synthetic/background_clips synthetic/background_images
 
@@ -290,6 +317,6 @@ def bench(
             raise InputError(f"--{option} {value}: expected more than 0")
     _, data_dir = _folders(None, data_dir)
     data = datasets.matting_only(datasets.open_named(names, "train", data_dir))
-    print(bench.table(bench.stages(data, frames=frames, size=size, clips=batch * batches)), flush=True)
+    print(bench.table(bench.costs(data, frames=frames, size=size, clips=batch * batches)), flush=True)
     rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, threads=threads)
     print(bench.describe(rate, accelerator))

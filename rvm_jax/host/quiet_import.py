@@ -1,4 +1,4 @@
-"""Importing TensorFlow without its greeting."""
+"""Import of TensorFlow without its greeting on stderr, and with a Ctrl-C that is not lost."""
 
 import contextlib
 import importlib
@@ -14,18 +14,20 @@ from collections.abc import Iterator
 def quiet_import(module: str) -> None:
     """Import a module; what its libraries write to stderr meanwhile is only shown if that fails.
 
-    TensorFlow greets before any setting can keep it from doing so. And Ctrl-C is lost in the depths of its import, so
-    it takes effect at the end.
+    No setting keeps TensorFlow from greeting. With TF_CPP_MIN_LOG_LEVEL=3, ABSL_MIN_LOG_LEVEL=3 and GRPC_VERBOSITY=NONE
+    in the environment, 2.21 still writes six lines about oneDNN and CUDA, since its C++ logs before it reads any of
+    them ("All log messages before absl::InitializeLog() is called are written to STDERR"). And Ctrl-C is lost in the
+    depths of its import, so it takes effect at the end.
     """
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as log:
         try:
-            with _late_interrupt(), _stderr_to(told.fileno()):
+            with _late_interrupt(), _stderr_to(log.fileno()):
                 importlib.import_module(module)
         except KeyboardInterrupt:
             raise
         except BaseException:
-            told.seek(0)
-            shutil.copyfileobj(told, sys.stderr)
+            log.seek(0)
+            shutil.copyfileobj(log, sys.stderr)
             raise
 
 

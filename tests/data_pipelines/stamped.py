@@ -1,6 +1,7 @@
 """Clips in memory whose frames tell their number, and a way to run a function in both of its places."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from data_pipelines.pipelines.batches import Batch, Batches, arrays
 from data_pipelines.records.clips import Clips
 
 
@@ -47,6 +49,11 @@ def photo(height: int, width: int, channels: int | None = 3, seed: int = 0) -> n
     layers = [Image.fromarray(layer.astype(np.uint8)).resize((width, height), 3) for layer in np.moveaxis(small, -1, 0)]
     picture = np.stack([np.asarray(layer) for layer in layers], -1)
     return picture if channels else picture[..., 0]
+
+
+def first(endless: Batches, count: int) -> list[Batch]:
+    """The first batches; nothing goes on in the background afterwards."""
+    return list(arrays(replace(endless, dataset=endless.dataset.take(count))))
 
 
 def in_map(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from data_pipelines.pipelines import datasets, matting, segmentation
-from data_pipelines.pipelines.batches import Batch, Slice, arrays
+from data_pipelines.pipelines.batches import Batch, Batches, Slice, arrays
 from data_pipelines.pipelines.matting import MattingData
 from data_pipelines.records import clips
 from data_pipelines.records.clips import EMPTY, Clips
@@ -164,7 +163,7 @@ def _streams(
 ) -> dict[PassKind, Iterator[Batch]]:
     """The batches of each kind of pass of a stage, from one of its iterations on."""
 
-    def stream(kind: PassKind) -> tf.data.Dataset:
+    def stream(kind: PassKind) -> Batches:
         shape = stage.shape(kind)
         part = Slice(stage.samples(kind), schedule.batch_number(kind, iteration), host, hosts)
         drawn: dict[str, Any] = {

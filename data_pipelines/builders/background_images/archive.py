@@ -15,7 +15,7 @@ FEW = 1000
 VALIDATION_EVERY = 40
 
 
-def find(manual: Path) -> Found:
+def find(manual: Path, *_: object) -> Found:
     """All pictures below `backgrounds`; of two or more, the 1st, 41st, 81st and so on by name are for validation."""
     folder = manual / FOLDER
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_picture(path, folder))
@@ -34,6 +34,11 @@ def find(manual: Path) -> Found:
     clips = [_clip(path.relative_to(folder).as_posix(), path) for path in paths]
     found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
+
+
+def places(manual: Path, *_: object) -> list[Path]:
+    """The folder of pictures."""
+    return [manual / FOLDER]
 
 
 def _is_picture(path: Path, folder: Path) -> bool:

@@ -32,7 +32,7 @@ def panoptic_folder(data_dir: Path) -> Path:
     return data_dir / "coco" / "2017_panoptic" / "1.1.0"
 
 
-def find(manual: Path, data_dir: Path) -> Found:
+def find(manual: Path, _: str, data_dir: Path) -> Found:
     """The pictures with a person, if TFDS's dataset is in `data_dir`; otherwise, whether it can be made.
 
     The former reads all of that dataset, 20 GB, since labels lie beside the pictures there.
@@ -63,6 +63,11 @@ def find(manual: Path, data_dir: Path) -> Found:
         return found
     found.splits = {split: list(_person_clips(folder, split)) for split in ("train", "validation")}
     return found
+
+
+def places(manual: Path, _: str, data_dir: Path) -> list[Path]:
+    """TFDS's dataset, and the zip files that it is made from."""
+    return [panoptic_folder(data_dir), *(manual / Path(url).name for url in ZIPS)]
 
 
 def _person_clips(folder: Path, split: str) -> Iterator[ArchiveClip]:

@@ -27,7 +27,7 @@ class Builder(ClipBuilder):
     CLIPS_PER_FILE = 128
 
     def find(self, manual: Path) -> Found:
-        return archive.find(manual, self._shared_data_dir)
+        return archive.find(manual, "", self._shared_data_dir)
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager

@@ -9,7 +9,7 @@ from data_pipelines.archives.messages import first_few
 from data_pipelines.archives.names import read_list
 from rvm_jax.errors import InputError
 
-SOURCES = {
+FOLDERS = {
     "train": ("BackgroundVideosTrain/train", "DVM/bg/train"),
     "test": ("BackgroundVideosTest/test", "DVM/bg/test"),
 }
@@ -21,12 +21,12 @@ SHORT_SIDE = 1080
 PAGE = "https://github.com/nowsyn/DVM"
 
 
-def find(manual: Path) -> Found:
+def find(manual: Path, *_: object) -> Found:
     """The first 100 frames of every clip that the lists name, or of all clips where there is no list."""
     found = Found()
     splits = {}
-    for split, sources in SOURCES.items():
-        folder = next((manual / source for source in sources if (manual / source).is_dir()), None)
+    for split, names in FOLDERS.items():
+        folder = next((manual / name for name in names if (manual / name).is_dir()), None)
         if folder is not None:
             clips = _chosen(folder, manual / LISTS[split], found)
             found.errors += check_clips(clips.values(), folder)
@@ -34,10 +34,15 @@ def find(manual: Path) -> Found:
             splits[split] = [_clip(f"{split}/{name}", path) for name, path in clips.items()]
         elif split == "train":
             found.errors.append(
-                f"{manual} has no folder {' or '.join(sources)}: they come with Deep Video Matting, {PAGE}"
+                f"{manual} has no folder {' or '.join(names)}: they come with Deep Video Matting, {PAGE}"
             )
     found.splits = {split: clips for split, clips in splits.items() if clips}
     return found
+
+
+def places(manual: Path, *_: object) -> list[Path]:
+    """The folders that hold those of all clips."""
+    return [manual / Path(name).parts[0] for names in FOLDERS.values() for name in names]
 
 
 def _chosen(folder: Path, names: Path, found: Found) -> dict[str, Path]:

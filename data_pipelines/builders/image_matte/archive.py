@@ -50,7 +50,7 @@ Listing = Mapping[str, tuple[Mapping[str, Sequence[Path]], Mapping[str, Sequence
 """The foregrounds and the alphas of every folder, by name without extension: list and files can differ there."""
 
 
-def find(manual: Path) -> Found:
+def find(manual: Path, *_: object) -> Found:
     """The pictures that the four lists name."""
     found = Found()
     names = {split: _read_list(manual / file, found) for split, file in LISTS.items()}
@@ -80,6 +80,11 @@ def find(manual: Path) -> Found:
             )
     found.splits = splits
     return found
+
+
+def places(manual: Path, *_: object) -> list[Path]:
+    """The folders of both sets."""
+    return [manual / name for name in OWNERS]
 
 
 def _read_list(path: Path, found: Found) -> list[str]:

@@ -22,6 +22,7 @@ from data_pipelines.archives.stills import by_stem, mask_record
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 
+FOLDER = "supervisely_person"
 SHORT_SIDE = 1080
 PUBLISHED = 5711
 VALIDATION_EVERY = 50
@@ -29,10 +30,10 @@ CLASSES = {"person", "person_bmp", "person_poly"}
 """The release has a third class, "neutral", which is not of persons."""
 
 
-def find(manual: Path) -> Found:
+def find(manual: Path, *_: object) -> Found:
     """The pictures, in the order of their names; the 1st, 51st, 101st and so on are for validation."""
     found = Found()
-    folder = manual / "supervisely_person"
+    folder = manual / FOLDER
     if (folder / "img").is_dir() and (folder / "seg").is_dir():
         clips = _prepared(folder, found)
     else:
@@ -47,6 +48,11 @@ def find(manual: Path) -> Found:
     clips.sort(key=lambda clip: clip.name)
     found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
+
+
+def places(manual: Path, *_: object) -> list[Path]:
+    """The folder of pictures and masks or annotations."""
+    return [manual / FOLDER]
 
 
 def _prepared(folder: Path, found: Found) -> list[ArchiveClip]:

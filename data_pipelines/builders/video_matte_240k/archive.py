@@ -9,7 +9,7 @@ from data_pipelines.archives.folders import Pair, matting_records, pairs_in
 ORIGINAL = "VideoMatte240K"
 SD = "VideoMatte240K_JPEG_SD"
 HD = "VideoMatte240K_JPEG_HD"
-SOURCES = {"sd": (SD, ORIGINAL, HD), "hd": (HD, ORIGINAL)}
+FOLDERS = {"sd": (SD, ORIGINAL, HD), "hd": (HD, ORIGINAL)}
 """What each size can be made from, the best first: what has that size already, then the least compressed."""
 
 SHORT_SIDE = {"sd": 432, "hd": 1080}
@@ -18,12 +18,12 @@ VALIDATION = ("0000", "0100", "0200", "0300")
 PAGE = "https://grail.cs.washington.edu/projects/background-matting-v2/"
 
 
-def find(manual: Path, size: str) -> Found:
+def find(manual: Path, size: str, *_: object) -> Found:
     """The clips for `size`, "sd" or "hd", with the validation clips of the published recipe taken out of train."""
-    source = next((manual / name for name in SOURCES[size] if (manual / name).is_dir()), None)
+    source = next((manual / name for name in FOLDERS[size] if (manual / name).is_dir()), None)
     if source is None:
         there = f", only {SD}, which is too small" if (manual / SD).is_dir() else ""
-        names = " or ".join(SOURCES[size])
+        names = " or ".join(FOLDERS[size])
         return Found(
             errors=[f"{manual} has no folder {names}{there}: ask the authors of VideoMatte240K for it, {PAGE}"]
         )
@@ -52,6 +52,11 @@ def find(manual: Path, size: str) -> Found:
         if pairs
     }
     return found
+
+
+def places(manual: Path, size: str, *_: object) -> list[Path]:
+    """The folders that can make `size`."""
+    return [manual / name for name in FOLDERS[size]]
 
 
 def _clip(half: str, name: str, pair: Pair, size: str) -> ArchiveClip:

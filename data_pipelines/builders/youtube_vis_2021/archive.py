@@ -17,6 +17,7 @@ from data_pipelines.archives.stills import mask_record
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 
+FOLDER = "youtube_vis_2021"
 SHORT_SIDE = 720
 VALIDATION_EVERY = 50
 ASK = "get train.zip of YouTube-VIS 2021 (https://youtube-vos.org/dataset/vis/) and extract it"
@@ -32,10 +33,10 @@ class Video(NamedTuple):
     persons: tuple[tuple[NDArray[np.uint32], ...], ...]
 
 
-def find(manual: Path) -> Found:
+def find(manual: Path, *_: object) -> Found:
     """The videos with a person, in the order of their names; the 1st, 51st, 101st and so on are for validation."""
     found = Found()
-    folder = manual / "youtube_vis_2021" / "train"
+    folder = manual / FOLDER / "train"
     annotations = folder / "instances.json"
     try:
         videos = _person_videos(annotations, folder / "JPEGImages", found.errors)
@@ -50,6 +51,11 @@ def find(manual: Path) -> Found:
         found.errors.append(f"{annotations} names {len(clips)} videos of persons: expected two or more; {ASK} again")
     found.splits = split_clips(clips, VALIDATION_EVERY)
     return found
+
+
+def places(manual: Path, *_: object) -> list[Path]:
+    """The folder of pictures and annotations."""
+    return [manual / FOLDER]
 
 
 def encode(video: Video, annotations: Path) -> Iterator[Record]:

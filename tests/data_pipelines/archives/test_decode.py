@@ -284,12 +284,12 @@ def test_pixels_are_kept(pictures):
 @pytest.mark.parametrize("tag", range(10))
 def test_pictures_are_turned_upright(tmp_path, tag):
     """As Pillow itself does; 0 and 9 mean nothing."""
-    colour = fake_archives.tag_picture(save(tmp_path / "colour.jpg", COLOUR), tag)
+    color = fake_archives.tag_picture(save(tmp_path / "colour.jpg", COLOUR), tag)
     gray = fake_archives.tag_picture(save(tmp_path / "gray.png", GRAY), tag)
     gray_as_rgb = fake_archives.tag_picture(save(tmp_path / "as_rgb.png", GRAY, "RGB"), tag)
     for read, path in (
-        (decode.read_foreground, colour),
-        (decode.read_picture, colour),
+        (decode.read_foreground, color),
+        (decode.read_picture, color),
         (decode.read_alpha, gray),
         (decode.read_alpha, gray_as_rgb),
     ):
@@ -301,8 +301,8 @@ def test_pictures_are_turned_upright(tmp_path, tag):
         assert image.size == ((96, 128) if 5 <= tag <= 8 else (128, 96))
         if read is not decode.read_foreground:
             np.testing.assert_array_equal(np.asarray(read(path, upright=False)), np.asarray(lying))
-    assert decode.jpeg_bytes(colour) == (None if 2 <= tag <= 8 else colour.read_bytes())
-    assert decode.jpeg_bytes(colour, upright=False) == colour.read_bytes()
+    assert decode.jpeg_bytes(color) == (None if 2 <= tag <= 8 else color.read_bytes())
+    assert decode.jpeg_bytes(color, upright=False) == color.read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -331,7 +331,7 @@ def test_pictures_may_be_large_but_not_too_large(pictures, monkeypatch):
             read(pictures[name])
 
 
-def test_only_the_bytes_of_sound_colour_jpegs_are_kept(pictures):
+def test_only_the_bytes_of_sound_color_jpegs_are_kept(pictures):
     kept = [name for name, path in pictures.items() if decode.jpeg_bytes(path) is not None]
     assert kept == ["jpeg"]
     assert decode.jpeg_bytes(pictures["jpeg"]) == pictures["jpeg"].read_bytes()
@@ -350,7 +350,7 @@ def test_shrinking_is_antialiased_and_never_enlarges():
     assert abs(shrunk.mean() - 127.5) < 2
 
 
-def test_encoding_keeps_colour_resolution_and_alpha():
+def test_encoding_keeps_color_resolution_and_alpha():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = (255, 0, 0)
     stripes[:, 1::2] = (0, 0, 255)

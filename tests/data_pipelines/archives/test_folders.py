@@ -32,7 +32,7 @@ def test_swapped_videos_are_refused(tmp_path, codec):
     assert len(list(folders.background_records(alpha, short_side=48))) == COUNT  # a gray background is one
 
 
-def test_one_frame_with_a_little_colour_makes_a_foreground(tmp_path):
+def test_one_frame_with_a_little_color_makes_a_foreground(tmp_path):
     black = np.zeros((fake_archives.HEIGHT, fake_archives.WIDTH, 3), np.uint8)
     face = black.copy()
     face[40:56, 60:76] = (150, 110, 90)
@@ -44,7 +44,7 @@ def test_one_frame_with_a_little_colour_makes_a_foreground(tmp_path):
         list(folders.matting_records(foreground, alpha))
 
 
-def test_a_coloured_frame_in_the_middle_of_an_alpha_is_refused(tmp_path):
+def test_a_colored_frame_in_the_middle_of_an_alpha_is_refused(tmp_path):
     frames = [np.repeat(fake_archives.stamped_alpha(number)[..., None], 3, axis=2) for number in range(5)]
     frames[3] = fake_archives.stamped(3)
     foreground, alpha = videos(tmp_path, "h264", map(fake_archives.stamped, range(5)), frames)
@@ -53,7 +53,7 @@ def test_a_coloured_frame_in_the_middle_of_an_alpha_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("channel", range(3))
-def test_as_much_colour_as_codecs_add_is_gray(channel):
+def test_as_much_color_as_codecs_add_is_gray(channel):
     frame = np.full((64, 64, 3), 100, np.uint8)
     frame[24:32, 40:48, channel] += decode.GRAY_NOISE  # a block, which every 8th pixel hits wherever it lies
     assert decode._is_gray(frame)

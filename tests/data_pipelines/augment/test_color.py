@@ -34,7 +34,7 @@ def test_saturation_moves_away_from_gray(by):
     assert_close(adjusted(saturation=by), LUMA[..., None] + (1 + by) * (PICTURE - LUMA[..., None]))
 
 
-def test_hue_turns_colours_about_gray():
+def test_hue_turns_colors_about_gray():
     assert_close(adjusted(hue=0.5), 2 * LUMA[..., None] - PICTURE)  # half a turn: the complement of equal luma
     assert_close(adjusted(hue=1.0), PICTURE)
     quarter = adjusted(hue=0.25)

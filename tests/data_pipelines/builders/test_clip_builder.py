@@ -1,14 +1,8 @@
 """Building: whole or not at all, and an interrupted build goes on where it was."""
 
-import contextlib
 import fcntl
 import os
 import resource
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,39 +10,12 @@ import pytest
 from data_pipelines.builders import clip_builder, worker_pool
 from data_pipelines.builders.background_images import archive as background_images
 from data_pipelines.builders.background_images.background_images_dataset_builder import Builder as Backgrounds
-from data_pipelines.builders.clip_builder import FolderConfig
-from data_pipelines.builders.footage.footage_dataset_builder import Builder
 from data_pipelines.records import clips
 from data_pipelines.tools import prepare
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
+from tests.data_pipelines.builders.footage import assert_whole, builder, left, packing
 from tests.data_pipelines.building import build, numbers, opened
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    for first in (0, 10, 20):
-        fake_archives.write_pair(tmp_path / "footage", f"clip{first}", range(first, first + 4))
-    return tmp_path / "footage"
-
-
-def builder(folder: Path, data: Path, **options) -> Builder:
-    return Builder(config=FolderConfig(name="mine", folder=folder), data_dir=data, **options)
-
-
-def left(data: Path) -> list[str]:
-    """What lies beside the versions of the dataset, and these."""
-    return sorted(path.name for path in (data / "footage" / "mine").iterdir())
-
-
-def assert_whole(data: Path) -> None:
-    built = builder(Path("nowhere"), data)
-    assert numbers(opened(built, "train"), "foreground") == {
-        "footage/mine/clip10": [10, 11, 12, 13],
-        "footage/mine/clip20": [20, 21, 22, 23],
-    }
-    assert numbers(opened(built, "validation"), "alpha") == {"footage/mine/clip0": [0, 1, 2, 3]}
-    assert left(data) == ["1.0.0"]
 
 
 def test_nothing_is_left_beside_a_whole_dataset(folder, tmp_path):
@@ -111,56 +78,15 @@ def test_an_error_while_packing_leaves_no_half_dataset(folder, tmp_path, monkeyp
 
     def broken(file):
         yield from read(file)
-        raise InputError("the scratch file is gone")
+        raise InputError("the clip file is gone")
 
     with monkeypatch.context() as patch:
         patch.setattr(worker_pool, "read", broken)
-        with pytest.raises(InputError, match="the scratch file is gone"):
+        with pytest.raises(InputError, match="the clip file is gone"):
             build(builder(folder, tmp_path / "data"))
     assert left(tmp_path / "data") == [".clips-1.0.0"]
     build(builder(folder, tmp_path / "data"))
     assert_whole(tmp_path / "data")
-
-
-BUILD = """
-import sys, time
-from pathlib import Path
-
-folder, data = map(Path, sys.argv[1:3])
-
-def slow(file):
-    yield from read(file)
-    (data / "packing").touch()
-    time.sleep(60)
-
-if __name__ == "__main__":  # workers come here too, and need nothing of this
-    from data_pipelines.builders import scratch
-    from data_pipelines.builders.clip_builder import FolderConfig
-    from data_pipelines.builders.footage.footage_dataset_builder import Builder
-    from tests.data_pipelines.building import build
-    read, scratch.read = scratch.read, slow
-    build(Builder(config=FolderConfig(name="mine", folder=folder), data_dir=data, anew=sys.argv[3] == "anew"))
-"""
-
-
-@contextlib.contextmanager
-def packing(folder: Path, data: Path, how: str = "first"):
-    """A process that packs the dataset, and is killed at the end of the block."""
-    script = data.parent / "build.py"
-    script.write_text(BUILD)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, script, folder, data, how]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 60
-        while not (data / "packing").exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.slow
@@ -238,112 +164,6 @@ def test_an_empty_folder_is_no_dataset(folder, tmp_path):
     assert_whole(tmp_path / "data")
 
 
-# Building anew
-
-
-def other(folder: Path) -> Path:
-    """Footage of two clips, which are too few for a split of validation."""
-    for name, first in (("dora", 30), ("erik", 40)):
-        fake_archives.write_pair(folder, name, [first, first + 1])
-    return folder
-
-
-def assert_other(data: Path) -> None:
-    again = builder(Path("nowhere"), data)
-    assert numbers(opened(again, "train"), "foreground") == {
-        "footage/mine/dora": [30, 31],
-        "footage/mine/erik": [40, 41],
-    }
-    assert list(again.info.splits) == list(again.info.metadata["clips"]) == ["train"]
-    assert left(data) == ["1.0.0"]
-
-
-def test_a_new_dataset_takes_the_place_of_the_old_one(folder, tmp_path):
-    data = tmp_path / "data"
-    build(builder(folder, data))
-    made = builder(other(tmp_path / "other"), data, anew=True)
-    build(made)
-    assert_other(data)
-    assert Path(made.data_dir).name == "1.0.0"
-    assert all(path.exists() for path in made.info.splits["train"].filepaths)
-    assert len(made.as_data_source("train")) == 4
-    build(made)  # it is there now
-    assert_other(data)
-
-
-def test_one_is_built_anew_though_there_is_none_or_it_is_damaged(folder, tmp_path):
-    data = tmp_path / "data"
-    build(builder(folder, data, anew=True))
-    assert_whole(data)
-    (data / "footage" / "mine" / "1.0.0" / "dataset_info.json").write_text("{")
-    build(builder(folder, data, anew=True))
-    assert_whole(data)
-
-
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, InputError("the scratch file is gone"), OSError(28, "full")])
-def test_the_old_one_stays_if_the_new_one_fails(folder, tmp_path, monkeypatch, fault):
-    data = tmp_path / "data"
-    build(builder(folder, data))
-    with pytest.raises(InputError, match="nowhere has no folder fgr"):
-        build(builder(tmp_path / "nowhere", data, anew=True))
-    assert_whole(data)
-
-    def broken(file):
-        raise fault
-
-    other(tmp_path / "other")
-    with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "read", broken)
-        with pytest.raises(KeyboardInterrupt if fault is KeyboardInterrupt else InputError):
-            build(builder(tmp_path / "other", data, anew=True))
-    shutil.rmtree(data / "footage" / "mine" / ".clips-1.0.0")  # what was finished
-    assert_whole(data)
-    build(builder(tmp_path / "other", data, anew=True))
-    assert_other(data)
-
-
-def test_the_old_one_stays_if_the_new_one_cannot_take_its_place(folder, tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    build(builder(folder, data))
-    other(tmp_path / "other")
-    rename = Path.rename
-
-    def interrupted(path, target):
-        if path.name.startswith(".new"):
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            build(builder(tmp_path / "other", data, anew=True))
-    assert left(data) == [".clips-1.0.0", ".new-1.0.0", "1.0.0"]
-    build(builder(folder, data))
-    assert left(data) == ["1.0.0"]
-    assert_whole(data)
-
-
-@pytest.mark.slow
-def test_the_old_one_stays_if_the_process_is_killed(folder, tmp_path):
-    data = tmp_path / "data"
-    build(builder(folder, data))
-    with packing(other(tmp_path / "other"), data, "anew"):
-        assert "1.0.0" in left(data)
-    assert set(clips.open_prepared(data / "footage" / "mine" / "1.0.0").tables) == {"train", "validation"}
-    build(builder(folder, data))
-    assert_whole(data)
-
-
-def test_the_old_one_is_put_back_after_a_kill_in_the_exchange(folder, tmp_path):
-    data = tmp_path / "data"
-    build(builder(folder, data))
-    home = data / "footage" / "mine"
-    (home / "1.0.0").rename(home / ".old-1.0.0")
-    shutil.copytree(home / ".old-1.0.0", home / ".new-1.0.0")
-    build(builder(Path("nowhere"), data))
-    assert_whole(data)
-
-
 # Before anything is written
 
 
@@ -383,10 +203,10 @@ def test_the_builder_says_whether_an_empty_manual_folder_will_do(tmp_path, monke
 
 def test_a_dataset_keeps_a_fingerprint_of_what_it_was_made_from(folder, tmp_path):
     def fingerprint(folder):
-        return clip_builder.fingerprint(builder(folder, tmp_path / "data").find(folder).splits)
+        return clip_builder.source_fingerprint(builder(folder, tmp_path / "data").find(folder).splits)
 
     build(builder(folder, tmp_path / "data"))
-    kept = clips.open_prepared(tmp_path / "data" / "footage" / "mine" / "1.0.0").sources
+    kept = clips.open_prepared(tmp_path / "data" / "footage" / "mine" / "1.0.0").source_fingerprint
     assert kept == fingerprint(folder)
     moved = folder.rename(tmp_path / "moved")
     assert fingerprint(moved) == kept
@@ -407,4 +227,4 @@ def test_only_what_is_made_from_a_folder_of_ones_own_keeps_one(tmp_path):
             tmp_path / "manual" / "backgrounds" / f"{number}.png", fake_archives.stamped(number)
         )
     build(Backgrounds(data_dir=tmp_path / "data"), tmp_path / "manual")
-    assert clips.open_prepared(tmp_path / "data" / "background_images" / "1.0.0").sources is None
+    assert clips.open_prepared(tmp_path / "data" / "background_images" / "1.0.0").source_fingerprint is None

@@ -68,9 +68,9 @@ def write_zips(folder: Path) -> None:
             with zipfile.ZipFile(folder / f"{split}.zip", "w") as photos, zipfile.ZipFile(inner, "w") as areas:
                 for number, labels in pictures.items():
                     numbers = bands(labels)
-                    colours = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], -1).astype(np.uint8)
+                    colors = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], -1).astype(np.uint8)
                     photos.writestr(f"{split}/{number:012d}.jpg", photo(number))
-                    areas.writestr(f"panoptic_{split}/{number:012d}.png", encoded(colours, "PNG"))
+                    areas.writestr(f"panoptic_{split}/{number:012d}.png", encoded(colors, "PNG"))
                     file_name = f"{number:012d}.jpg"
                     images.append({"id": number, "file_name": file_name, "height": HEIGHT, "width": WIDTH})
                     segments = [
@@ -116,7 +116,7 @@ def manual(tmp_path):
 
 def test_pictures_with_a_person(coco):
     folder, records = coco
-    found = archive.find(folder / "manual", folder / "data")
+    found = archive.find(folder / "manual", "", folder / "data")
     assert (found.errors, found.warnings) == ([], [])
     assert sorted(clip.name for clip in found.splits["train"]) == ["000000000011", "000000000013"]
     assert [clip.name for clip in found.splits["validation"]] == ["000000000022"]
@@ -126,7 +126,7 @@ def test_pictures_with_a_person(coco):
 def test_records_bit_for_bit(coco):
     """A colour JPEG keeps its bytes, a gray one becomes colour; masks are of persons, backpacks and ties."""
     folder, records = coco
-    order = [clip.name for clip in archive.find(folder / "manual", folder / "data").splits["train"]]
+    order = [clip.name for clip in archive.find(folder / "manual", "", folder / "data").splits["train"]]
     by_name = dict(zip(order, records["train"], strict=True))
     first, second, (third,) = by_name["000000000011"], by_name["000000000013"], records["validation"]
     assert first["image"] == photo(11)
@@ -147,7 +147,7 @@ def test_what_is_extracted_is_removed(coco):
 
 def test_the_zips_are_not_needed_again(coco, tmp_path):
     folder, _ = coco
-    assert len(archive.find(tmp_path, folder / "data").splits["train"]) == 2
+    assert len(archive.find(tmp_path, "", folder / "data").splits["train"]) == 2
 
 
 def test_workers_import_no_tensorflow(coco):
@@ -155,7 +155,7 @@ def test_workers_import_no_tensorflow(coco):
     code = (
         "import pathlib, sys\n"
         "from data_pipelines.builders.coco_person import archive\n"
-        f"clips = archive.find(pathlib.Path(), pathlib.Path({str(folder / 'data')!r})).splits['train']\n"
+        f"clips = archive.find(pathlib.Path(), '', pathlib.Path({str(folder / 'data')!r})).splits['train']\n"
         "print(len(list(clips[0].encode())), 'tensorflow' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -166,7 +166,7 @@ def test_zips_that_are_missing_or_cut_short(manual):
     (manual / "train2017.zip").unlink()
     content = (manual / "val2017.zip").read_bytes()
     (manual / "val2017.zip").write_bytes(content[: len(content) // 2])
-    found = archive.find(manual, manual.parent / "data")
+    found = archive.find(manual, "", manual.parent / "data")
     missing, cut = found.errors
     assert "coco/2017_panoptic will be prepared first" in found.warnings[0]
     assert missing.startswith(f"{manual / 'train2017.zip'} is not there: get it from {archive.URL}zips/train2017.zip")
@@ -186,14 +186,14 @@ def test_another_file_format(manual):
     with published(manual):
         builder = tfds.builder("coco/2017_panoptic", data_dir=data_dir, file_format="tfrecord")
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
-    (error,) = archive.find(manual, data_dir).errors
+    (error,) = archive.find(manual, "", data_dir).errors
     assert error.startswith(f"{archive.panoptic_folder(data_dir)} is stored as tfrecord, but array_record is expected")
 
 
 def test_a_folder_that_is_no_dataset(manual, tmp_path):
     folder = archive.panoptic_folder(tmp_path)
     folder.mkdir(parents=True)
-    (error,) = archive.find(manual, tmp_path).errors
+    (error,) = archive.find(manual, "", tmp_path).errors
     assert error.startswith(f"{folder} is not a dataset of TFDS")
 
 

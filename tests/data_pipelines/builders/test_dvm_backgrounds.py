@@ -77,7 +77,7 @@ def test_clips_are_shrunk(manual, monkeypatch):
 def test_the_published_lists_count_3117_and_162(tmp_path):
     for split, count in (("train", 3117), ("test", 162)):
         shutil.copy(LISTS / archive.LISTS[split], tmp_path)
-        folder = tmp_path / archive.SOURCES[split][1]
+        folder = tmp_path / archive.FOLDERS[split][1]
         folder.mkdir(parents=True)
         for number in range(4000 if split == "train" else 600):
             (folder / f"{number:04d}.png").touch()  # a still is a clip too

@@ -14,13 +14,13 @@ PREPARE = """
 import sys
 from functools import partial
 from pathlib import Path
-from data_pipelines.builders import scratch
-from data_pipelines.archives.clip import Clip
+from data_pipelines.builders import worker_pool
+from data_pipelines.archives.clip import ArchiveClip
 from data_pipelines.archives.folders import matting_records
 
 foreground, alpha, short_side, file = map(Path, sys.argv[1:])
 encode = partial(matting_records, foreground, alpha, short_side=int(short_side.name))
-frames = scratch._write(file, [Clip("clip", (foreground, alpha), encode)])
+frames = worker_pool._write(file, [ArchiveClip("clip", (foreground, alpha), encode)])
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(frames, peak.split()[1])
 """

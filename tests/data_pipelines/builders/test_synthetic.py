@@ -121,22 +121,22 @@ def test_hair_is_finer_than_a_pixel(people):
     assert np.mean(np.array(alone) > 15) > 0.5
 
 
-def test_colour_goes_on_outward():
+def test_color_goes_on_outward():
     """A premultiplied disc of two colours with an edge from 1 to 0: they are the same at all alphas, and outside."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     alpha = np.clip((40 - np.hypot(y - 60, x - 80)) / 12 + 0.5, 0, 1)[..., None]
-    colour = np.where(x[..., None] < 80, [200, 90, 40], [10, 60, 250])
-    premultiplied = np.concatenate([colour * alpha, 255 * alpha], -1).astype(np.float32)
+    color = np.where(x[..., None] < 80, [200, 90, 40], [10, 60, 250])
+    premultiplied = np.concatenate([color * alpha, 255 * alpha], -1).astype(np.float32)
     foreground, quantised = straight(premultiplied)
     np.testing.assert_array_equal(quantised, np.rint(premultiplied[..., 3:]))
-    error = np.abs(foreground.astype(int) - colour).max(-1)
-    one_colour = np.abs(x - 80) > 4
-    assert error[one_colour & (quantised[..., 0] > 25)].max() <= 1
-    assert error[one_colour & (quantised[..., 0] > 0)].max() <= 12
-    assert error[50:70, 15:145][one_colour[50:70, 15:145]].max() <= 24  # as far as 20 pixels outside
+    error = np.abs(foreground.astype(int) - color).max(-1)
+    one_color = np.abs(x - 80) > 4
+    assert error[one_color & (quantised[..., 0] > 25)].max() <= 1
+    assert error[one_color & (quantised[..., 0] > 0)].max() <= 12
+    assert error[50:70, 15:145][one_color[50:70, 15:145]].max() <= 24  # as far as 20 pixels outside
 
 
-def test_foreground_at_soft_edges_has_the_colours_of_the_person(people):
+def test_foreground_at_soft_edges_has_the_colors_of_the_person(people):
     """Those of the opaque pixels nearby, a little darker at most: parts of the body are shaded round."""
     shifts = []
     for foreground, alpha in people:
@@ -167,13 +167,13 @@ def test_trivial_rules_fail(composites):
     """Nothing everywhere, the usual place of people, and the colours of people, each learned from the other half."""
     images, persons = composites
     learned, judged = slice(0, CLIPS), slice(CLIPS, None)
-    colours = (images // 32).astype(int) @ [64, 8, 1]
-    total = np.bincount(colours[learned].ravel(), minlength=512)
-    hits = np.bincount(colours[learned].ravel(), persons[learned].ravel(), minlength=512)
+    colors = (images // 32).astype(int) @ [64, 8, 1]
+    total = np.bincount(colors[learned].ravel(), minlength=512)
+    hits = np.bincount(colors[learned].ravel(), persons[learned].ravel(), minlength=512)
     guesses = {
         "nothing": np.zeros_like(persons[judged]),
         "place": np.broadcast_to(persons[learned].mean(0) > 0.5, persons[judged].shape),
-        "colour": (hits > total / 2)[colours[judged]],
+        "colour": (hits > total / 2)[colors[judged]],
     }
     for guess in guesses.values():
         assert (guess != persons[judged]).mean() > 0.12
@@ -227,18 +227,18 @@ def test_records_are_what_is_drawn(role, tmp_path):
     builder = Builder(config=config, data_dir=tmp_path)
     build(builder)
     kind = "person" if role == "matting_clips" else "segmentation"
-    colour, gray = ("foreground", "alpha") if role == "matting_clips" else ("image", "mask")
+    color, gray = ("foreground", "alpha") if role == "matting_clips" else ("image", "mask")
     for number, split in enumerate(("train", "validation")):
         clips = opened(builder, split)
         assert clips.lengths.tolist() == [config.frames] * config.clips
         for index, first in enumerate(clips.firsts):
             place = archive.BLOCK * (2 * ROLES.index(role) + number) + index
-            coloured, grays = KINDS[kind](0, place, config.frames, 32, 40)
+            colored, grays = KINDS[kind](0, place, config.frames, 32, 40)
             for frame in range(config.frames):
                 record = clips.read(first + frame)
-                assert record.keys() == {colour, gray}
+                assert record.keys() == {color, gray}
                 np.testing.assert_array_equal(pixels(record[gray]), grays[frame, ..., 0])
-                assert np.abs(pixels(record[colour]).astype(int) - coloured[frame]).mean() < 4
+                assert np.abs(pixels(record[color]).astype(int) - colored[frame]).mean() < 4
 
 
 class SyntheticTest(FromArchive, tfds.testing.DatasetBuilderTestCase):

@@ -200,16 +200,16 @@ def test_progress_is_a_line_in_a_log(tmp_path, capfd, monkeypatch):
 PREPARE = """
 import functools, signal, sys
 from pathlib import Path
-from data_pipelines.builders import scratch
-from data_pipelines.archives.clip import Clip
+from data_pipelines.builders import worker_pool
+from data_pipelines.archives.clip import ArchiveClip
 from tests.data_pipelines import workers
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     folder = Path(sys.argv[1])
-    clips = [Clip("a", (), functools.partial(workers.encode, [1])),
-             Clip("b", (), functools.partial(workers.encode_slowly, folder / "started"))]
-    scratch.prepare(folder / "scratch", {"train": clips}, 1, workers=2)
+    clips = [ArchiveClip("a", (), functools.partial(workers.encode, [1])),
+             ArchiveClip("b", (), functools.partial(workers.encode_slowly, folder / "started"))]
+    worker_pool.prepare(folder / "scratch", {"train": clips}, 1, workers=2)
 """
 
 

@@ -8,8 +8,9 @@ from data_pipelines.augment import motion
 from data_pipelines.pipelines import segmentation
 from data_pipelines.pipelines.batches import Slice
 from data_pipelines.sampling import draws, windows
+from rvm_jax.errors import InputError
 from tests.data_pipelines import stamped
-from tests.data_pipelines.pipelines.test_matting import assert_uniform
+from tests.data_pipelines.pipelines.test_matting_draws import assert_uniform
 
 
 def disc(number):
@@ -27,7 +28,7 @@ KINDS = {"video": (CLIPS, segmentation.VIDEO, 4), "stills": (STILLS, segmentatio
 def batches(kind, count, part=ALONE, **named):
     clips, augmentation, frames = KINDS[kind]
     named = {"augmentation": augmentation, "frames": frames, "size": 32, "seed": 1, "stream": kind} | named
-    return list(segmentation.batches(clips, part, **named).take(count).as_numpy_iterator())
+    return stamped.first(segmentation.batches(clips, part, **named), count)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,23 +65,23 @@ def test_masks_stay_0_or_1_and_go_with_the_image(kind):
     assert len({clip.tobytes() for clip in batch["mask"]}) > 40
 
 
-def test_all_frames_of_a_clip_move_and_colour_alike():
+def test_all_frames_of_a_clip_move_and_color_alike():
     """Jitter and crop are drawn once a clip: a still scene stays still."""
     scene = stamped.clips([6], {"image": lambda n: stamped.photo(48, 64), "mask": lambda n: disc(0)})
-    dataset = segmentation.batches(
+    endless = segmentation.batches(
         scene, Slice(8), seed=1, stream="s", frames=6, size=32, augmentation=segmentation.VIDEO
     )
-    batch = next(dataset.as_numpy_iterator())
+    (batch,) = stamped.first(endless, 1)
     assert (batch["image"] == batch["image"][:, :1]).all()
     assert len({clip.tobytes() for clip in batch["image"]}) == 8
 
 
 def test_any_frame_may_be_the_first_and_the_next_follow():
     numbered = stamped.clips([5, 9], {"image": stamped.flat(16, 16), "mask": stamped.flat(16, 16, None, 100)})
-    dataset = segmentation.batches(
+    endless = segmentation.batches(
         numbered, Slice(14), seed=1, stream="s", frames=4, size=16, augmentation=segmentation.NONE, shape=(16, 16)
     )
-    seen = next(dataset.as_numpy_iterator())["image"][:, :, 8, 8, 0].tolist()
+    seen = stamped.first(endless, 1)[0]["image"][:, :, 8, 8, 0].tolist()
     following = [[n, *((n + i) % 5 if n < 5 else 5 + (n - 5 + i) % 9 for i in (1, 2, 3))] for n in range(14)]
     assert sorted(seen) == following
 
@@ -88,10 +89,10 @@ def test_any_frame_may_be_the_first_and_the_next_follow():
 def test_without_augmentation_a_clip_is_whole():
     photo = stamped.photo(40, 40)
     clips = stamped.clips([1], {"image": lambda n: photo, "mask": stamped.flat(40, 40, None, 255)})
-    dataset = segmentation.batches(
+    endless = segmentation.batches(
         clips, Slice(1), seed=1, stream="s", frames=1, size=40, augmentation=segmentation.NONE, shape=(40, 40)
     )
-    batch = next(dataset.as_numpy_iterator())
+    (batch,) = stamped.first(endless, 1)
     np.testing.assert_array_equal(batch["image"][0, 0], photo)
     assert (batch["mask"] == 1).all()
 
@@ -144,5 +145,5 @@ def test_a_record_is_read_once_and_named_if_it_is_damaged():
     plan = tf.nest.map_structure(np.asarray, plan | {"height": 16, "width": 16})
     segmentation.render(plan, replace(CLIPS, read=read))
     assert reads == plan["frames"].tolist()
-    with pytest.raises(ValueError, match=r"frame \d of clip[01] is damaged: prepare it again"):
+    with pytest.raises(InputError, match=r"^frame \d of clip[01] is damaged: prepare it again"):
         segmentation.render(plan, replace(CLIPS, read=lambda number: {"image": b"junk", "mask": b"junk"}))

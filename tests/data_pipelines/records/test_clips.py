@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from data_pipelines.pipelines import datasets, matting
 from data_pipelines.pipelines.batches import Slice
 from data_pipelines.records import clips
 from rvm_jax.errors import InputError
+from tests.data_pipelines import stamped
 
 MATTING = "synthetic/tiny_matting_clips"
 
@@ -178,6 +180,26 @@ def test_a_whole_dataset_tells_what_it_is(copied):
     assert dataset.bytes == sum(path.stat().st_size for path in copied.glob("*.array_record*"))
 
 
+def test_a_dataset_is_opened_once_until_its_files_change(copied, tmp_path):
+    opened = clips.open_prepared(copied)
+    assert clips.open_prepared(copied) is opened
+    assert clips.open_prepared(Path(str(copied))) is opened
+    shard = copied / SHARD
+    content = shard.read_bytes()
+    shard.write_bytes(content)
+    again = clips.open_prepared(copied)
+    assert again is not opened
+    assert again == dataclasses.replace(opened, records=again.records)
+    cut(shard, 1)
+    with pytest.raises(InputError, match="is damaged"):
+        clips.open_prepared(copied)
+    shard.write_bytes(content)
+    assert clips.open_clips([MATTING], "train", tmp_path).frames == 24
+    shutil.rmtree(copied)
+    with pytest.raises(InputError, match="is damaged"):
+        clips.open_prepared(copied)
+
+
 def test_every_clip_is_as_it_was_prepared(prepared, copied, tmp_path):
     for role in ("matting_clips", "background_images", "segmentation_clips"):
         assert list(clips.verify(f"synthetic/tiny_{role}", prepared)) == []
@@ -249,11 +271,7 @@ def test_threads_may_read_at_the_same_time(prepared):
         [MATTING], ["synthetic/tiny_background_clips", "synthetic/tiny_background_images"], "train", prepared
     )
     runs = [
-        list(
-            matting.batches(data, Slice(4), seed=3, stream="s", frames=4, size=48, threads=threads)
-            .take(6)
-            .as_numpy_iterator()
-        )
+        stamped.first(matting.batches(data, Slice(4), seed=3, stream="s", frames=4, size=48, threads=threads), 6)
         for threads in (1, 8)
     ]
     for one, other in zip(*runs, strict=True):

@@ -59,7 +59,6 @@ def test_passes_have_the_shape_that_the_pipelines_give_their_batches():
         size = 2048 if made.kind == "matting_high" else 512
         assert (made.height, made.width) == windows.shape(9, made.stream, made.batch, size)
         assert made.frames == {"matting_low": 40, "matting_high": 6, "segmentation_stills": 1}[made.kind]
-    assert schedule.passes(STAGES, 9, 520) == schedule.passes(STAGES, 9, 520)
 
 
 def test_a_batch_of_stills_has_as_many_pictures_as_one_of_clips():

@@ -10,8 +10,11 @@ import pytest
 
 from data_pipelines.builders import catalog
 from data_pipelines.tools import check
+from rvm_jax.cli.data import app
 from rvm_jax.cli.main import main
-from tests.data_pipelines import fake_archives
+from tests.data_pipelines import conftest, fake_archives
+
+prepared = conftest.prepared
 
 
 @pytest.fixture
@@ -268,7 +271,18 @@ def test_a_command_says_nothing_but_its_own(shoot, tmp_path):
     assert warning.startswith(f"warning: background_images/shoot/1.0.0: {shoot}/backgrounds has 2 pictures: add more")
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "preview", "bench"])
+def test_help_lists_a_line_a_command(capsys):
+    with pytest.raises(SystemExit) as caught:
+        app.cli(prog="rvm data", args=["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line.partition("•")[2].split()[0] for line in lines if "•" in line]
+    assert commands == ["check", "prepare", "preview", "testset", "bench"]
+    first = next(number for number, line in enumerate(lines) if "•" in line)
+    assert all("•" in line for line in lines[first : first + 5])
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "preview", "testset", "bench"])
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(command, "--help")

@@ -1,0 +1,73 @@
+"""The dataset of one's own footage that tests of building make, and a process in which it is made."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from data_pipelines.builders.clip_builder import FolderConfig
+from data_pipelines.builders.footage.footage_dataset_builder import Builder
+from tests.data_pipelines.building import numbers, opened
+
+
+def builder(folder: Path, data: Path, **options) -> Builder:
+    return Builder(config=FolderConfig(name="mine", folder=folder), data_dir=data, **options)
+
+
+def left(data: Path) -> list[str]:
+    """What lies beside the versions of the dataset, and these."""
+    return sorted(path.name for path in (data / "footage" / "mine").iterdir())
+
+
+def assert_whole(data: Path) -> None:
+    built = builder(Path("nowhere"), data)
+    assert numbers(opened(built, "train"), "foreground") == {
+        "footage/mine/clip10": [10, 11, 12, 13],
+        "footage/mine/clip20": [20, 21, 22, 23],
+    }
+    assert numbers(opened(built, "validation"), "alpha") == {"footage/mine/clip0": [0, 1, 2, 3]}
+    assert left(data) == ["1.0.0"]
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+
+folder, data = map(Path, sys.argv[1:3])
+
+def slow(file):
+    yield from read(file)
+    (data / "packing").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":  # workers come here too, and need nothing of this
+    from data_pipelines.builders import worker_pool
+    from data_pipelines.builders.clip_builder import FolderConfig
+    from data_pipelines.builders.footage.footage_dataset_builder import Builder
+    from tests.data_pipelines.building import build
+    read, worker_pool.read = worker_pool.read, slow
+    build(Builder(config=FolderConfig(name="mine", folder=folder), data_dir=data, anew=sys.argv[3] == "anew"))
+"""
+
+
+@contextlib.contextmanager
+def packing(folder: Path, data: Path, how: str = "first"):
+    """A process that packs the dataset, and is killed at the end of the block."""
+    script = data.parent / "build.py"
+    script.write_text(BUILD)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, script, folder, data, how]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not (data / "packing").exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
