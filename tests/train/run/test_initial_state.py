@@ -32,7 +32,7 @@ def test_the_seed_decides(states):
 
 
 def test_a_whole_network(states, tmp_path):
-    begun = initial_state(MattingNetwork("tiny"), 2, save(states[0], tmp_path / "whole.pth"))
+    begun = initial_state(MattingNetwork("tiny"), 2, save(states[0], tmp_path / "whole.safetensors"))
     assert same(begun.params, states[0].params)
     assert same(begun.batch_stats, states[0].batch_stats)
     assert all(moments.count == 0 for moments in begun.moments.values())
@@ -51,6 +51,6 @@ def test_an_encoder(states, tmp_path):
 
 
 def test_another_variant(states, tmp_path):
-    path = save(states[0], tmp_path / "tiny.pth")
-    with pytest.raises(InputError, match=r"tiny.pth holds a tiny: give weights of a mobilenetv3"):
+    path = save(states[0], tmp_path / "tiny.safetensors")
+    with pytest.raises(InputError, match=r"tiny.safetensors holds a tiny: give weights of a mobilenetv3"):
         initial_state(MattingNetwork("mobilenetv3"), 0, path)
