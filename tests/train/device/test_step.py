@@ -156,10 +156,10 @@ def test_adam_is_adam():
 
 
 def test_training_fits_one_clip(start):
-    """A few steps on one batch make its loss much smaller."""
+    """Fifty steps on one batch, of noise with a mask of noise, leave less than a tenth of its loss."""
     batch = make_batch("segmentation", (1, 1, 32, 32))
     run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=dict.fromkeys(RATES, 1e-2)))
     state, first = run(start, batch)
-    for _ in range(30):
+    for _ in range(50):
         state, last = run(state, batch)
-    assert last["total"] < 0.8 * first["total"]
+    assert last["total"] < 0.1 * first["total"]
