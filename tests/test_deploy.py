@@ -16,6 +16,7 @@ import rvm_jax
 from rvm_jax.cli.main import main
 from rvm_jax.export import sample_clip
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, write_weights
 from tests.rvm_jax.conftest import random_variables
 
@@ -54,7 +55,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr("rvm_jax.export.export.DRAWN_SIZE", (54, 96))
     monkeypatch.setattr("rvm_jax.export.export.FRAMES", 2)
     variables = random_variables(MattingNetwork("tiny"), jnp.float32)
-    loaded = Weights("tiny", "deep_guided_filter", jax.tree.map(np.asarray, variables))
+    loaded = Weights(VARIANTS["tiny"], "deep_guided_filter", jax.tree.map(np.asarray, variables))
     write_weights(loaded, "rvm_mobilenetv3.pth")
     with av.open("in.mp4", "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
