@@ -232,7 +232,7 @@ def _run(
     done = 0
     for chunk in chunks:
         if state is None:
-            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, np.float32)
+            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
         pixels, under = jax.device_put((chunk.pixels, chunk.under))
         made, state = _matted(
             matte.network, matte.variables, pixels, state, still if under is None else under, ratio, tuple(puts)

@@ -139,8 +139,8 @@ def run_stablehlo(path: Path, frames: np.ndarray, ratio: float) -> Outputs:
 def run_jax(source: Path, frames: np.ndarray, ratio: float) -> Outputs:
     matte, state, outputs = rvm_jax.load(source), None, []
     for src in frames:
-        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1), state, ratio)
-        outputs.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground, alpha, *state)])
+        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1)[:, None], state, ratio)
+        outputs.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground[:, 0], alpha[:, 0], *state)])
     return outputs
 
 
@@ -237,8 +237,8 @@ def test_a_layer_4_that_dilates(tmp_path):
     frames = noise((37, 65))
     matte, state, expected = rvm_jax.Matte(network, variables), None, []
     for src in frames:
-        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1), state, 0.625)
-        expected.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground, alpha, *state)])
+        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1)[:, None], state, 0.625)
+        expected.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground[:, 0], alpha[:, 0], *state)])
     assert_agree(run_onnx(tmp_path / "net.onnx", frames, 0.625), expected)
 
 
