@@ -29,7 +29,7 @@ NOT_HERE = ("TensorRT", "Core ML")  # what they need runs on NVIDIA GPUs, and on
 # The page tells of networks and frames of real size, and of GPUs.
 SMALLER = {
     '"mobilenetv3"': '"tiny"',
-    "1080x1920": "54x96",
+    "1920x1080": "96x54",
     "0.25": "0.5",
     "1080, 1920": "54, 96",
     '"cuda"': '"cpu"',
@@ -100,4 +100,4 @@ def test_what_the_page_says_works(workplace):
             for given, alpha in zip(inside["alphas"], expected, strict=True):
                 np.testing.assert_allclose(given, alpha, rtol=0, atol=1e-4, err_msg=section)
     assert ran == ["PyTorch", "TorchScript", *["ONNX Runtime"] * 3, "JAX without this package"]
-    assert Path("rvm_mobilenetv3_54x96_float16.onnx").exists()
+    assert Path("rvm_mobilenetv3_96x54_float16.onnx").exists()
