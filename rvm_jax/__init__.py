@@ -13,7 +13,7 @@ Everything is imported when it is first used, so that `rvm --help` need not wait
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for mypy and editors; a test holds it to _HOMES
     from rvm_jax.errors import InputError as InputError
     from rvm_jax.matte import Matte as Matte
     from rvm_jax.matte import load as load
@@ -28,19 +28,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "InputError": "errors",
-    "Matte": "matte",
-    "MattingNetwork": "model.network",
-    "MattingOutput": "model.network",
-    "SegmentationOutput": "model.network",
-    "State": "model.decoder",
-    "VideoResult": "video.matting",
-    "load": "matte",
-    "matte_video": "video.matting",
-    "save": "matte",
+    "errors": ("InputError",),
+    "matte": ("Matte", "load", "save"),
+    "model.decoder": ("State",),
+    "model.network": ("MattingNetwork", "MattingOutput", "SegmentationOutput"),
+    "video.matting": ("VideoResult", "matte_video"),
 }
 _ROOMS = ("evaluation", "export", "model", "report", "serve", "video", "weights")
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *(name for names in _HOMES.values() for name in names)]
 
 
 def __getattr__(name: str) -> Any:
@@ -48,10 +43,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("rvm-jax")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"rvm_jax.{_HOMES[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"rvm_jax.{name}")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"rvm_jax.{home}"), name)
     raise AttributeError(f"module 'rvm_jax' has no attribute {name!r}")
 
 

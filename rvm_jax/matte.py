@@ -1,7 +1,7 @@
 """A network with its weights, ready to be called."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,73 +20,115 @@ from rvm_jax.model.network import (
     SegmentationOutput,
     as_state,
     check_frames,
+    variant_table,
 )
-from rvm_jax.weights.files import Weights, read_network
+from rvm_jax.model.variants import Variant
+from rvm_jax.weights.files import Weights, checked_weights, describe, read_network, write_weights
 from rvm_jax.weights.names import Variables
 
 LONGEST_SIDE = 512
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-@dataclass(frozen=True, eq=False)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
 class Matte:
-    """A network and its variables. Compiles once for each shape of frames and each `downsample_ratio`.
+    """A network and its variables, to be called on frames.
 
-    A call looks at the range of its frames, for which it waits if they are still being computed. Pipelines that must
-    not wait call `network.apply` with `variables`.
+    Compiles once for each shape and dtype of frames and each `downsample_ratio`. It is a pytree whose leaves are the
+    variables, so `jax.jit`, `jax.device_put`, `jax.tree.map`, and `jax.vmap` over stacked ones take it.
     """
 
-    network: MattingNetwork
+    network: MattingNetwork = field(metadata={"static": True})
     variables: Variables
+
+    def __repr__(self) -> str:
+        text = describe(variant_table(self.network.variant), self.network.refiner, self.variables)
+        return f"Matte({text}, {jnp.dtype(self.network.dtype or self.dtype)})"
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """What the variables, the state and the results are. The network may compute in less: `network.dtype`."""
+        return jax.tree.leaves(self.variables["params"])[0].dtype
 
     def __call__(
         self, frames: ArrayLike, state: State | None = None, downsample_ratio: float | None = None
     ) -> MattingOutput:
-        """Matte clips `[B, T, H, W, 3]` or single frames `[B, H, W, 3]`, floats in 0..1.
+        """Matte clips `[B, T, H, W, 3]` or one frame `[H, W, 3]`: RGB, uint8 in 0..255 or floats in 0..1.
 
-        Returns foreground `[B, T, H, W, 3]`, alpha `[B, T, H, W, 1]` (without T for single frames) and the state that
-        continues these clips. The network looks at the frames at `downsample_ratio` times their size; by default that
-        makes their longest side about 512 pixels, or leaves smaller frames as they are.
+        Returns foreground `[B, T, H, W, 3]` and alpha `[B, T, H, W, 1]` in 0..1 (`[H, W, 3]` and `[H, W, 1]` for one
+        frame), and the state that continues these clips. The network looks at the frames at `downsample_ratio` times
+        their size; by default that makes their longest side about 512 pixels, or leaves smaller frames as they are.
+
+        A call does not wait for the device. Floats of a NumPy array are checked to lie in 0..1; a JAX array is taken
+        as it is, for to look into it is to wait until it is computed.
         """
-        frames = self._checked(frames)
-        ratio = automatic_ratio(frames.shape[-3:-1]) if downsample_ratio is None else float(downsample_ratio)
-        return _apply(self.network, self.variables, frames, self._state(frames, state, ratio), ratio, False)
+        size = self._check(frames)
+        ratio = automatic_ratio(size) if downsample_ratio is None else _static(downsample_ratio)
+        return self._apply(frames, state, ratio, segmentation=False)
 
-    def segment(self, frames: ArrayLike, state: State | None = None) -> SegmentationOutput:
-        """Logits `[B, T, H, W, 1]` of "this is a person" for the same frames, at their full size, and the state."""
-        frames = self._checked(frames)
-        return _apply(self.network, self.variables, frames, self._state(frames, state, 1.0), 1.0, True)
+    def segment(
+        self, frames: ArrayLike, state: State | None = None, downsample_ratio: float = 1.0
+    ) -> SegmentationOutput:
+        """Logits `[B, T, h, w, 1]` (`[h, w, 1]`) of "this is a person" for the same frames, and the state.
 
-    def _checked(self, frames: Any) -> Array:
-        dtype = jax.tree.leaves(self.variables["params"])[0].dtype
+        They have the size at which the network looks at the frames: `downsample_ratio` times theirs, rounded down.
+        """
+        self._check(frames)
+        return self._apply(frames, state, _static(downsample_ratio), segmentation=True)
+
+    def _check(self, frames: Any) -> tuple[int, int]:
+        """Refuse what are no frames; returns their height and width."""
         if not isinstance(frames, (np.ndarray, Array)):
-            raise InputError(f"frames are a {type(frames).__name__}: expected a NumPy or JAX array of floats in 0..1")
-        check_frames(frames)
-        if not isinstance(frames, jax.core.Tracer):
+            raise InputError(
+                f"frames are a {type(frames).__name__}: expected a NumPy or JAX array, uint8 or floats in 0..1"
+            )
+        shape = tuple(frames.shape)
+        if len(shape) == 4:
+            raise InputError(
+                f"frames have shape {shape}: give frames[None] if they are one clip [1, T, H, W, 3], or "
+                "frames[:, None] if they have nothing to do with one another [B, 1, H, W, 3]"
+            )
+        if len(shape) not in (3, 5) or shape[-1] != 3:
+            raise InputError(
+                f"frames have shape {shape}: expected [B, T, H, W, 3] for clips or [H, W, 3] for one frame, RGB last"
+            )
+        floats = jnp.issubdtype(frames.dtype, jnp.floating)
+        if not floats and frames.dtype != np.uint8:
+            raise InputError(f"frames are {frames.dtype}: expected uint8 in 0..255 or floats in 0..1")
+        if floats and isinstance(frames, np.ndarray) and frames.size:
             low, high = float(frames.min()), float(frames.max())
             if not (low >= 0 and high <= 1):  # also true of NaN
-                mend = "divide 8-bit frames by 255" if high > 2 else "clip them"
+                mend = "divide by 255, or give uint8" if high > 2 else "clip them"
                 raise InputError(f"frames range from {low:g} to {high:g}: expected 0..1, so {mend}")
-        return jnp.asarray(frames, dtype)
+        return shape[-3], shape[-2]
 
-    def _state(self, frames: Array, state: State | None, ratio: float) -> State:
-        # An empty state instead of None, so that the first frames and those that follow share one compiled program.
+    def _apply(self, frames: Any, state: State | None, ratio: float, segmentation: bool) -> Any:
+        if isinstance(frames, np.ndarray) and frames.dtype != np.uint8:
+            frames = frames.astype(self.dtype, copy=False)  # before its way to the device
+        batch = frames.shape[:-3] or (1,)  # [B, T], or one frame
+        check_frames(np.broadcast_to(np.float32(0), (*batch, *frames.shape[-3:])), ratio)
         if state is None:
-            check_frames(frames, ratio)
-            return self.network.initial_state(frames.shape[0], frames.shape[-3:-1], ratio, frames.dtype)
-        return as_state(state, frames.dtype)
+            # Not None, so that the first frames and those that follow share one compiled program.
+            state = self.network.initial_state(batch[0], frames.shape[-3:-1], ratio, self.dtype)
+        return _apply(self.network, self.variables, frames, as_state(state, self.dtype), ratio, segmentation)
 
 
 def automatic_ratio(size: tuple[int, ...], longest: int = LONGEST_SIDE) -> float:
-    """The `downsample_ratio` that makes the longest side of (height, width) about `longest`, and never enlarges.
+    """The `downsample_ratio` that makes the longest side of (height, width) `longest`, and never enlarges.
 
-    Long and narrow frames keep as many pixels on their short side as the network needs.
+    Long and narrow frames keep as many pixels on their short side as the network needs. The ratio is a float32, the
+    least that is not too small: whether a runtime multiplies in float32 or float64, it comes to the same size.
     """
-    return min(1.0, max(longest / max(size), (SMALLEST_SIDE + 0.5) / min(size)))
+    ratio = min(1.0, max(longest / max(size), (SMALLEST_SIDE + 0.5) / min(size)))
+    nearest = np.float32(ratio)
+    return float(nearest if float(nearest) >= ratio else np.nextafter(nearest, np.float32(1)))
 
 
-def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
+def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte:
     """Load a `.pth` or `.safetensors` file or a saved folder; variant and refiner are read from the weights.
+
+    A variant of one's own has to be given, for only those in `rvm_jax.model.variants.VARIANTS` are known.
 
     Of the folder of a training run it takes the final weights, or else those of its best or newest checkpoint.
 
@@ -101,7 +143,7 @@ def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32) -> Matte:
         raise InputError(f"dtype is {dtype}: expected one of {', '.join(DTYPES)}")
     if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
-    return from_weights(read_network(path), dtype)
+    return from_weights(read_network(path, variant), dtype)
 
 
 def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
@@ -116,8 +158,37 @@ def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     return Matte(network, jax.tree.map(to_device, loaded.variables))
 
 
+def save(matte: Matte, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write the variables as the ending of `path` says: `.pth`, `.safetensors`, or a folder if it has none.
+
+    `load` reads from it what is saved, bit for bit (in half precision: widened to float32).
+    """
+    if not overwrite and os.path.lexists(path):
+        raise InputError(f"{path} exists already: choose another name, or replace it with overwrite=True")
+    network = matte.network
+    variables = jax.device_get(matte.variables)
+    weights = checked_weights(variant_table(network.variant), network.refiner, variables, f"what is to be {path}")
+    write_weights(weights, path, overwrite=overwrite)
+
+
+def _static(ratio: Any) -> float:
+    if isinstance(ratio, jax.core.Tracer):
+        raise InputError(
+            "downsample_ratio is traced, but sizes depend on it: give a number, or "
+            "jax.jit(..., static_argnames='downsample_ratio')"
+        )
+    return float(ratio)
+
+
 @partial(jax.jit, static_argnums=(0, 4, 5))
 def _apply(
     network: MattingNetwork, variables: Variables, frames: Array, state: State, ratio: float, segmentation: bool
 ) -> Any:
-    return network.apply(variables, frames, state, ratio, segmentation=segmentation)
+    single = frames.ndim == 3
+    clips = (frames[None, None] if single else frames).astype(state.r1.dtype)  # [B, T, H, W, 3]
+    if frames.dtype == np.uint8:
+        clips = clips / 255
+    result: Any = network.apply(variables, clips, state, ratio, segmentation=segmentation)
+    if single:
+        result = type(result)(*(x[0, 0] for x in result[:-1]), result.state)
+    return result

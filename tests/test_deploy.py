@@ -16,6 +16,7 @@ import rvm_jax
 from rvm_jax.cli.main import main
 from rvm_jax.export import sample_clip
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, write_weights
 from tests.rvm_jax.conftest import random_variables
 
@@ -28,7 +29,7 @@ NOT_HERE = ("TensorRT", "Core ML")  # what they need runs on NVIDIA GPUs, and on
 # The page tells of networks and frames of real size, and of GPUs.
 SMALLER = {
     '"mobilenetv3"': '"tiny"',
-    "1080x1920": "54x96",
+    "1920x1080": "96x54",
     "0.25": "0.5",
     "1080, 1920": "54, 96",
     '"cuda"': '"cpu"',
@@ -54,7 +55,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr("rvm_jax.export.export.DRAWN_SIZE", (54, 96))
     monkeypatch.setattr("rvm_jax.export.export.FRAMES", 2)
     variables = random_variables(MattingNetwork("tiny"), jnp.float32)
-    loaded = Weights("tiny", "deep_guided_filter", jax.tree.map(np.asarray, variables))
+    loaded = Weights(VARIANTS["tiny"], "deep_guided_filter", jax.tree.map(np.asarray, variables))
     write_weights(loaded, "rvm_mobilenetv3.pth")
     with av.open("in.mp4", "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -78,8 +79,8 @@ def test_what_the_page_says_works(workplace):
     frames = list(names["frames"]("in.mp4"))
     matte, state, expected = rvm_jax.load("rvm_mobilenetv3.pth"), None, []
     for src in frames:
-        _, alpha, state = matte(src.transpose(0, 2, 3, 1), state, 0.5)
-        expected.append(np.asarray(alpha).transpose(0, 3, 1, 2))
+        _, alpha, state = matte(src.transpose(0, 2, 3, 1)[:, None], state, 0.5)
+        expected.append(np.asarray(alpha[:, 0]).transpose(0, 3, 1, 2))
     assert len(expected) == 4
     assert np.abs(expected[-1] - expected[0]).max() > 0.05
 
@@ -99,4 +100,4 @@ def test_what_the_page_says_works(workplace):
             for given, alpha in zip(inside["alphas"], expected, strict=True):
                 np.testing.assert_allclose(given, alpha, rtol=0, atol=1e-4, err_msg=section)
     assert ran == ["PyTorch", "TorchScript", *["ONNX Runtime"] * 3, "JAX without this package"]
-    assert Path("rvm_mobilenetv3_54x96_float16.onnx").exists()
+    assert Path("rvm_mobilenetv3_96x54_float16.onnx").exists()

@@ -21,6 +21,7 @@ from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import signals
 from rvm_jax.host.compilation_cache import enable_compilation_cache
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
 from train.device import evaluation, optimizer, parallel
@@ -318,7 +319,7 @@ def _explain_out_of_memory(recipe: Recipe) -> Iterator[None]:
 def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    final = Weights(run.recipe.variant, run.recipe.refiner, variables)
+    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
         write_weights(final, run.options.out / name, overwrite=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from rvm_jax.cli.parsing import width_and_height
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import data_folder, expanded
 from rvm_jax.host.quiet_import import quiet_import
@@ -266,16 +267,15 @@ def make_testset(
     from data_pipelines.pipelines import datasets
     from data_pipelines.tools import testset as testsets
 
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 16):
-        raise InputError(f"--size {size}: expected WIDTHxHEIGHT of 16 pixels or more, such as 512x288")
+    expected = "WIDTHxHEIGHT of 16 pixels or more, such as 512x288"
+    width, height = width_and_height("--size", size, expected)
+    if min(width, height) < 16:
+        raise InputError(f"--size {size}: expected {expected}")
     if frames < 1 or clips < 0:
         raise InputError(f"--frames {frames} --clips {clips}: expected a frame or more, and clips, or 0 for all")
     _, data_dir = _folders(None, data_dir)
     foregrounds, backgrounds = datasets.sorted_out(names, data_dir)
-    settings = testsets.Settings(
-        tuple(foregrounds), tuple(backgrounds), split, int(height), int(width), frames, clips, seed
-    )
+    settings = testsets.Settings(tuple(foregrounds), tuple(backgrounds), split, height, width, frames, clips, seed)
     done = testsets.build(settings, data_dir, out)
     print(f"{out}: {done} clips of {width}×{height}")
 

@@ -1,11 +1,11 @@
 """`rvm export`: parses, calls, prints; nothing else."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from rvm_jax.cli.parsing import width_and_height
 from rvm_jax.errors import InputError
 
 
@@ -14,7 +14,8 @@ def export(
     out: Annotated[Positional[Path | None], arg(metavar="[OUT]")] = None,
     *,
     to: Literal["onnx", "torchscript", "stablehlo", "pth", "safetensors"],
-    size: Annotated[str | None, arg(metavar="HEIGHTxWIDTH")] = None,
+    size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None,
+    portrait: bool = False,
     downsample_ratio: float | None = None,
     precision: Literal["float32", "float16"] = "float32",
     clip: Annotated[Path | None, arg(metavar="VIDEO|FOLDER")] = None,
@@ -31,13 +32,15 @@ def export(
 
     Example: rvm export rvm_mobilenetv3.pth --to onnx
 
-    Example: rvm export rvm_mobilenetv3.pth --to onnx --size 1080x1920 --downsample-ratio 0.25 --precision float16
+    Example: rvm export rvm_mobilenetv3.pth --to onnx --size 1920x1080 --downsample-ratio 0.25 --precision float16
 
     Args:
         weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
         out: The file to write. By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
-        size: The one size of frames that the file is for (onnx, stablehlo).
+        size: The one size of frames that the file is for (onnx, stablehlo): the width comes first, as in 1920x1080.
+        portrait: The frames of --size are taller than wide. Without it such a size is refused, since --size was height
+            x width in earlier versions.
         downsample_ratio: The ratio that goes with --size; by default its longest side becomes about 512 pixels.
         precision: What weights, frames, states and most arithmetic are (float16: onnx, torchscript).
         clip: A video or a folder of pictures to compare on. By default a person is drawn.
@@ -49,7 +52,7 @@ def export(
         weights,
         out,
         to,
-        size=None if size is None else _size(size),
+        size=_height_and_width(size, portrait),
         downsample_ratio=downsample_ratio,
         precision=precision,
         clip=clip,
@@ -59,8 +62,18 @@ def export(
     print(exporting.table(report))
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if match is None:
-        raise InputError(f"--size is {text!r}: expected height and width of the frames, as in 1080x1920")
-    return int(match[1]), int(match[2])
+def _height_and_width(size: str | None, portrait: bool) -> tuple[int, int] | None:
+    """Of --size. What is taller than wide has to be said twice: it may have been written for earlier versions."""
+    if size is None:
+        if portrait:
+            raise InputError("--portrait belongs to --size, as in --size 1080x1920 --portrait")
+        return None
+    width, height = width_and_height("--size", size, "WIDTHxHEIGHT of the frames, such as 1920x1080")
+    if height > width and not portrait:
+        raise InputError(
+            f"--size {size} is {width} wide and {height} high: if that is meant, add --portrait; "
+            f"for frames {height} wide and {width} high give --size {height}x{width} (the width comes first now)"
+        )
+    if portrait and height <= width:
+        raise InputError(f"--portrait is for frames taller than wide, but --size {size} is not: leave it out")
+    return height, width

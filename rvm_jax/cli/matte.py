@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from rvm_jax.cli.parsing import width_and_perhaps_height
 from rvm_jax.errors import InputError, Stopped
 
 NAME = "{name}"
@@ -70,7 +71,10 @@ def matte(
         for name in names
     ]
     seconds = _seconds("--start", start), None if end is None else _seconds("--end", end)
-    size = None if resize is None else _size(resize)
+    size = None
+    if resize is not None:
+        expected = "a size such as 1280x720, or a width such as 1280"
+        size = width_and_perhaps_height("--resize", resize, expected)
     fps = _rate(rate)
 
     from rvm_jax.host.memory import return_freed_memory
@@ -146,14 +150,6 @@ def _seconds(option: str, text: str) -> float:
     if not 1 <= len(parts) <= 3:
         raise InputError(f"{option} {text}: expected seconds, MM:SS or HH:MM:SS, such as 90 or 1:30")
     return sum(part * 60**power for power, part in enumerate(reversed(parts)))
-
-
-def _size(text: str) -> tuple[int, int | None]:
-    width, _, height = text.partition("x")
-    try:
-        return int(width), int(height) if height else None
-    except ValueError:
-        raise InputError(f"--resize {text}: expected a size such as 1280x720, or a width such as 1280") from None
 
 
 def _rate(text: str) -> float:

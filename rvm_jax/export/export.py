@@ -45,7 +45,7 @@ def export(
       source: weights, as `rvm_jax.load` takes them.
       target: the file to write; by default named after `source`, in the current folder. A report goes beside it.
       to: "onnx", "torchscript", "stablehlo", "pth" or "safetensors".
-      size: (height, width) of frames, for a file that takes no others.
+      size: (height, width) of frames, as of arrays, for a file that takes no others.
       downsample_ratio: the one for that size; by default such that the longest side is about 512 pixels.
       precision: "float32" or "float16".
       clip: a video or folder of pictures to compare on; by default one is drawn.
@@ -98,7 +98,7 @@ def report_path(path: Path) -> Path:
 def table(report: dict[str, Any]) -> str:
     """The differences of a report, for a person: a line for each output, three numbers for each case."""
     cases = report["cases"]
-    titles = [f"{case['height']}×{case['width']} at {case['downsample_ratio']:.4g}" for case in cases]
+    titles = [f"{case['width']}×{case['height']} at {case['downsample_ratio']:.4g}" for case in cases]
     lines = ["   " + "".join(f"{title:>27}" for title in titles)]
     for name in parity.OUTPUTS:
         numbers = (" ".join(f"{number:.1e}" for number in case["differences"][name].values()) for case in cases)
@@ -133,7 +133,7 @@ def _check(report: dict[str, Any]) -> None:
             if apart <= tolerance:  # and not NaN
                 continue
             raise InputError(
-                f"{report['file']} was not kept: at {case['height']}×{case['width']} its {name} is {apart:.2g} from "
+                f"{report['file']} was not kept: at {case['width']}×{case['height']} its {name} is {apart:.2g} from "
                 f"that of JAX (root mean square), which is more than {tolerance:g}, so look for what is odd in the "
                 f"weights{', or export float32' if report['precision'] == 'float16' else ''}\n{table(report)}"
             )
@@ -148,7 +148,7 @@ def _format(to: str) -> ExportFormat:
 def _setting(to: str, kind: ExportFormat, size: tuple[int, int] | None, ratio: float | None) -> FrameSize | None:
     if size is None:
         if kind.size == "one":
-            raise InputError(f"{to} is for frames of one size: say which, as in --size 1080x1920")
+            raise InputError(f"{to} is for frames of one size: say which, as in --size 1920x1080")
         if ratio is not None:
             raise InputError(
                 "--downsample-ratio belongs to --size: a file for frames of any size is given the ratio when it runs"
@@ -172,7 +172,8 @@ def _target(
     if target is None:
         name = Path(source).resolve().name if Path(source).is_dir() else Path(source).resolve().stem
         if setting:
-            name += f"_{setting.size[0]}x{setting.size[1]}"
+            height, width = setting.size
+            name += f"_{width}x{height}{'_portrait' if height > width else ''}"
         if precision != "float32":
             name += f"_{precision}"
         return Path(name + kind.endings[0])
@@ -200,12 +201,13 @@ def _settings(size: tuple[int, ...]) -> list[FrameSize]:
     """What to compare at if a file takes everything: this size, and a small odd one with the refiner and without it."""
     height, width = size
     ratio = automatic_ratio(size)
-    # In multiples of 1/64 all products with sizes are exact, whether a runtime computes them in float32 or float64.
-    ratio = 0.5 if ratio == 1 else max(1, round(64 * ratio)) / 64
+    ratio = 0.5 if ratio == 1 else ratio
     factor = min(0.5, 240 / max(size))
     least = math.ceil(SMALLEST_SIDE / 0.625)
     rows, columns = (max(least, int(side * factor)) | 1 for side in size)
-    return [FrameSize((height, width), ratio), FrameSize((rows, columns), 0.625), FrameSize((rows, columns), 1.0)]
+    # An ordinary ratio, whose product with the size is rounded, and differently so in float32 and float64.
+    odd = automatic_ratio((rows, columns), 2 * max(rows, columns) // 3)
+    return [FrameSize((height, width), ratio), FrameSize((rows, columns), odd), FrameSize((rows, columns), 1.0)]
 
 
 def _at(size: tuple[int, int], frames: np.ndarray | None) -> np.ndarray:

@@ -15,7 +15,6 @@ import numpy as np
 
 from rvm_jax.export.parity import Runner
 from rvm_jax.model.network import FrameSize, state_sizes
-from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, read_network
 from rvm_jax.weights.files import write_weights as write_weights
 from rvm_jax.weights.names import to_state_dict
@@ -105,7 +104,7 @@ def write_stablehlo(weights: Weights, path: Path, setting: FrameSize | None, hal
         matting: Any = network.apply(weights.variables, src, (r1, r2, r3, r4), setting.ratio)
         return matting.foreground, matting.alpha, *matting.state
 
-    widths = VARIANTS[weights.variant].state_features
+    widths = weights.variant.state_features
     shapes = [(1, *setting.size, 3)]
     shapes += [(1, *hw, width) for hw, width in zip(state_sizes(*setting), widths, strict=True)]
     arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]

@@ -14,7 +14,7 @@ from rvm_jax.export import onnx_graph
 from rvm_jax.export.onnx_graph import Graph, crop, height_and_width, resize, tensor
 from rvm_jax.model.network import FrameSize, state_sizes
 from rvm_jax.model.resize import scaled_size
-from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, ResNet
+from rvm_jax.model.variants import InvertedResidual, MobileNetV3, ResNet
 from rvm_jax.weights.files import Weights
 from rvm_jax.weights.names import to_state_dict
 
@@ -27,7 +27,7 @@ def build(weights: Weights, fixed: FrameSize | None = None, *, half: bool = Fals
 
     With `half`, weights, inputs, outputs and all arithmetic but the refiner's are float16.
     """
-    table = VARIANTS[weights.variant]
+    table = weights.variant
     arrays = to_state_dict(weights.variables, weights.table)
     graph = Graph(half)
     exact = graph.in_float32()
@@ -56,10 +56,10 @@ def build(weights: Weights, fixed: FrameSize | None = None, *, half: bool = Fals
     for name, value in zip(STATES, states, strict=True):
         graph.output(value, f"{name}o")
     inputs, outputs = _ends(table.state_features, fixed, half)
-    properties = {"variant": weights.variant, "refiner": str(weights.refiner)}
+    properties = {"variant": table.name, "refiner": str(weights.refiner)}
     if fixed is not None:
         properties["downsample_ratio"] = repr(fixed.ratio)
-    return onnx_graph.model(graph, weights.variant, inputs, outputs, properties)
+    return onnx_graph.model(graph, table.name, inputs, outputs, properties)
 
 
 def _ends(

@@ -24,11 +24,11 @@ def jax_run(matte: Matte) -> Runner:
     """The network in JAX, without rounded products wherever it runs."""
 
     def run(src: np.ndarray, state: list[np.ndarray] | None, ratio: float) -> list[np.ndarray]:
-        frame = src.transpose(0, 2, 3, 1)  # [1, H, W, 3]
+        frame = src[0].transpose(1, 2, 0)  # [H, W, 3]
         given = None if state is None else State(*(jnp.asarray(r.transpose(0, 2, 3, 1)) for r in state))
         with jax.default_matmul_precision("highest"):
             foreground, alpha, state_after = matte(frame, given, ratio)
-        return [np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground, alpha, *state_after)]
+        return [np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground[None], alpha[None], *state_after)]
 
     return run
 

@@ -232,7 +232,7 @@ def _run(
     done = 0
     for chunk in chunks:
         if state is None:
-            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, np.float32)
+            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
         pixels, moving = jax.device_put((chunk.pixels, chunk.background))
         shown = still if moving is None else moving
         made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(writers))

@@ -11,7 +11,7 @@ import re
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from jax.typing import DTypeLike
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.model.network import MattingNetwork
-from rvm_jax.model.variants import VARIANTS, Refiner
+from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
 
@@ -38,58 +38,78 @@ COUNTS = (".num_batches_tracked", "/count")  # the only entries that are integer
 ORBAX_MARKER = "_CHECKPOINT_METADATA"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Weights:
     """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone."""
 
-    variant: str
+    variant: Variant
     refiner: Refiner | None
     variables: Variables
 
     @property
     def table(self) -> list[Entry]:
         if self.refiner is None:
-            return [entry for entry in entries(VARIANTS[self.variant]) if is_encoder(entry)]
-        return entries(VARIANTS[self.variant], self.refiner)
+            return [entry for entry in entries(self.variant) if is_encoder(entry)]
+        return entries(self.variant, self.refiner)
+
+    def __repr__(self) -> str:
+        return f"Weights({self.describe()})"
 
     def network(self, dtype: DTypeLike | None = None) -> MattingNetwork:
         """The network that these are the variables of, to compute in `dtype`; an encoder alone is none."""
         assert self.refiner is not None
-        return MattingNetwork(self.variant, self.refiner, dtype)
+        known = VARIANTS.get(self.variant.name) == self.variant
+        return MattingNetwork(self.variant.name if known else self.variant, self.refiner, dtype)
 
     def describe(self) -> str:
         """What this is, in a few words for a person."""
-        count = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
-        part = self.refiner.replace("_", " ") if self.refiner else "encoder alone"
-        return f"{self.variant}, {part}, {count:,} parameters"
+        return describe(self.variant, self.refiner, self.variables)
 
 
-def read_weights(path: str | os.PathLike[str]) -> Weights:
+def describe(variant: Variant, refiner: Refiner | None, variables: Variables) -> str:
+    """A network in a few words for a person."""
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
+    part = refiner.replace("_", " ") if refiner else "encoder alone"
+    return f"{variant.name}, {part}, {count:,} parameters"
+
+
+def read_weights(path: str | os.PathLike[str], variant: Variant | None = None) -> Weights:
     """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network.
 
     The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
-    newest if none was validated. A checkpoint's own folder gives that one.
+    newest if none was validated. A checkpoint's own folder gives that one. Which of `VARIANTS` it is follows from the
+    names of its entries; a `variant` that is not among them is given.
     """
+    known = list(VARIANTS.values()) if variant is None else [variant]
     path = Path(path)
     if not path.exists():
         raise InputError(
             f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run"
         )
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, known)
     arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
-    return _from_state_dict(arrays, path)
+    return _from_state_dict(arrays, path, known)
 
 
-def read_network(path: str | os.PathLike[str]) -> Weights:
-    """`read`, but refuse an encoder alone: what can matte is a whole network."""
-    loaded = read_weights(path)
+def read_network(path: str | os.PathLike[str], variant: Variant | None = None) -> Weights:
+    """`read_weights`, but refuse an encoder alone: what can matte is a whole network."""
+    loaded = read_weights(path, variant)
     if loaded.refiner is None:
         raise InputError(
             f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
             "so give the weights of a whole network"
         )
     return loaded
+
+
+def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, what: str) -> Weights:
+    """Variables of one's own as `Weights`, if they are those of the network; half precision is widened."""
+    table = entries(variant, refiner)
+    trees = {name: tree for name, tree in variables.items() if name in ("params", "batch_stats")}
+    expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
+    _match(flax.traverse_util.flatten_dict(trees, sep="/"), expected, variant, what)
+    return Weights(variant, refiner, jax.tree.map(_widen, trees))
 
 
 def write_weights(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -138,25 +158,25 @@ def _write_folder(variables: Variables, path: Path) -> None:
         raise OSError(orbax_folders.error_reason(error)) from error
 
 
-def _read_folder(path: Path) -> Weights:
+def _read_folder(path: Path, known: Sequence[Variant]) -> Weights:
     path = orbax_folders.variables_in(path)
     variables = orbax_folders.read_arrays(path)
     if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
-    variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path)
+    variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path, known)
     expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
     _match(flat, expected, variant, path)
     return Weights(variant, refiner, jax.tree.map(_widen, variables))
 
 
-def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
+def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path, known: Sequence[Variant]) -> Weights:
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}  # PyTorch's DataParallel
     if arrays.keys() & {"features.0.0.weight", "conv1.weight"}:
         # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
         arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
-    variant, refiner, table = _identify(arrays, lambda entry: entry.name, path)
+    variant, refiner, table = _identify(arrays, lambda entry: entry.name, path, known)
     shapes = _shapes(variant, table)
     expected = {entry.name: torch_shape(entry, shape) for entry, shape in zip(table, shapes, strict=True)}
     if not any(name.endswith(COUNTS) for name in arrays):
@@ -167,44 +187,46 @@ def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path) -> Weights:
 
 
 def _identify(
-    given: Mapping[str, Any], name_of: Callable[[Entry], str], path: Path
-) -> tuple[str, Refiner | None, list[Entry]]:
-    """The variant whose entry names are most like the given ones, its refiner, and its table."""
+    given: Mapping[str, Any], name_of: Callable[[Entry], str], path: Path, known: Sequence[Variant]
+) -> tuple[Variant, Refiner | None, list[Entry]]:
+    """The known variant whose entry names are most like the given ones, its refiner, and its table."""
 
-    def likeness(variant: str) -> float:
-        names = {name_of(entry) for entry in entries(VARIANTS[variant])}
+    def likeness(variant: Variant) -> float:
+        names = {name_of(entry) for entry in entries(variant)}
         return len(names & given.keys()) / len(names | given.keys())
 
-    variant = max(VARIANTS, key=likeness)
-    table = entries(VARIANTS[variant])
-    known = [entry for entry in table if name_of(entry) in given]
-    if len(known) < len(given) / 2 or not known:
+    variant = max(known, key=likeness)
+    table = entries(variant)
+    found = [entry for entry in table if name_of(entry) in given]
+    if len(found) < len(given) / 2 or not found:
         first = f" (the first is {next(iter(given))!r})" if given else ""
         raise InputError(
-            f"{path} is not a checkpoint of this network: of its {len(given)} entries{first} {len(known)} belong to "
+            f"{path} is not a checkpoint of this network: of its {len(given)} entries{first} {len(found)} belong to "
             "it, so give a released .pth or a folder made by `rvm convert`"
         )
-    if all(is_encoder(entry) for entry in known):
+    if all(is_encoder(entry) for entry in found):
         return variant, None, [entry for entry in table if is_encoder(entry)]
-    has_refiner = any(entry.path[1] == "refiner" for entry in known)
+    has_refiner = any(entry.path[1] == "refiner" for entry in found)
     refiner: Refiner = "deep_guided_filter" if has_refiner else "fast_guided_filter"
-    return variant, refiner, entries(VARIANTS[variant], refiner)
+    return variant, refiner, entries(variant, refiner)
 
 
-def _shapes(variant: str, table: list[Entry]) -> list[tuple[int, ...]]:
+def _shapes(variant: Variant, table: list[Entry]) -> list[tuple[int, ...]]:
     """The shape of each Flax variable of the table."""
     return [_variable_shapes(variant)[entry.path] for entry in table]
 
 
 @cache
-def _variable_shapes(variant: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+def _variable_shapes(variant: Variant) -> dict[tuple[str, ...], tuple[int, ...]]:
     """The shapes of all variables of a network, by tracing it without computing anything."""
     frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(MattingNetwork(variant).init, jax.random.key(0), frames)
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
 
 
-def _match(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], variant: str, path: Path) -> None:
+def _match(
+    given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], variant: Variant, what: Path | str
+) -> None:
     """Raise an error that names every entry that is missing (-), unknown (+), or of another shape or kind (both)."""
 
     def kind(name: str) -> str:
@@ -217,8 +239,8 @@ def _match(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ..
     if lines:
         lines.sort(key=lambda line: line[2:].split()[0])
         raise InputError(
-            f"{path} does not fit the network {variant!r}: these entries are expected (-) or were found instead (+)\n"
-            + "\n".join(lines)
+            f"{what} does not fit the network {variant.name!r}: "
+            "these entries are expected (-) or were found instead (+)\n" + "\n".join(lines)
         )
 
 

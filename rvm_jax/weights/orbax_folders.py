@@ -11,26 +11,43 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import flax.traverse_util
+
 from rvm_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"
 VARIABLES = "variables"
 VALIDATION = "validation.json"
+ARRAY_FILES = {".zarray": "zarr", "zarr.json": "zarr3"}  # what marks an array, and how it is stored
 
 
 def read_arrays(folder: Path) -> dict[str, Any]:
-    """The tree that was saved to a folder, as NumPy arrays: it may have been on devices that this machine has not."""
-    import jax
-    import numpy as np
-    import orbax.checkpoint as ocp
+    """The tree of dictionaries that was saved to a folder, as NumPy arrays.
+
+    Read with TensorStore, not with orbax, which wants to know on which devices the arrays shall be. Also, if one cannot
+    be read, orbax closes its event loop before TensorStore has reported the others to it, and their tracebacks spill
+    over the terminal.
+    """
+    import tensorstore
 
     try:
-        _read_one_by_one(folder)
-        handler = ocp.PyTreeCheckpointHandler()  # alone, since a checkpointer waits for the other hosts of a run
-        path = folder.absolute()
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
-        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    except Exception as error:  # a damaged folder may make orbax raise anything
+        store: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/"}
+        if (folder / "manifest.ocdbt").exists():
+            store = {"driver": "ocdbt", "base": store, "path": ""}
+        keys = [key.decode().rpartition("/") for key in tensorstore.KvStore.open(store).result().list().result()]
+        drivers = {name: ARRAY_FILES[file] for name, _, file in keys if file in ARRAY_FILES}
+        if not drivers:
+            raise ValueError("it holds no arrays")
+        if not (folder / "_METADATA").exists():  # a part is missing, and who knows which other
+            raise ValueError("it has no _METADATA")
+        context = tensorstore.Context()  # one, so that the list of where the arrays lie is read once
+        opened = {}
+        for name, driver in drivers.items():
+            at = {"driver": driver, "kvstore": {**store, "path": f"{store['path']}{name}/"}}
+            opened[tuple(name.split("."))] = tensorstore.open(at, open=True, context=context)
+        begun = {path: array.result().read() for path, array in opened.items()}
+        return flax.traverse_util.unflatten_dict({path: array.result() for path, array in begun.items()})
+    except Exception as error:  # a damaged folder may make TensorStore raise anything
         raise InputError(
             f"{folder} is not a folder of saved weights, or it is damaged: {error_reason(error)}"
         ) from error
@@ -86,20 +103,3 @@ def error_reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _read_one_by_one(folder: Path) -> None:
-    """Raise if TensorStore cannot read an array, which orbax would meet while it reads others at the same time.
-
-    Tracebacks of those would then spill over the terminal.
-    """
-    import tensorstore
-
-    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}/"}}
-    drivers = {".zarray": "zarr", "zarr.json": "zarr3"}
-    keys = [key.decode().rpartition("/") for key in tensorstore.KvStore.open(store).result().list().result()]
-    arrays = [(name, drivers[file]) for name, _, file in keys if file in drivers]
-    if not arrays:
-        raise ValueError("it holds no arrays")
-    for name, driver in arrays:
-        tensorstore.open({"driver": driver, "kvstore": {**store, "path": f"{name}/"}}).result().read().result()

@@ -40,10 +40,9 @@ def test_real_video(real, length):
 
 def test_single_frames_and_the_automatic_ratio(real):
     matte, frames, expected = real
-    alpha = np.asarray(
-        matte(frames[:, 0]).alpha
-    )  # 768 pixels wide: the automatic ratio is the one of the expected alphas
-    assert np.abs(alpha[0, ..., 0] - expected["pha"][0] / 65535).mean() < 1e-4
+    # 768 pixels wide: the automatic ratio is the one of the expected alphas.
+    alpha = np.asarray(matte(frames[0, 0]).alpha)
+    assert np.abs(alpha[..., 0] - expected["pha"][0] / 65535).mean() < 1e-4
 
 
 def test_a_folder_of_pictures_through_the_command(real, tmp_path):

@@ -49,7 +49,7 @@ def write_tiny(folder: Path) -> Path:
     """The folder of a tiny network with random weights, as commands take it."""
     variables = random_variables(MattingNetwork("tiny"), jnp.float32)
     trees = {kind: {**tree} for kind, tree in variables.items()}
-    write_weights(Weights("tiny", "deep_guided_filter", trees), folder / "tiny")
+    write_weights(Weights(variant_table("tiny"), "deep_guided_filter", trees), folder / "tiny")
     return folder / "tiny"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from rvm_jax.errors import InputError
-from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.network import MattingNetwork, variant_table
 from rvm_jax.weights.files import read_weights
 from train.device import step
 
@@ -15,9 +15,10 @@ from train.device import step
 def initial_state(network: MattingNetwork, seed: int, init: str | os.PathLike[str] | None) -> step.TrainState:
     """Random weights from the seed; in their place those of `init`, an encoder or a whole network."""
     loaded = None if init is None else read_weights(init)
-    if loaded is not None and loaded.variant != network.variant:
+    wanted = variant_table(network.variant)
+    if loaded is not None and loaded.variant != wanted:
         raise InputError(
-            f"{init} holds a {loaded.variant}: give weights of a {network.variant}, which the recipe trains"
+            f"{init} holds a {loaded.variant.name}: give weights of a {wanted.name}, which the recipe trains"
         )
     random = jax.device_get(step.init(network, jax.random.key(seed)))
     if loaded is None:

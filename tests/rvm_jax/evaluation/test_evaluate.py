@@ -26,9 +26,9 @@ def test_a_network_has_the_scores_of_its_predictions(matte, testset, tmp_path):
         com, pha, fgr = stack(folder / "com", 3), stack(folder / "pha", 1), stack(folder / "fgr", 3)
         state, alphas, colors = None, [], []
         for frame in com:
-            foreground, alpha, state = matte(frame[None], state)
-            alphas.append(alpha[0])
-            colors.append(foreground[0])
+            foreground, alpha, state = matte(frame, state)
+            alphas.append(alpha)
+            colors.append(foreground)
         alpha, foreground = np.stack(alphas), np.stack(colors)
         expected = {
             "mad": metrics.mad(alpha, pha),

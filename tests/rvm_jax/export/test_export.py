@@ -26,6 +26,7 @@ from rvm_jax.export import onnx_network, parity, sample_clip
 from rvm_jax.export.export import export
 from rvm_jax.export.formats import FORMATS
 from rvm_jax.export.torch_network import MattingNetwork as TorchNetwork
+from rvm_jax.matte import automatic_ratio
 from rvm_jax.model.network import FrameSize, MattingNetwork
 from rvm_jax.model.resize import scaled_size
 from rvm_jax.model.variants import VARIANTS
@@ -40,7 +41,8 @@ pytestmark = [
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2}  # of every single value
 SIZE = (72, 128)  # of the frames that the command compares on here, and then those of 37×65
-SETTINGS = [FrameSize(SIZE, 0.5), FrameSize((37, 65), 0.625), FrameSize((37, 65), 1.0)]
+RATIO = automatic_ratio((37, 65), 43)  # no multiple of a power of two: its products with sizes are rounded
+SETTINGS = [FrameSize(SIZE, 0.5), FrameSize((37, 65), RATIO), FrameSize((37, 65), 1.0)]
 FRAMES = 3
 
 
@@ -56,7 +58,7 @@ def saved(folder: Path, variant: str, refiner: str) -> Path:
     """A file of random weights."""
     variables = random_variables(MattingNetwork(variant, refiner), jnp.float32)
     path = folder / "net.safetensors"
-    write_weights(Weights(variant, refiner, jax.tree.map(np.asarray, variables)), path)
+    write_weights(Weights(VARIANTS[variant], refiner, jax.tree.map(np.asarray, variables)), path)
     return path
 
 
@@ -139,8 +141,8 @@ def run_stablehlo(path: Path, frames: np.ndarray, ratio: float) -> Outputs:
 def run_jax(source: Path, frames: np.ndarray, ratio: float) -> Outputs:
     matte, state, outputs = rvm_jax.load(source), None, []
     for src in frames:
-        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1), state, ratio)
-        outputs.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground, alpha, *state)])
+        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1)[:, None], state, ratio)
+        outputs.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground[:, 0], alpha[:, 0], *state)])
     return outputs
 
 
@@ -193,7 +195,7 @@ def test_files_for_any_size(source, to, precision, capsys):
             assert difference["root_mean_square"] <= TOLERANCES[precision]
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith(f"{path}: tiny, ")
-    assert all(f"{h}×{w} at {ratio:.4g}" in printed[1] for (h, w), ratio in SETTINGS)
+    assert all(f"{w}×{h} at {ratio:.4g}" in printed[1] for (h, w), ratio in SETTINGS)
     assert f"{report['cases'][0]['differences']['fgr']['greatest']:.1e}" in printed[2]
 
 
@@ -233,15 +235,12 @@ def test_a_layer_4_that_dilates(tmp_path):
 
     network = MattingNetwork(TINY_RESNET)
     variables = jax.tree.map(np.asarray, random_variables(network, jnp.float32))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(VARIANTS, TINY_RESNET.name, TINY_RESNET)
-        loaded = Weights(TINY_RESNET.name, "deep_guided_filter", variables)
-        onnx.save(onnx_network.build(loaded), tmp_path / "net.onnx")
+    onnx.save(onnx_network.build(Weights(TINY_RESNET, "deep_guided_filter", variables)), tmp_path / "net.onnx")
     frames = noise((37, 65))
     matte, state, expected = rvm_jax.Matte(network, variables), None, []
     for src in frames:
-        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1), state, 0.625)
-        expected.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground, alpha, *state)])
+        foreground, alpha, state = matte(src.transpose(0, 2, 3, 1)[:, None], state, 0.625)
+        expected.append([np.asarray(x).transpose(0, 3, 1, 2) for x in (foreground[:, 0], alpha[:, 0], *state)])
     assert_agree(run_onnx(tmp_path / "net.onnx", frames, 0.625), expected)
 
 
@@ -340,7 +339,7 @@ def test_what_does_not_agree_is_not_kept(deep, to, value, monkeypatch, capsys):
         good.write(replace(loaded, variables=variables), path, setting, half)
 
     monkeypatch.setitem(FORMATS, to, replace(good, write=write_wrong))
-    options = ["--size", "37x65", "--downsample-ratio", "0.625"] if good.size == "one" else []
+    options = ["--size", "65x37", "--downsample-ratio", "0.625"] if good.size == "one" else []
     name = f"net{good.endings[0]}"
     command = ["export", str(deep), f"new/{name}", "--to", to, *options]
     assert main(command) == 2
@@ -396,13 +395,18 @@ def test_the_measures():
     ("options", "name"),
     [
         (["--to", "torchscript"], "net.torchscript"),
-        (["--to", "onnx", "--size", "37x65"], "net_37x65.onnx"),
-        (["--to", "onnx", "--size", "37×65", "--precision", "float16"], "net_37x65_float16.onnx"),
+        (["--to", "onnx", "--size", "65x37"], "net_65x37.onnx"),
+        (["--to", "onnx", "--size", "65×37", "--precision", "float16"], "net_65x37_float16.onnx"),
+        (["--to", "onnx", "--size", "37x65", "--portrait"], "net_37x65_portrait.onnx"),
     ],
 )
 def test_names_by_default(deep, options, name):
     assert main(["export", str(deep), *options]) == 0
     assert {path.name for path in Path().iterdir()} == {name, f"{name}.parity.json"}
+    if "--size" in options:
+        model = onnx.load(name)
+        given = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+        assert given == [1, 3, *((65, 37) if "--portrait" in options else (37, 65))]
 
 
 def test_weights_are_not_overwritten_by_what_is_made_of_them(deep, capsys):
@@ -418,7 +422,7 @@ def test_an_existing_file_stays_unless_forced(deep, capsys):
     assert "net.pth exists already" in capsys.readouterr().err
     assert Path("net.pth").read_text() == "mine"
     assert main(["export", str(deep), "--to", "pth", "--force"]) == 0
-    assert read_weights("net.pth").variant == "tiny"
+    assert read_weights("net.pth").variant.name == "tiny"
 
 
 @pytest.mark.parametrize("kind", ["video", "pictures"])
@@ -456,9 +460,15 @@ def test_the_drawn_clip_moves_and_is_the_same_at_any_size():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "stablehlo"], "one size: say which, as in --size 1080x1920"),
-        (["--to", "torchscript", "--size", "37x65"], "--size is not for torchscript"),
-        (["--to", "onnx", "--size", "1080"], "--size is '1080': expected height and width"),
+        (["--to", "stablehlo"], "one size: say which, as in --size 1920x1080"),
+        (["--to", "torchscript", "--size", "65x37"], "--size is not for torchscript"),
+        (["--to", "onnx", "--size", "1080"], "--size 1080: expected WIDTHxHEIGHT"),
+        (
+            ["--to", "onnx", "--size", "1080x1920"],
+            "wide and 1920 high: if that is meant, add --portrait; for frames 1920",
+        ),
+        (["--to", "onnx", "--size", "65x37", "--portrait"], "for frames taller than wide, but --size 65x37 is not"),
+        (["--to", "onnx", "--portrait"], "--portrait belongs to --size"),
         (["--to", "onnx", "--size", "8x8"], "each side needs 16"),
         (["--to", "onnx", "--size", "64x64", "--downsample-ratio", "2"], "downsample_ratio is 2.0"),
         (["--to", "onnx", "--downsample-ratio", "0.5"], "--downsample-ratio belongs to --size"),

@@ -38,8 +38,8 @@ def expected(matte) -> tuple[np.ndarray, np.ndarray]:
     """Foreground and alpha of the clip, frame after frame, at half its size: floats [T, H, W, C]."""
     state, results = None, []
     for frame in videos.moving(COUNT, 48, 64):
-        foreground, alpha, state = matte(jnp.asarray(frame[None] / np.float32(255)), state, downsample_ratio=0.5)
-        results.append((foreground[0], alpha[0]))
+        foreground, alpha, state = matte(jnp.asarray(frame / np.float32(255)), state, downsample_ratio=0.5)
+        results.append((foreground, alpha))
     foregrounds, alphas = (np.stack(each) for each in zip(*results, strict=True))
     assert (np.abs(alphas - 0.5) < 0.45).mean() > 0.2  # alphas between 0 and 1 are there to tell right from wrong
     return foregrounds, alphas

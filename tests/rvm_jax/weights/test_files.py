@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,9 +17,10 @@ from rvm_jax.errors import InputError
 from rvm_jax.export import torch_network
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import REFINERS, VARIANTS
-from rvm_jax.weights.files import read_weights, write_weights
+from rvm_jax.weights.files import Weights, read_weights, write_weights
 from rvm_jax.weights.names import entries, to_state_dict
 from tests.reference import recipe
+from tests.rvm_jax.conftest import TINY_RESNET, random_variables
 
 KEYS = Path(__file__).parents[2] / "reference" / "data"
 
@@ -67,7 +69,7 @@ def test_round_trip_through_every_format_is_bitwise(variant, refiner, tmp_path):
     names = ["a", "b.safetensors", "c", "d.pth"]
     for name in names:
         loaded = read_weights(source)
-        assert (loaded.variant, loaded.refiner) == (variant, refiner)
+        assert (loaded.variant.name, loaded.refiner) == (variant, refiner)
         source = tmp_path / name
         write_weights(loaded, source)
     written = torch.load(source, weights_only=True)
@@ -112,7 +114,7 @@ def test_imagenet_networks_become_an_encoder_start(variant, counts, tmp_path):
     if counts == "without counts":
         given = {name: tensor for name, tensor in given.items() if "num_batches" not in name}
     start = read_weights(save(given, tmp_path / "imagenet.pth"))
-    assert (start.variant, start.refiner) == (variant, None)
+    assert (start.variant.name, start.refiner) == (variant, None)
     assert start.variables["params"].keys() == {"encoder"}
     for name in ("start", "start.pth"):
         write_weights(start, tmp_path / name)
@@ -175,9 +177,53 @@ def test_a_folder_saved_on_several_devices_is_read_on_one(tiny_file, tmp_path):
     assert {type(leaf) for leaf in jax.tree.leaves(again.variables)} == {np.ndarray}
 
 
+def test_a_folder_of_a_file_for_each_array_is_read(tiny_file, tmp_path):
+    """As orbax writes with `use_ocdbt=False`."""
+    import orbax.checkpoint as ocp
+
+    loaded = read_weights(tiny_file)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "folder", loaded.variables)
+    assert not (tmp_path / "folder" / "manifest.ocdbt").exists()
+    again = read_weights(tmp_path / "folder")
+    jax.tree.map(np.testing.assert_array_equal, again.variables, loaded.variables)
+
+
+def test_a_folder_is_read_once(tiny_file, tmp_path, monkeypatch):
+    import tensorstore
+
+    loaded = read_weights(tiny_file)
+    write_weights(loaded, tmp_path / "folder")
+    opened, read = [], tensorstore.open
+    monkeypatch.setattr(tensorstore, "open", lambda spec, **options: opened.append(spec) or read(spec, **options))
+    read_weights(tmp_path / "folder")
+    assert len(opened) == len(jax.tree.leaves(loaded.variables))
+
+
+@pytest.mark.parametrize("variant", [TINY_RESNET, pytest.param(VARIANTS["tiny"], id="tiny")])
+def test_a_variant_of_ones_own(variant, tmp_path):
+    """Nothing but the table says what it is, so who reads it has to give that."""
+    own = replace(variant, name="mine", decoder=(16, 12, 8, 8))
+    variables = jax.tree.map(np.asarray, random_variables(MattingNetwork(own), jnp.float32))
+    weights = Weights(own, "deep_guided_filter", variables)
+    assert weights.network().variant == own
+    for name in ("mine.pth", "mine.safetensors", "mine"):
+        write_weights(weights, tmp_path / name)
+        again = read_weights(tmp_path / name, own)
+        assert (again.variant, again.refiner) == (own, "deep_guided_filter")
+        jax.tree.map(np.testing.assert_array_equal, again.variables, variables)
+        with pytest.raises(InputError, match=r"mine(\.\w+)? (does not fit the network|is not a checkpoint of)"):
+            read_weights(tmp_path / name)
+
+
+def test_weights_are_shown_in_one_line(tiny_file):
+    count = sum(parameter.numel() for parameter in torch_network.MattingNetwork("tiny").parameters())
+    assert repr(read_weights(tiny_file)) == f"Weights(tiny, deep guided filter, {count:,} parameters)"
+
+
 def test_parameters_and_parallel_prefixes_are_read(tiny_state_dict, tmp_path):
     parallel = {f"module.{n}": torch.nn.Parameter(t, t.is_floating_point()) for n, t in tiny_state_dict.items()}
-    assert read_weights(save(parallel, tmp_path / "parallel.pth")).variant == "tiny"
+    assert read_weights(save(parallel, tmp_path / "parallel.pth")).variant.name == "tiny"
 
 
 class RunsCode:
@@ -253,7 +299,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tiny_file, tmp_path):
         with pytest.raises(InputError, match="exists already"):
             write_weights(loaded, tmp_path / name)
         write_weights(loaded, tmp_path / name, overwrite=True)
-        assert read_weights(tmp_path / name).variant == "tiny"
+        assert read_weights(tmp_path / name).variant.name == "tiny"
 
 
 def test_what_is_not_weights_is_never_overwritten(tiny_file, tmp_path):

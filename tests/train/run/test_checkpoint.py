@@ -316,7 +316,7 @@ def test_weights_are_read_from_a_run_and_from_its_checkpoints(tiny_states, tmp_p
 
     def reads(path, state):
         read = read_weights(path)
-        assert (read.variant, read.refiner) == ("tiny", "deep_guided_filter")
+        assert (read.variant.name, read.refiner) == ("tiny", "deep_guided_filter")
         jax.tree.map(np.testing.assert_array_equal, read.variables["params"], state.params)
         jax.tree.map(np.testing.assert_array_equal, read.variables["batch_stats"], state.batch_stats)
         return read

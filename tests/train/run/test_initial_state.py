@@ -6,6 +6,7 @@ import pytest
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, write_weights
 from train.run.initial_state import initial_state
 
@@ -21,7 +22,7 @@ def same(ours, theirs):
 
 
 def save(state, path, refiner="deep_guided_filter"):
-    write_weights(Weights("tiny", refiner, {"params": state.params, "batch_stats": state.batch_stats}), path)
+    write_weights(Weights(VARIANTS["tiny"], refiner, {"params": state.params, "batch_stats": state.batch_stats}), path)
     return path
 
 
@@ -43,7 +44,7 @@ def test_an_encoder(states, tmp_path):
         "params": {"encoder": states[0].params["encoder"]},
         "batch_stats": {"encoder": states[0].batch_stats["encoder"]},
     }
-    write_weights(Weights("tiny", None, encoder), tmp_path / "encoder")
+    write_weights(Weights(VARIANTS["tiny"], None, encoder), tmp_path / "encoder")
     begun = initial_state(MattingNetwork("tiny"), 2, tmp_path / "encoder")
     assert same(begun.params["encoder"], states[0].params["encoder"])
     assert same(begun.batch_stats["encoder"], states[0].batch_stats["encoder"])
