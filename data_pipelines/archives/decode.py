@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import pictures
+from rvm_jax.video import picture_files
 from rvm_jax.video.orientation import display_matrices, display_matrix, is_upright, upright_frame
-from rvm_jax.video.pictures import DAMAGED, open_picture
+from rvm_jax.video.picture_files import DAMAGED, open_picture
 
 DECORD_BUDGET = 2**30
 """Bytes of decoded frames up to which a clip may be read with decord, which decodes ahead without bound."""
@@ -141,7 +141,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def _load(path: Path, *, upright: bool = True) -> Image.Image:
-    image = pictures.read_picture(path, upright=upright)
+    image = picture_files.read_picture(path, upright=upright)
     # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
     if image.mode.startswith(("I", "F")) or _png_depth(path) == 16:
         raise InputError(f"{path} has 16 bits a channel or more: save it with 8 bits")

@@ -13,12 +13,12 @@ from PIL import Image
 
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import Record
-from data_pipelines.archives.messages import first_errors, first_few, other_kinds
+from data_pipelines.archives.error_messages import first_errors, first_few, other_kinds
 from data_pipelines.archives.names import name_error
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
-from rvm_jax.video.pictures import SUFFIXES as PICTURES
-from rvm_jax.video.pictures import natural_sort_key
+from rvm_jax.video.picture_files import SUFFIXES as PICTURES
+from rvm_jax.video.picture_files import natural_sort_key
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import Record
-from data_pipelines.archives.messages import first_errors, sized
+from data_pipelines.archives.error_messages import first_errors, sized
 from data_pipelines.archives.names import name_error
 from rvm_jax.errors import InputError
-from rvm_jax.video.pictures import SUFFIXES
+from rvm_jax.video.picture_files import SUFFIXES
 
 
 def by_stem(folder: Path, errors: list[str]) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from data_pipelines.sampling import draws
+from data_pipelines.sampling import random_draws
 
 Array = np.ndarray
 
@@ -87,13 +87,13 @@ def ease(curve: int, frames: int) -> Array:
     return CURVES[NAMES[curve]](np.linspace(0.0, 1.0, frames))
 
 
-def draw_curve(at: draws.Position, who: str) -> tf.Tensor:
+def draw_curve(at: random_draws.Position, who: str) -> tf.Tensor:
     """An easing curve: linear with probability 0.2, else one of all others."""
-    other = 1 + draws.integer(at, f"{who} curve", len(NAMES) - 1)
-    return tf.where(draws.happens(at, f"{who} is linear", 0.2), tf.zeros_like(other), other)
+    other = 1 + random_draws.integer(at, f"{who} curve", len(NAMES) - 1)
+    return tf.where(random_draws.happens(at, f"{who} is linear", 0.2), tf.zeros_like(other), other)
 
 
-def along(path: draws.Drawn, frames: int) -> np.ndarray:
+def along(path: random_draws.Drawn, frames: int) -> np.ndarray:
     """What moves between `path["ends"]` along its curve: float64 [T, ...]."""
     begin, end = np.asarray(path["ends"], np.float64)
     progress = ease(int(path["curve"]), frames)

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.archives.clip import ArchiveClip, Record
-from data_pipelines.archives.messages import first_errors, sized
+from data_pipelines.archives.error_messages import first_errors, sized
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
 from rvm_jax.host.files import replacing, writing
 from rvm_jax.host.progress import Progress, with_progress
-from rvm_jax.video.pictures import open_picture
+from rvm_jax.video.picture_files import open_picture
 
 TABLE = "clips.json"  # the last entry of a file
 FORMAT = 1

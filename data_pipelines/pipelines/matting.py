@@ -18,8 +18,8 @@ from data_pipelines.augment import color, easing, motion
 from data_pipelines.pipelines.batches import Batches, Plan, Slice, batched
 from data_pipelines.records import images
 from data_pipelines.records.clips import EMPTY, Clips, concatenate
-from data_pipelines.sampling import draws, windows
-from data_pipelines.sampling.draws import Drawn
+from data_pipelines.sampling import random_draws, windows
+from data_pipelines.sampling.random_draws import Drawn
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def batches(
 
     def drawn(number: tf.Tensor) -> Plan:
         height, width = shape or windows.shape(seed, stream, number // part.batch, size, buckets)
-        drawn = plan(draws.Position(seed, stream, number), data, table, frames, augmentation)
+        drawn = plan(random_draws.Position(seed, stream, number), data, table, frames, augmentation)
         return drawn | {"height": height, "width": width}
 
     outputs = {"foreground": (frames, 3), "alpha": (frames, 1), "background": (frames, 3)}
@@ -142,11 +142,11 @@ def batches(
 
 
 def plan(
-    at: draws.Position, data: MattingData, table: windows.Windows, frames: int, augmentation: MattingAugmentation
+    at: random_draws.Position, data: MattingData, table: windows.Windows, frames: int, augmentation: MattingAugmentation
 ) -> dict[str, Any]:
     """Draws everything random about the clip `at` this position."""
     p = augmentation
-    first, length, start = windows.take(table, draws.item(at, len(table.first)))
+    first, length, start = windows.take(table, random_draws.item(at, len(table.first)))
     if p.varied:
         foreground_frames = windows.varied(at, "foreground", first, length, start, frames)
         placed = {
@@ -158,7 +158,7 @@ def plan(
         foreground_frames = windows.in_order(first, length, start, frames)
         placed = {who: tf.constant(motion.UNMOVED) for who in ("foreground", "background")}
         aspect = {who: tf.constant(1.0) for who in placed}
-    noise = draws.happens(at, "noise", p.noise)
+    noise = random_draws.happens(at, "noise", p.noise)
     return {
         "whole": tf.constant(not p.varied),
         "foreground frames": foreground_frames,
@@ -172,10 +172,10 @@ def plan(
         },
         "placed": placed,
         "aspect": aspect,
-        "flip": {who: draws.happens(at, f"{who} flip", p.flip) for who in placed},
+        "flip": {who: random_draws.happens(at, f"{who} flip", p.flip) for who in placed},
         "noise": {who: color.draw_noise(at, who, noise) for who in placed},
         "drift": {who: color.draw_drift(at, who, p.drift) for who in placed},
-        "grayscale": draws.happens(at, "grayscale", p.grayscale),
+        "grayscale": random_draws.happens(at, "grayscale", p.grayscale),
         "sharpness": color.draw_sharpness(at, p.sharpness),
         "blur": {who: color.draw_blur(at, who, p.blur) for who in ("foreground", "background", "all")},
         "pause": motion.draw_pause(at, p.pause, frames),

@@ -14,7 +14,7 @@ from data_pipelines.augment import color, motion
 from data_pipelines.pipelines.batches import Batches, Plan, Slice, batched
 from data_pipelines.records import images
 from data_pipelines.records.clips import Clips
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def batches(
 
     def drawn(number: tf.Tensor) -> Plan:
         height, width = shape or windows.shape(seed, stream, number // part.batch, size, buckets)
-        drawn = plan(draws.Position(seed, stream, number), table, frames, augmentation)
+        drawn = plan(random_draws.Position(seed, stream, number), table, frames, augmentation)
         return drawn | {"height": height, "width": width}
 
     outputs = {"image": (frames, 3), "mask": (frames, 1)}
@@ -80,20 +80,20 @@ def batches(
 
 
 def plan(
-    at: draws.Position, table: windows.Windows, frames: int, augmentation: SegmentationAugmentation
+    at: random_draws.Position, table: windows.Windows, frames: int, augmentation: SegmentationAugmentation
 ) -> dict[str, Any]:
     """Draws everything random about the clip `at` this position."""
     a = augmentation
-    first, length, start = windows.take(table, draws.item(at, len(table.first)))
+    first, length, start = windows.take(table, random_draws.item(at, len(table.first)))
     return {
         "frames": windows.in_order(first, length, start, frames),
         "placed": motion.draw_pose(at, "clip", degrees=a.degrees, shift=a.shift, scale=(1.0, 1.0), shear=a.shear),
-        "area": draws.uniform(at, "area", *a.area),
+        "area": random_draws.uniform(at, "area", *a.area),
         "aspect": motion.draw_aspect(at, "clip", *a.aspect),
-        "corner": draws.uniform(at, "corner", 0.0, 1.0, (2,)),
-        "flip": draws.happens(at, "flip", a.flip),
+        "corner": random_draws.uniform(at, "corner", 0.0, 1.0, (2,)),
+        "flip": random_draws.happens(at, "flip", a.flip),
         "jitter": color.draw_jitter(at, amounts=a.jitter),
-        "grayscale": draws.happens(at, "grayscale", a.grayscale),
+        "grayscale": random_draws.happens(at, "grayscale", a.grayscale),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines.records.clips import Clips
-from data_pipelines.sampling import draws
+from data_pipelines.sampling import random_draws
 from rvm_jax.errors import InputError
 
 SPEEDS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
@@ -46,17 +46,17 @@ def in_order(first: tf.Tensor, length: tf.Tensor, start: tf.Tensor, frames: int)
 
 
 def varied(
-    at: draws.Position, who: str, first: tf.Tensor, length: tf.Tensor, start: tf.Tensor, frames: int
+    at: random_draws.Position, who: str, first: tf.Tensor, length: tf.Tensor, start: tf.Tensor, frames: int
 ) -> tf.Tensor:
     """As `in_order`, at a random speed, shifted by less than the window, and half the time backwards."""
-    speed = tf.gather(tf.constant(SPEEDS), draws.integer(at, f"{who} speed", len(SPEEDS)))
-    shift = draws.integer(at, f"{who} shift", frames)
+    speed = tf.gather(tf.constant(SPEEDS), random_draws.integer(at, f"{who} speed", len(SPEEDS)))
+    shift = random_draws.integer(at, f"{who} shift", frames)
     steps = tf.cast(tf.floor(tf.range(frames, dtype=tf.float32) * speed), tf.int64)
     numbers = first + (start + shift + steps) % length
-    return tf.where(draws.happens(at, f"{who} backwards", 0.5), numbers[::-1], numbers)
+    return tf.where(random_draws.happens(at, f"{who} backwards", 0.5), numbers[::-1], numbers)
 
 
-def background(at: draws.Position, images: Clips, clips: Clips, frames: int, *, vary: bool = True) -> tf.Tensor:
+def background(at: random_draws.Position, images: Clips, clips: Clips, frames: int, *, vary: bool = True) -> tf.Tensor:
     """A still image repeated or, half the time, a stretch of a clip, `varied` or in order.
 
     The frames' numbers, int64 [T], count in `images`, then in `clips`.
@@ -65,20 +65,20 @@ def background(at: draws.Position, images: Clips, clips: Clips, frames: int, *, 
         raise ValueError("there is no background: neither an image nor a clip")
 
     def still() -> tf.Tensor:
-        return tf.repeat(draws.integer(at, "background image", images.frames), frames)
+        return tf.repeat(random_draws.integer(at, "background image", images.frames), frames)
 
     def moving() -> tf.Tensor:
-        which = draws.integer(at, "background clip", len(clips))
+        which = random_draws.integer(at, "background clip", len(clips))
         first = tf.gather(tf.constant(clips.firsts + images.frames), which)
         length = tf.gather(tf.constant(clips.lengths), which)
-        start = draws.integer(at, "background start", tf.maximum(tf.constant(1, tf.int64), length - frames))
+        start = random_draws.integer(at, "background start", tf.maximum(tf.constant(1, tf.int64), length - frames))
         if vary:
             return varied(at, "background", first, length, start, frames)
         return in_order(first, length, start, frames)
 
     if not len(images) or not len(clips):
         return still() if len(images) else moving()
-    return tf.where(draws.happens(at, "background is an image", 0.5), still(), moving())
+    return tf.where(random_draws.happens(at, "background is an image", 0.5), still(), moving())
 
 
 def sizes(size: int, buckets: int = BUCKETS) -> tuple[int, ...]:
@@ -97,9 +97,10 @@ def shape(
     seed: int, stream: str, batch: tf.Tensor | int, size: int, buckets: int = BUCKETS
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width of a batch: int64, independent of each other, the same on every host."""
-    at = draws.Position(seed, stream, tf.cast(batch, tf.int64))
+    at = random_draws.Position(seed, stream, tf.cast(batch, tf.int64))
     grid = sizes(size, buckets)
     height, width = (
-        tf.gather(tf.constant(grid, tf.int64), draws.integer(at, name, len(grid))) for name in ("height", "width")
+        tf.gather(tf.constant(grid, tf.int64), random_draws.integer(at, name, len(grid)))
+        for name in ("height", "width")
     )
     return height, width

@@ -14,7 +14,7 @@ from data_pipelines.pipelines import matting
 from data_pipelines.pipelines.batches import Slice, arrays
 from data_pipelines.pipelines.matting import OPERATIONS, Operations
 from data_pipelines.records.clips import concatenate
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 
 NAMES = ("decode colour", "decode alpha", "warp", "noise", "adjust colours", "sharpen", "blur")
 """What `Operations` are called in the table."""
@@ -127,7 +127,7 @@ def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[mattin
 
     @tf.autograph.experimental.do_not_convert
     def plan(number: tf.Tensor) -> dict[str, Any]:
-        drawn = matting.plan(draws.Position(0, "bench", number), data, table, frames, data.augmentation)
+        drawn = matting.plan(random_draws.Position(0, "bench", number), data, table, frames, data.augmentation)
         height, width = windows.shape(0, "bench", number, size)
         return drawn | {"height": height, "width": width}
 

@@ -19,11 +19,11 @@ from PIL import Image
 from data_pipelines.pipelines import matting
 from data_pipelines.pipelines.matting import MattingAugmentation, MattingData
 from data_pipelines.records.clips import Clips, concatenate, open_clips, open_prepared, prepared_folder
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.progress import with_progress
-from rvm_jax.video.pictures import PNG_EFFORT
+from rvm_jax.video.picture_files import PNG_EFFORT
 
 LAYERS = ("com", "pha", "fgr", "bgr")
 SETTINGS = "testset.json"
@@ -146,7 +146,7 @@ def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> tu
     first, length = int(people.firsts[number]), int(people.lengths[number])
     frames = settings.frames if length == 1 else min(settings.frames, length)
     only = windows.Windows(*(np.array([value]) for value in (first, length, 0)))
-    at = draws.Position(settings.seed, stream, tf.constant(number, tf.int64))
+    at = random_draws.Position(settings.seed, stream, tf.constant(number, tf.int64))
     how: MattingAugmentation = SLOW_MOTION if length == 1 else matting.NONE
     plan = matting.plan(at, data, only, frames, how)
     plan |= {"height": settings.height, "width": settings.width}

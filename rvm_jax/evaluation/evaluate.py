@@ -28,7 +28,7 @@ from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.video import prefetch
 from rvm_jax.video.matting import automatic_chunk
-from rvm_jax.video.pictures import PNG_EFFORT
+from rvm_jax.video.picture_files import PNG_EFFORT
 from rvm_jax.weights.names import Variables
 
 LONGEST_PART = 8

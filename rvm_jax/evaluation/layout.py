@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import pictures
+from rvm_jax.video import picture_files
 
 LOSSY = {".jpeg", ".jpg"}
 
@@ -65,7 +65,7 @@ def predicted(folder: Path, clip: EvaluationClip) -> tuple[FramePaths, FramePath
 
 def size(clip: EvaluationClip) -> tuple[int, int]:
     """Height and width of a clip's first frame, which those of all frames are expected to be."""
-    first = pictures.read_picture(next(iter(clip.pha.values())))
+    first = picture_files.read_picture(next(iter(clip.pha.values())))
     return first.height, first.width
 
 
@@ -76,7 +76,7 @@ def holds_predictions(folder: Path, clips: list[EvaluationClip]) -> bool:
 
 def read_alpha(path: Path) -> np.ndarray:
     """float32 [H, W, 1] in 0..1: a gray picture, or the alpha of one with transparency, such as `rvm matte` writes."""
-    image = pictures.read_picture(path)
+    image = picture_files.read_picture(path)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = _gray_or_alpha(image.convert("RGBA"))
     if image.mode.startswith("I"):  # 16 bits
@@ -95,7 +95,7 @@ def _gray_or_alpha(image: Image.Image) -> Image.Image:
 
 def read_color(path: Path) -> np.ndarray:
     """uint8 [H, W, 3]."""
-    return np.asarray(pictures.read_picture(path).convert("RGB"))
+    return np.asarray(picture_files.read_picture(path).convert("RGB"))
 
 
 def _clip(dataset: str, path: Path) -> EvaluationClip:
@@ -125,8 +125,8 @@ def _check_names(found: FramePaths, expected: FramePaths, where: str, truth: str
 def _frames(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    found = [path for path in folder.iterdir() if path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."]
-    return {path.stem: path for path in sorted(found, key=pictures.natural_sort_key)}
+    found = [path for path in folder.iterdir() if path.suffix.lower() in picture_files.SUFFIXES and path.name[0] != "."]
+    return {path.stem: path for path in sorted(found, key=picture_files.natural_sort_key)}
 
 
 def _folders(folder: Path) -> Iterator[Path]:

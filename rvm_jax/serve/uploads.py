@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import demux, pictures
+from rvm_jax.video import demux, picture_files
 
 DEMUXERS = "asf,avi,flv,gif,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What FFmpeg may take a file for. It reads playlists, which name other files and addresses: none of them here."""
@@ -73,7 +73,7 @@ def accept(upload: Upload, home: Path, target: Path, limits: Limits) -> MediaFil
     if not path.is_relative_to(home.resolve()) or not path.is_file():
         raise InputError(f"{name} is not here: send it (again), since files are removed after a while")
     suffix = Path(name).suffix.lower()
-    target = target.with_suffix(suffix if suffix in pictures.SUFFIXES | VIDEOS else "")
+    target = target.with_suffix(suffix if suffix in picture_files.SUFFIXES | VIDEOS else "")
     try:
         os.utime(path.parent)  # in use, so it stays for another while
         os.link(path, target)
@@ -91,7 +91,7 @@ def examine(path: Path, name: str, limits: Limits) -> MediaFile:
         raise InputError(
             f"{name} has {size / 1e6:.0f} MB: expected at most {limits.megabytes:g} MB, so shorten or shrink it"
         )
-    media = _picture(path, name) if pictures.is_picture(path) else _video(path, name)
+    media = _picture(path, name) if picture_files.is_picture(path) else _video(path, name)
     if max(media.height, media.width) > limits.side:
         raise InputError(
             f"{name} has {media.width}×{media.height} pixels: expected at most {limits.side} on the longer side, "
@@ -155,9 +155,9 @@ def display_name(name: str) -> str:
 
 def _picture(path: Path, name: str) -> MediaFile:
     try:
-        with pictures.open_picture(path) as picture:
+        with picture_files.open_picture(path) as picture:
             width, height = picture.size
-    except pictures.DAMAGED as error:
+    except picture_files.DAMAGED as error:
         raise InputError(f"{name} cannot be read as a picture: expected {KINDS}") from error
     return MediaFile(path, name, True, height, width, None)
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import pictures, prefetch, source
+from rvm_jax.video import picture_files, prefetch, source
 from rvm_jax.video.frames import Frame
 
 GREEN = (120, 255, 155)
@@ -51,7 +51,7 @@ def open_background(text: str, height: int, width: int) -> Iterator[Background]:
         yield Background(_checkerboard(height, width))
     elif color is not None:
         yield Background(np.full((1, 1, 1, 3), color, np.uint8))
-    elif pictures.is_picture(path) and path.is_file():
+    elif picture_files.is_picture(path) and path.is_file():
         with source.open_source(str(path)) as picture:
             (frame,) = picture.items
             assert isinstance(frame, Frame)

@@ -16,7 +16,6 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import prefetch
-from rvm_jax.video.clock import Clock, Joints, time_base_of, to_time_base
 from rvm_jax.video.frames import (
     BT709_FROM_HEIGHT,
     RGB,
@@ -31,6 +30,7 @@ from rvm_jax.video.frames import (
     peek,
 )
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
+from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file

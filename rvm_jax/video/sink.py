@@ -16,7 +16,7 @@ from PIL import Image
 from rvm_jax.errors import InputError
 from rvm_jax.video import sound
 from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Frame, Item, Source, resized
-from rvm_jax.video.pictures import PNG_EFFORT
+from rvm_jax.video.picture_files import PNG_EFFORT
 
 Quality = Literal["low", "medium", "high"]
 

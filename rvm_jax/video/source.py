@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import demux, pictures
+from rvm_jax.video import demux, picture_files
 from rvm_jax.video.frames import WHOLE, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
 
 PICTURES_A_SECOND = Fraction(30)
@@ -24,7 +24,7 @@ def open_source(name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SE
         return
     try:
         path = Path(name).expanduser()
-        paths = _pictures_in(path) if path.is_dir() else [path] if pictures.is_picture(path) else []
+        paths = _pictures_in(path) if path.is_dir() else [path] if picture_files.is_picture(path) else []
         exists = path.exists()
     except (OSError, RuntimeError) as error:  # also of names that cannot be
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -55,15 +55,15 @@ def _pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> So
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if pictures.is_picture(path) and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if picture_files.is_picture(path) and not path.name.startswith(".")]
     if not found:
-        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in pictures.SUFFIXES))
+        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in picture_files.SUFFIXES))
         raise InputError(f"{folder} holds no pictures: expected files of these kinds: {kinds}")
-    return sorted(found, key=pictures.natural_sort_key)
+    return sorted(found, key=picture_files.natural_sort_key)
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    image = pictures.read_picture(path)
+    image = picture_files.read_picture(path)
     if image.mode.startswith("I"):  # gray of 16 bits, which Pillow would clip
         image = Image.fromarray((np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
     return np.asarray(image.convert("RGB"))

@@ -4,10 +4,10 @@ import functools
 from pathlib import Path
 
 from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
+from data_pipelines.archives.error_messages import first_errors, other_kinds
 from data_pipelines.archives.folders import background_records
-from data_pipelines.archives.messages import first_errors, other_kinds
 from data_pipelines.archives.names import name_error
-from rvm_jax.video.pictures import SUFFIXES
+from rvm_jax.video.picture_files import SUFFIXES
 
 FOLDER = "backgrounds"
 SHORT_SIDE = 2048

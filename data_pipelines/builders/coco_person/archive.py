@@ -16,10 +16,10 @@ from PIL import Image
 
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import ArchiveClip, Found, Record
-from data_pipelines.archives.messages import sized
+from data_pipelines.archives.error_messages import sized
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
-from rvm_jax.video.pictures import DAMAGED
+from rvm_jax.video.picture_files import DAMAGED
 
 URL = "http://images.cocodataset.org/"
 ZIPS = ("zips/train2017.zip", "zips/val2017.zip", "annotations/panoptic_annotations_trainval2017.zip")

@@ -4,8 +4,8 @@ import functools
 from pathlib import Path
 
 from data_pipelines.archives.clip import ArchiveClip, Found
+from data_pipelines.archives.error_messages import first_few
 from data_pipelines.archives.folders import background_records, check_clips, clips_in
-from data_pipelines.archives.messages import first_few
 from data_pipelines.archives.names import read_list
 from rvm_jax.errors import InputError
 

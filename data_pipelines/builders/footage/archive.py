@@ -4,8 +4,8 @@ import functools
 from pathlib import Path
 
 from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
+from data_pipelines.archives.error_messages import other_kinds
 from data_pipelines.archives.folders import PICTURES, VIDEOS, matting_records, pairs_in
-from data_pipelines.archives.messages import other_kinds
 
 VALIDATION_EVERY = 20
 LEAST_TO_SPLIT = 3

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from data_pipelines.archives.clip import ArchiveClip, Found
+from data_pipelines.archives.error_messages import first_few
 from data_pipelines.archives.folders import matting_records
-from data_pipelines.archives.messages import first_few
 from data_pipelines.archives.names import read_list
 from data_pipelines.archives.stills import by_stem
 from rvm_jax.errors import InputError

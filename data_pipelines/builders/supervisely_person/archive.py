@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
-from data_pipelines.archives.messages import first_few, sized
+from data_pipelines.archives.error_messages import first_few, sized
 from data_pipelines.archives.stills import by_stem, mask_record
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
-from data_pipelines.archives.messages import first_few
+from data_pipelines.archives.error_messages import first_few
 from data_pipelines.archives.rle import run_lengths, to_mask
 from data_pipelines.archives.stills import mask_record
 from rvm_jax.errors import InputError

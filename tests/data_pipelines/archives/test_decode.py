@@ -323,9 +323,9 @@ def test_pictures_may_be_large_but_not_too_large(pictures, monkeypatch):
         assert decode.read_foreground(pictures["jpeg"]).size == (fake_archives.WIDTH, fake_archives.HEIGHT)
         assert decode.jpeg_bytes(pictures["jpeg"]) is not None
         assert most == Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr("rvm_jax.video.pictures.MOST_PIXELS", count)
+    monkeypatch.setattr("rvm_jax.video.picture_files.MOST_PIXELS", count)
     decode.read_foreground(pictures["jpeg"])
-    monkeypatch.setattr("rvm_jax.video.pictures.MOST_PIXELS", count - 1)
+    monkeypatch.setattr("rvm_jax.video.picture_files.MOST_PIXELS", count - 1)
     for read, name in ((decode.read_foreground, "jpeg"), (decode.read_alpha, "gray"), (decode.read_picture, "rgb")):
         with pytest.raises(InputError, match=rf"{pictures[name].name} is too large: 0\.0 megapixels, at most 0\.0"):
             read(pictures[name])

@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data_pipelines.augment import easing, motion
-from data_pipelines.sampling import draws
+from data_pipelines.sampling import random_draws
 from tests.data_pipelines.stamped import everywhere, photo
 
 HEIGHT, WIDTH = 60, 80
@@ -144,10 +144,10 @@ def test_a_path_goes_from_one_pose_to_the_other_along_its_curve(curve, frames):
 
 def draw_many(function, count=2000):
     dataset = tf.data.Dataset.range(count).map(
-        lambda index: function(draws.Position(5, "s", index)), num_parallel_calls=2
+        lambda index: function(random_draws.Position(5, "s", index)), num_parallel_calls=2
     )
     many = next(dataset.batch(count).as_numpy_iterator())
-    eagerly = function(draws.Position(5, "s", tf.constant(3, tf.int64)))
+    eagerly = function(random_draws.Position(5, "s", tf.constant(3, tf.int64)))
     for mapped, once in zip(tf.nest.flatten(many), tf.nest.flatten(eagerly), strict=True):
         np.testing.assert_array_equal(mapped[3], once)
     return many

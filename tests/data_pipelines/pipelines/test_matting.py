@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipelines.pipelines import matting
 from data_pipelines.pipelines.batches import Slice, arrays, batched
 from data_pipelines.records.clips import EMPTY, concatenate
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
 from tests.data_pipelines import stamped
 
@@ -99,7 +99,7 @@ def test_any_step_is_reached_at_once():
     backgrounds = concatenate([DATA.background_images, DATA.background_clips])
     height, width = windows.shape(1, "train", far, 32)
     for slot in range(4):
-        position = draws.Position(1, "train", tf.constant(4 * far + slot, tf.int64))
+        position = random_draws.Position(1, "train", tf.constant(4 * far + slot, tf.int64))
         plan = matting.plan(position, DATA, DATA.windows(5), 5, matting.VIDEO) | {"height": height, "width": width}
         plan = tf.nest.map_structure(np.asarray, plan)
         made = matting.render(plan, noted(DATA.foregrounds, expected), backgrounds, 32)
@@ -196,7 +196,7 @@ def test_frames_are_those_that_were_drawn():
     table, backgrounds = DATA.windows(6), concatenate([DATA.background_images, DATA.background_clips])
     still = replace(matting.NONE, varied=True)
     for index in range(12):
-        position = draws.Position(4, "train", tf.constant(index, tf.int64))
+        position = random_draws.Position(4, "train", tf.constant(index, tf.int64))
         plan = tf.nest.map_structure(np.asarray, matting.plan(position, DATA, table, 6, still))
         plan |= {"height": np.int64(20), "width": np.int64(24)}
         foreground, alpha, background = matting.render(plan, DATA.foregrounds, backgrounds, 32)
@@ -241,7 +241,7 @@ def test_a_pause_shows_the_very_same_frame_again():
     data = replace(DATA, background_clips=EMPTY)
     always = replace(matting.VIDEO, pause=1.0, noise=1.0, drift=1.0, move_foreground=1.0, move_background=1.0)
     for index in range(6):
-        position = draws.Position(4, "train", tf.constant(index, tf.int64))
+        position = random_draws.Position(4, "train", tf.constant(index, tf.int64))
         plan = tf.nest.map_structure(np.asarray, matting.plan(position, data, data.windows(6), 6, always))
         plan |= {"height": np.int64(32), "width": np.int64(32)}
         for layer in matting.render(plan, data.foregrounds, data.background_images, 32):

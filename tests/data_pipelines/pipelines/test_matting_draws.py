@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data_pipelines.augment import motion
 from data_pipelines.pipelines import matting
-from data_pipelines.sampling import draws
+from data_pipelines.sampling import random_draws
 from tests.data_pipelines.pipelines.test_matting import DATA
 
 
@@ -14,7 +14,7 @@ def every_plan(augmentation, count, frames=15):
     table = DATA.windows(frames)
 
     def drawn(index):
-        return matting.plan(draws.Position(11, "train", index), DATA, table, frames, augmentation)
+        return matting.plan(random_draws.Position(11, "train", index), DATA, table, frames, augmentation)
 
     dataset = tf.data.Dataset.range(count).map(drawn, num_parallel_calls=2, deterministic=True).batch(count)
     plans = next(dataset.as_numpy_iterator())

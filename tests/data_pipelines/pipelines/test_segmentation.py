@@ -7,7 +7,7 @@ import tensorflow as tf
 from data_pipelines.augment import motion
 from data_pipelines.pipelines import segmentation
 from data_pipelines.pipelines.batches import Slice
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
 from tests.data_pipelines import stamped
 from tests.data_pipelines.pipelines.test_matting_draws import assert_uniform
@@ -109,7 +109,7 @@ def test_draws_match_the_recipe(augmentation, expected):
     table = windows.windows(CLIPS, 1)
 
     def drawn(index):
-        return segmentation.plan(draws.Position(2, "s", index), table, 4, augmentation)
+        return segmentation.plan(random_draws.Position(2, "s", index), table, 4, augmentation)
 
     count = 10_000
     dataset = tf.data.Dataset.range(count).map(drawn, num_parallel_calls=2, deterministic=True)
@@ -140,7 +140,7 @@ def test_a_record_is_read_once_and_named_if_it_is_damaged():
         return CLIPS.read(number)
 
     plan = segmentation.plan(
-        draws.Position(1, "s", tf.constant(3, tf.int64)), windows.windows(CLIPS, 1), 3, segmentation.NONE
+        random_draws.Position(1, "s", tf.constant(3, tf.int64)), windows.windows(CLIPS, 1), 3, segmentation.NONE
     )
     plan = tf.nest.map_structure(np.asarray, plan | {"height": 16, "width": 16})
     segmentation.render(plan, replace(CLIPS, read=read))

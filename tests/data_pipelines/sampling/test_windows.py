@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipelines.sampling import draws, windows
+from data_pipelines.sampling import random_draws, windows
 from tests.data_pipelines.stamped import background_clips, in_map, matting_clips
 
 
 def position(index, seed=3, stream="s"):
-    return draws.Position(seed, stream, tf.cast(index, tf.int64))
+    return random_draws.Position(seed, stream, tf.cast(index, tf.int64))
 
 
 def all_of(function, count):

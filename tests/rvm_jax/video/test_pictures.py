@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import pictures
+from rvm_jax.video import picture_files
 from tests.rvm_jax import videos
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -19,7 +19,7 @@ def test_of_pictures_no_more_is_read_than_their_four_kinds(tmp_path):
     with Image.open(program) as followed:  # as Pillow does by itself
         assert followed.format == "EPS"
     with pytest.raises(InputError, match=r"x\.png cannot be read as a picture.*cannot identify") as caught:
-        pictures.read_picture(program)
+        picture_files.read_picture(program)
     assert "\n" not in str(caught.value)
     one, two = (Image.fromarray(frame) for frame in videos.moving(2))
     for name, kind, more in (
@@ -30,9 +30,9 @@ def test_of_pictures_no_more_is_read_than_their_four_kinds(tmp_path):
         ("a.webp", "WEBP", {}),
     ):
         one.save(tmp_path / name, format=kind, **more)
-        with pictures.open_picture(tmp_path / name) as opened:
+        with picture_files.open_picture(tmp_path / name) as opened:
             assert opened.format == kind
-        assert pictures.read_picture(tmp_path / name).size == (64, 48)
+        assert picture_files.read_picture(tmp_path / name).size == (64, 48)
 
 
 def test_threads_leave_the_limit_of_pillow_as_it_is(tmp_path):
@@ -43,7 +43,7 @@ def test_threads_leave_the_limit_of_pillow_as_it_is(tmp_path):
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(pictures.read_picture, [tmp_path / "a.png"] * 400))
+            list(pool.map(picture_files.read_picture, [tmp_path / "a.png"] * 400))
         assert before == Image.MAX_IMAGE_PIXELS
     finally:
         Image.MAX_IMAGE_PIXELS = before
