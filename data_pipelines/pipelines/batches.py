@@ -120,5 +120,8 @@ def arrays(batches: Batches) -> Iterator[Batch]:
     except tf.errors.OpError as error:
         if not batches.errors:
             raise
-        # Samples come in order, so that the first is the one that TensorFlow stopped at.
-        raise batches.errors[min(batches.errors)] from error
+        # Samples come in order, so that the first is the one that TensorFlow stopped at. Nothing may keep a traceback
+        # with the iterator in it: where one is left when Python ends, it often does not end.
+        first = batches.errors[min(batches.errors)]
+        batches.errors.clear()
+        raise first from error.with_traceback(None)

@@ -95,7 +95,7 @@ def test_a_killed_build_can_be_run_again(folder, tmp_path):
     data.mkdir()
     with (
         packing(folder, data),
-        pytest.raises(InputError, match=r"footage/mine/1\.0\.0 is being prepared by another process"),
+        pytest.raises(InputError, match=r"^footage/mine/1\.0\.0 is being prepared by process \d+ on .*: wait until"),
     ):
         build(builder(folder, data))
     finished, lock, incomplete = left(data)
