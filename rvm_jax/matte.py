@@ -93,10 +93,12 @@ class Matte:
             raise InputError(
                 f"frames have shape {shape}: expected [B, T, H, W, 3] for clips or [H, W, 3] for one frame, RGB last"
             )
+        if 0 in shape:
+            raise InputError(f"frames have shape {shape}, which holds no pixel: give at least one frame")
         floats = jnp.issubdtype(frames.dtype, jnp.floating)
         if not floats and frames.dtype != np.uint8:
             raise InputError(f"frames are {frames.dtype}: expected uint8 in 0..255 or floats in 0..1")
-        if floats and isinstance(frames, np.ndarray) and frames.size:
+        if floats and isinstance(frames, np.ndarray):
             low, high = float(frames.min()), float(frames.max())
             if not (low >= 0 and high <= 1):  # also true of NaN
                 mend = "divide by 255, or give uint8" if high > 2 else "clip them"

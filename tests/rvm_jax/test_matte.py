@@ -144,6 +144,7 @@ def test_float64_needs_x64_mode(path):
         (np.zeros((32, 32, 4)), r"shape \(32, 32, 4\): expected"),
         (np.zeros((8, 32, 32, 3)), r"give frames\[None\] if they are one clip .* or frames\[:, None\] if they have no"),
         (np.zeros((1, 0, 32, 32, 3)), "holds no pixel"),
+        (np.zeros((1, 1, 0, 32, 3)), "holds no pixel"),
         (np.zeros((32, 8, 3), np.uint8), "each side needs 16"),
         ([[0.5]], "frames are a list: expected a NumPy or JAX array"),
     ],
