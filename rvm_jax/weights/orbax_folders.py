@@ -31,7 +31,7 @@ def read_arrays(folder: Path) -> dict[str, Any]:
     import tensorstore
 
     try:
-        store: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/"}
+        store: dict[str, Any] = {"driver": "file", "path": f"{os.path.realpath(folder)}/"}  # it takes no ..
         if (folder / "manifest.ocdbt").exists():
             store = {"driver": "ocdbt", "base": store, "path": ""}
         keys = [key.decode().rpartition("/") for key in tensorstore.KvStore.open(store).result().list().result()]

@@ -38,7 +38,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, keep: int):
-        self.folder = folder.absolute()
+        self.folder = folder.resolve()  # TensorStore takes no ..
         self._manager = _open(self.folder, keep) if jax.process_index() == 0 else None
 
     def __enter__(self) -> Self:

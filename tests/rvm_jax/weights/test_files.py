@@ -177,6 +177,15 @@ def test_a_folder_saved_on_several_devices_is_read_on_one(tiny_file, tmp_path):
     assert {type(leaf) for leaf in jax.tree.leaves(again.variables)} == {np.ndarray}
 
 
+def test_a_folder_beside_the_current_one_is_read(tiny_file, tmp_path, monkeypatch):
+    loaded = read_weights(tiny_file)
+    write_weights(loaded, tmp_path / "folder")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    again = read_weights(Path("../folder"))
+    jax.tree.map(np.testing.assert_array_equal, again.variables, loaded.variables)
+
+
 def test_a_folder_of_a_file_for_each_array_is_read(tiny_file, tmp_path):
     """As orbax writes with `use_ocdbt=False`."""
     import orbax.checkpoint as ocp

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -54,6 +55,13 @@ def test_what_is_read_is_what_was_written(tmp_path):
     iterations, again = restore(tmp_path)
     assert iterations == 7
     assert same_bits(again, state_after(7))
+
+
+def test_a_folder_beside_the_current_one(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save(Path("../run"), 3)
+    assert same_bits(restore(Path("../run"))[1], state_after(3))
 
 
 KEPT = {  # (iterations, stage, MAD), how many of the last to keep; then what is kept, and which is the best
