@@ -16,9 +16,10 @@ import numpy as np
 from rvm_jax.errors import InputError
 from rvm_jax.export import parity, sample_clip
 from rvm_jax.export.formats import FORMATS, ExportFormat
+from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.host.files import replacing
 from rvm_jax.matte import automatic_ratio, from_weights
-from rvm_jax.model.network import SMALLEST_SIDE, FrameSize, check_frames
+from rvm_jax.model.network import SMALLEST_SIDE, check_frames
 from rvm_jax.weights.files import read_network
 
 FRAMES = 5

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.parity import Runner
-from rvm_jax.model.network import FrameSize, state_sizes
+from rvm_jax.model.network import state_sizes
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, read_network
 from rvm_jax.weights.files import write_weights as write_weights

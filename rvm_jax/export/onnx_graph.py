@@ -4,6 +4,7 @@ No exporter stands between the network and its graph: what a runtime gets is wha
 operators that every runtime has. Values of a graph are known by their names, which are strings.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -24,7 +25,7 @@ class Graph:
     half: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    numbers: "count[int]" = field(default_factory=count)
+    numbers: Iterator[int] = field(default_factory=count)
 
     def in_float32(self) -> "Graph":
         """The same graph, with float32 for what is added to it."""
@@ -34,12 +35,18 @@ class Graph:
         """A graph for one side of an `If`: it sees the values of this one, which keeps its weights."""
         return replace(self, nodes=[])
 
-    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; returns the name of its output, or a list of them if there are several."""
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; returns its name."""
         name = f"{operator}_{next(self.numbers)}"
-        names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def add_many(self, outputs: int, operator: str, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with several outputs; returns their names."""
+        name = f"{operator}_{next(self.numbers)}"
+        names = [f"{name}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
-        return names[0] if outputs == 1 else names
+        return names
 
     def output(self, x: str, name: str) -> None:
         """Give a value the name of an output."""

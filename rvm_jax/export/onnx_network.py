@@ -11,10 +11,19 @@ import numpy as np
 import onnx
 
 from rvm_jax.export import onnx_graph
+from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.onnx_graph import Graph, crop, height_and_width, resize, tensor
-from rvm_jax.model.network import FrameSize, state_sizes
+from rvm_jax.model.network import state_sizes
 from rvm_jax.model.resize import scaled_size
-from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, ResNet
+from rvm_jax.model.variants import (
+    FILTER_EPSILON,
+    NORM_EPSILON,
+    VARIANTS,
+    Bottleneck,
+    InvertedResidual,
+    MobileNetV3,
+    ResNet,
+)
 from rvm_jax.weights.files import Weights
 from rvm_jax.weights.names import to_state_dict
 
@@ -49,7 +58,7 @@ def build(weights: Weights, fixed: FrameSize | None = None, *, half: bool = Fals
     elif fixed.ratio != 1:
         target = _refiner(graph, full, low, target, hidden, arrays, fixed)
 
-    residual, alpha = exact.add("Split", target, exact.integers(3, 1), outputs=2, axis=1)
+    residual, alpha = exact.add_many(2, "Split", target, exact.integers(3, 1), axis=1)
     ends = [exact.constant(f"clip_to_{end}", np.array(end, np.float32)) for end in (0, 1)]
     for name, value in ("fgr", exact.add("Add", residual, full)), ("pha", alpha):
         graph.output(graph.from_float32(exact.add("Clip", value, *ends)), name)
@@ -125,7 +134,7 @@ def _conv_norm(
     norm: str,
     arrays: Arrays,
     *,
-    epsilon: float = 1e-5,
+    epsilon: float = NORM_EPSILON,
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
@@ -149,19 +158,15 @@ def _activation(graph: Graph, x: str, kind: str) -> str:
 
 
 def _mobilenetv3(graph: Graph, x: str, encoder: MobileNetV3, arrays: Arrays) -> list[str]:
-    # ImageNet's statistics.
-    for operator, values in ("Sub", (0.485, 0.456, 0.406)), ("Div", (0.229, 0.224, 0.225)):
+    for operator, values in ("Sub", encoder.mean), ("Div", encoder.std):
         x = graph.add(operator, x, graph.weight(f"imagenet_{operator}", np.array(values).reshape(1, 3, 1, 1)))
-    epsilon = 1e-3
     stem, last = "backbone.features.0", f"backbone.features.{len(encoder.blocks) + 1}"
-    x = _conv_norm(graph, x, f"{stem}.0", f"{stem}.1", arrays, epsilon=epsilon, stride=2)
+    x = _conv_norm(graph, x, f"{stem}.0", f"{stem}.1", arrays, epsilon=encoder.epsilon, stride=2)
     features = [_activation(graph, x, "hard_swish")]
-    width = encoder.stem
-    for number, block in enumerate(encoder.blocks, 1):
+    for number, inputs, block in encoder.numbered_blocks():
         name = f"backbone.features.{number}.block"
-        features.append(_inverted_residual(graph, features[-1], name, width, block, arrays, epsilon))
-        width = block.features
-    x = _conv_norm(graph, features[-1], f"{last}.0", f"{last}.1", arrays, epsilon=epsilon)
+        features.append(_inverted_residual(graph, features[-1], name, inputs, block, arrays, encoder.epsilon))
+    x = _conv_norm(graph, features[-1], f"{last}.0", f"{last}.1", arrays, epsilon=encoder.epsilon)
     features.append(_activation(graph, x, "hard_swish"))
     return [features[tap] for tap in encoder.taps]
 
@@ -169,51 +174,36 @@ def _mobilenetv3(graph: Graph, x: str, encoder: MobileNetV3, arrays: Arrays) -> 
 def _inverted_residual(
     graph: Graph, x: str, name: str, inputs: int, block: InvertedResidual, arrays: Arrays, epsilon: float
 ) -> str:
-    y, part = x, 0
-    if block.expanded != inputs:
-        y = _conv_norm(graph, y, f"{name}.0.0", f"{name}.0.1", arrays, epsilon=epsilon)
-        y, part = _activation(graph, y, block.activation), 1
-    y = _conv_norm(
-        graph,
-        y,
-        f"{name}.{part}.0",
-        f"{name}.{part}.1",
-        arrays,
-        epsilon=epsilon,
-        stride=block.stride,
-        dilation=block.dilation,
-        groups=block.expanded,
-    )
-    y, part = _activation(graph, y, block.activation), part + 1
-    if block.squeeze_excite:
-        weight = graph.add("Relu", _conv(graph, graph.add("GlobalAveragePool", y), f"{name}.{part}.fc1", arrays))
-        y = graph.add("Mul", y, _hard_sigmoid(graph, _conv(graph, weight, f"{name}.{part}.fc2", arrays)))
-        part += 1
-    y = _conv_norm(graph, y, f"{name}.{part}.0", f"{name}.{part}.1", arrays, epsilon=epsilon)
-    return graph.add("Add", x, y) if block.stride == 1 and inputs == block.features else y
+    form = {"stride": block.stride, "dilation": block.dilation, "groups": block.expanded}
+    y = x
+    for index, part in enumerate(block.parts(inputs)):
+        here = f"{name}.{index}"
+        if part == "squeeze_excite":
+            weight = graph.add("Relu", _conv(graph, graph.add("GlobalAveragePool", y), f"{here}.fc1", arrays))
+            y = graph.add("Mul", y, _hard_sigmoid(graph, _conv(graph, weight, f"{here}.fc2", arrays)))
+            continue
+        options = form if part == "depthwise" else {}
+        y = _conv_norm(graph, y, f"{here}.0", f"{here}.1", arrays, epsilon=epsilon, **options)
+        y = y if part == "project" else _activation(graph, y, block.activation)
+    return graph.add("Add", x, y) if block.adds_its_input(inputs) else y
 
 
 def _resnet(graph: Graph, x: str, encoder: ResNet, arrays: Arrays) -> list[str]:
     f1 = graph.add("Relu", _conv_norm(graph, x, "backbone.conv1", "backbone.bn1", arrays, stride=2))
     x = graph.add("MaxPool", f1, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    features = [f1]
-    for layer, depth in enumerate(encoder.depths, 1):
-        for block in range(depth):
-            # Layers 2 and 3 halve the size in their first block; layer 4 dilates in all others instead.
-            stride = 2 if layer in (2, 3) and block == 0 else 1
-            dilation = 2 if layer == 4 and block > 0 else 1
-            x = _bottleneck(graph, x, f"backbone.layer{layer}.{block}", arrays, stride, dilation)
-        features.append(x)
-    f1, f2, f3, _, f4 = features
-    return [f1, f2, f3, f4]
+    layers = {}
+    for block in encoder.blocks():
+        x = layers[block.layer] = _bottleneck(graph, x, block, arrays)
+    return [f1, layers[1], layers[2], layers[4]]
 
 
-def _bottleneck(graph: Graph, x: str, name: str, arrays: Arrays, stride: int, dilation: int) -> str:
+def _bottleneck(graph: Graph, x: str, block: Bottleneck, arrays: Arrays) -> str:
+    name = f"backbone.layer{block.layer}.{block.number}"
     y = graph.add("Relu", _conv_norm(graph, x, f"{name}.conv1", f"{name}.bn1", arrays))
-    y = _conv_norm(graph, y, f"{name}.conv2", f"{name}.bn2", arrays, stride=stride, dilation=dilation)
+    y = _conv_norm(graph, y, f"{name}.conv2", f"{name}.bn2", arrays, stride=block.stride, dilation=block.dilation)
     y = _conv_norm(graph, graph.add("Relu", y), f"{name}.conv3", f"{name}.bn3", arrays)
-    if f"{name}.downsample.0.weight" in arrays:
-        x = _conv_norm(graph, x, f"{name}.downsample.0", f"{name}.downsample.1", arrays, stride=stride)
+    if block.skip_conv:
+        x = _conv_norm(graph, x, f"{name}.downsample.0", f"{name}.downsample.1", arrays, stride=block.stride)
     return graph.add("Relu", graph.add("Add", y, x))
 
 
@@ -261,11 +251,11 @@ def _join(graph: Graph, x: str, others: list[str], size: tuple[int, int] | None)
 
 def _gru(graph: Graph, x: str, state: str, name: str, arrays: Arrays, fixed: FrameSize | None) -> tuple[str, str]:
     """A ConvGRU on the second half of the channels; the first half passes by. Returns all channels, and the state."""
-    passing, x = graph.add("Split", x, outputs=2, axis=1)
+    passing, x = graph.add_many(2, "Split", x, axis=1)
     if fixed is None:
         state = graph.add("Expand", state, graph.add("Shape", x))  # a single zero, on the first frame
     gates = graph.add("Sigmoid", _conv(graph, graph.add("Concat", x, state, axis=1), f"{name}.ih.0", arrays))
-    reset, update = graph.add("Split", gates, outputs=2, axis=1)
+    reset, update = graph.add_many(2, "Split", gates, axis=1)
     remembered = graph.add("Concat", x, graph.add("Mul", reset, state), axis=1)
     candidate = graph.add("Tanh", _conv(graph, remembered, f"{name}.hh.0", arrays))
     state = graph.add("Add", state, graph.add("Mul", update, graph.add("Sub", candidate, state)))
@@ -286,7 +276,7 @@ def _refiner(
     means = onnx_graph.conv(
         graph, graph.add("Concat", guide, target, *squares, axis=1), "refiner.box_filter", window, groups=16
     )
-    guide_mean, target_mean, product, square = graph.add("Split", means, outputs=4, axis=1)
+    guide_mean, target_mean, product, square = graph.add_many(4, "Split", means, axis=1)
     covariance = graph.add("Sub", product, graph.add("Mul", guide_mean, target_mean))
     variance = graph.add("Sub", square, graph.add("Mul", guide_mean, guide_mean))
     if deep:
@@ -294,16 +284,16 @@ def _refiner(
         for conv, norm in (0, 1), (3, 4):
             name = "refiner.conv"
             x = graph.add("Relu", _conv_norm(graph, x, f"{name}.{conv}", f"{name}.{norm}", arrays))
-        slope = _conv(graph, x, "refiner.conv.6", arrays)
+        a = _conv(graph, x, "refiner.conv.6", arrays)
     else:
-        slope = graph.add("Div", covariance, graph.add("Add", variance, graph.floats(1e-5)))
-    offset = graph.add("Sub", target_mean, graph.add("Mul", slope, guide_mean))
+        a = graph.add("Div", covariance, graph.add("Add", variance, graph.floats(FILTER_EPSILON)))
+    b = graph.add("Sub", target_mean, graph.add("Mul", a, guide_mean))
     if fixed is None:
-        sizes = graph.add("Concat", graph.add("Shape", slope, end=2), height_and_width(graph, full), axis=0)
+        sizes = graph.add("Concat", graph.add("Shape", a, end=2), height_and_width(graph, full), axis=0)
     else:
         sizes = graph.integers(1, 4, *fixed.size)
-    slope, offset = resize(graph, slope, sizes=sizes), resize(graph, offset, sizes=sizes)
-    return graph.add("Add", graph.add("Mul", slope, _with_mean(graph, full)), offset)
+    a, b = resize(graph, a, sizes=sizes), resize(graph, b, sizes=sizes)
+    return graph.add("Add", graph.add("Mul", a, _with_mean(graph, full)), b)
 
 
 def _with_mean(graph: Graph, frames: str) -> str:

@@ -13,7 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rvm_jax.errors import InputError
-from rvm_jax.model.variants import REFINERS, VARIANTS, InvertedResidual, MobileNetV3, Refiner, ResNet, Variant
+from rvm_jax.model.variants import (
+    FILTER_EPSILON,
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    REFINERS,
+    VARIANTS,
+    Bottleneck,
+    InvertedResidual,
+    MobileNetV3,
+    Refiner,
+    ResNet,
+    Variant,
+)
 
 COLORS = 3
 TARGETS = 4  # the foreground residual and alpha
@@ -119,7 +131,11 @@ def conv(
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
 
 
-def conv_norm(convolution: nn.Conv2d, *activation: nn.Module, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+def batch_norm(features: int) -> nn.Module:
+    return nn.BatchNorm2d(features, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
+
+
+def conv_norm(convolution: nn.Conv2d, *activation: nn.Module, norm: Norm = batch_norm) -> nn.Sequential:
     return nn.Sequential(convolution, norm(convolution.out_channels), *activation)
 
 
@@ -141,19 +157,17 @@ class MobileNetV3Encoder(nn.Module):
     def __init__(self, table: MobileNetV3) -> None:
         super().__init__()
         self.taps = table.taps
-        norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+        self.mean, self.std = table.mean, table.std
+        norm = partial(nn.BatchNorm2d, eps=table.epsilon, momentum=table.momentum)
         layers: list[nn.Module] = [conv_norm(conv(COLORS, table.stem, 3, stride=2), hard_swish(), norm=norm)]
-        width = table.stem
-        for block in table.blocks:
-            layers.append(InvertedResidualBlock(width, block, norm))
-            width = block.features
-        layers.append(conv_norm(conv(width, table.last), hard_swish(), norm=norm))
+        layers += [InvertedResidualBlock(inputs, block, norm) for _, inputs, block in table.numbered_blocks()]
+        layers.append(conv_norm(conv(table.blocks[-1].features, table.last), hard_swish(), norm=norm))
         self.features = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         # ImageNet's statistics as plain numbers: a buffer would become an entry of the scripted network's state_dict.
-        red, green, blue = x.unbind(1)
-        x = torch.stack([(red - 0.485) / 0.229, (green - 0.456) / 0.224, (blue - 0.406) / 0.225], 1)
+        (red, green, blue), mean, std = x.unbind(1), self.mean, self.std
+        x = torch.stack([(red - mean[0]) / std[0], (green - mean[1]) / std[1], (blue - mean[2]) / std[2]], 1)
         taps: list[Tensor] = []
         for number, layer in enumerate(self.features):
             x = layer(x)
@@ -167,16 +181,15 @@ class InvertedResidualBlock(nn.Module):
         super().__init__()
         activation = relu if table.activation == "relu" else hard_swish
         width = table.expanded
-        layers: list[nn.Module] = []
-        if width != inputs:
-            layers.append(conv_norm(conv(inputs, width), activation(), norm=norm))
-        depthwise = conv(width, width, table.kernel, stride=table.stride, dilation=table.dilation, groups=width)
-        layers.append(conv_norm(depthwise, activation(), norm=norm))
-        if table.squeeze_excite:
-            layers.append(SqueezeExcite(width, table.squeezed))
-        layers.append(conv_norm(conv(width, table.features), norm=norm))
-        self.block = nn.Sequential(*layers)
-        self.skip = table.stride == 1 and inputs == table.features
+        depthwise = partial(conv, stride=table.stride, dilation=table.dilation, groups=width)
+        makers: dict[str, Callable[[], nn.Module]] = {
+            "expand": lambda: conv_norm(conv(inputs, width), activation(), norm=norm),
+            "depthwise": lambda: conv_norm(depthwise(width, width, table.kernel), activation(), norm=norm),
+            "squeeze_excite": lambda: SqueezeExcite(width, table.squeezed),
+            "project": lambda: conv_norm(conv(width, table.features), norm=norm),
+        }
+        self.block = nn.Sequential(*(makers[part]() for part in table.parts(inputs)))
+        self.skip = table.adds_its_input(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x) if self.skip else self.block(x)
@@ -199,14 +212,11 @@ class ResNetEncoder(nn.Module):
     def __init__(self, table: ResNet) -> None:
         super().__init__()
         self.conv1 = conv(COLORS, table.stem, 7, stride=2)
-        self.bn1 = nn.BatchNorm2d(table.stem)
-        inputs = (table.stem, *table.features)
-        layers = [
-            resnet_layer(inputs[i], table.features[i], table.depths[i], stride=stride, dilation=dilation)
-            # Layer 4 trades its stride for dilation.
-            for i, (stride, dilation) in enumerate([(1, 1), (2, 1), (2, 1), (1, 2)])
-        ]
-        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.bn1 = batch_norm(table.stem)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(*(BottleneckBlock(block) for block in table.blocks() if block.layer == layer))
+            for layer in (1, 2, 3, 4)
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         f1 = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -215,26 +225,20 @@ class ResNetEncoder(nn.Module):
         return [f1, f2, f3, self.layer4(self.layer3(f3))]
 
 
-def resnet_layer(inputs: int, features: int, depth: int, *, stride: int, dilation: int) -> nn.Sequential:
-    """`stride` acts in the first block and `dilation` in all others."""
-    first = Bottleneck(inputs, features, stride=stride)
-    return nn.Sequential(first, *(Bottleneck(features, features, dilation=dilation) for _ in range(1, depth)))
+class BottleneckBlock(nn.Module):
+    """1×1, 3×3 (where the stride sits), 1×1, and the skip."""
 
-
-class Bottleneck(nn.Module):
-    """1×1 to a quarter of `features`, 3×3 with the stride, 1×1 to `features`, and the skip."""
-
-    def __init__(self, inputs: int, features: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(self, table: Bottleneck) -> None:
         super().__init__()
-        width = features // 4
+        inputs, width, features = table.inputs, table.width, table.features
         self.conv1 = conv(inputs, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride=stride, dilation=dilation)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn1 = batch_norm(width)
+        self.conv2 = conv(width, width, 3, stride=table.stride, dilation=table.dilation)
+        self.bn2 = batch_norm(width)
         self.conv3 = conv(width, features)
-        self.bn3 = nn.BatchNorm2d(features)
-        same = stride == 1 and inputs == features
-        self.downsample = nn.Identity() if same else conv_norm(conv(inputs, features, stride=stride))
+        self.bn3 = batch_norm(features)
+        skip = conv_norm(conv(inputs, features, stride=table.stride)) if table.skip_conv else nn.Identity()
+        self.downsample = skip
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -340,16 +344,17 @@ class HalfConvGRU(nn.Module):
 
 
 class GuidedFilter(nn.Module):
-    """Around every low-resolution pixel, fit `target = slope · guide + offset`, and apply that to the full frame.
+    """Around every low-resolution pixel, fit `target = a · guide + b`, and apply that to the full frame.
 
     The deep filter has a trained window, and three 1×1 convolutions that also see the decoder's hidden features give
-    the slope; the fast one has no weights.
+    a; the fast one has no weights.
     """
 
     def __init__(self, hidden: int, deep: bool) -> None:
         super().__init__()
         self.box_filter: nn.Conv2d | None = None
         self.conv: nn.Sequential | None = None
+        self.epsilon = FILTER_EPSILON
         if deep:
             self.box_filter = conv(TARGETS, TARGETS, 3, groups=TARGETS)
             nn.init.constant_(self.box_filter.weight, 1 / 9)
@@ -366,14 +371,14 @@ class GuidedFilter(nn.Module):
         covariance = product - guide_mean * target_mean
         variance = square - guide_mean * guide_mean
         if self.conv is None:
-            slope = covariance / (variance + 1e-5)
+            a = covariance / (variance + self.epsilon)
         else:
             moments = torch.cat([covariance, variance], 1).to(hidden.dtype)
-            slope = self.conv(torch.cat([moments, hidden], 1)).to(low.dtype)
-        offset = target_mean - slope * guide_mean
-        slope = F.interpolate(slope, size=full.shape[-2:], mode="bilinear", align_corners=False)
-        offset = F.interpolate(offset, size=full.shape[-2:], mode="bilinear", align_corners=False)
-        return slope * with_mean(full) + offset  # not addcmul, which Core ML's converter does not know
+            a = self.conv(torch.cat([moments, hidden], 1)).to(low.dtype)
+        b = target_mean - a * guide_mean
+        a = F.interpolate(a, size=full.shape[-2:], mode="bilinear", align_corners=False)
+        b = F.interpolate(b, size=full.shape[-2:], mode="bilinear", align_corners=False)
+        return a * with_mean(full) + b  # not addcmul, which Core ML's converter does not know
 
     def local_means(self, images: list[Tensor]) -> list[Tensor]:
         """Mean of each `[N, 4, h, w]` over 3×3 windows, zeros beyond the edges."""

@@ -6,7 +6,8 @@ as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
 of either. GPUs and TPUs take XLA's own convolutions for all of them. XLA's CPU back end does well with most, but not
 with depthwise convolutions (up to fifty times slower than sums of shifted products) nor with few output channels (most
-vector lanes idle), and those are written out below. The forms were chosen by measurement: see `benchmarks/RESULTS.md`.
+vector lanes idle), and those are written out below. The forms were chosen by measurement, on a CPU: see
+`benchmarks/RESULTS.md`.
 
 Gradients are written out too, so they are reverse mode only: `jax.grad` and `jax.vjp`, not `jax.jvp`.
 """
@@ -42,9 +43,13 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Ar
     return _dense(x, kernel, stride, dilation)
 
 
-def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
-    """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
-    return _depthwise(x, kernel, stride, dilation)
+def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1, exact: bool = False) -> Array:
+    """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`.
+
+    With `exact`, GPUs and TPUs too sum up shifted products, forward and backward: of convolutions they would round the
+    factors, to TF32 or bfloat16.
+    """
+    return _depthwise(x, kernel, stride, dilation, exact)
 
 
 def input_gradient(cotangent: Array, kernel: Array, *, dilation: int = 1) -> Array:
@@ -145,8 +150,10 @@ def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
 # Depthwise convolutions
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool) -> Array:
+    if exact:
+        return _shifted_products(x, kernel, stride, dilation)
     return lax.platform_dependent(
         x,
         kernel,
@@ -155,24 +162,28 @@ def _depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     )
 
 
-def _depthwise_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
-    return _depthwise(x, kernel, stride, dilation), (x, kernel)
+def _depthwise_forward(
+    x: Array, kernel: Array, stride: int, dilation: int, exact: bool
+) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(x, kernel, stride, dilation, exact), (x, kernel)
 
 
 def _depthwise_backward(
-    stride: int, dilation: int, residuals: tuple[Array, Array], cotangent: Array
+    stride: int, dilation: int, exact: bool, residuals: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    def on_cpu(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    def shifted_products(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
         return (
             _shifted_products_input_gradient(x, kernel, cotangent, stride, dilation),
             _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation),
         )
 
-    def otherwise(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    def convolutions(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
         convolve = partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
         return jax.vjp(convolve, x, kernel)[1](cotangent)
 
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=otherwise)
+    if exact:
+        return shifted_products(*residuals, cotangent)
+    return lax.platform_dependent(*residuals, cotangent, cpu=shifted_products, default=convolutions)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -182,7 +193,7 @@ def _windows(x: Array, kernel: Array, stride: int, dilation: int) -> list[Array]
     """For each tap of the kernel, row by row, the pixels of x that it meets: `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
     count, rows, columns, channels = x.shape
     padding = [(0, 0), *(_padding(size, dilation) for size in kernel.shape[:2]), (0, 0)]
-    # Without the barrier, XLA would compute whatever made x anew for every tap.
+    # Without the barrier, XLA's CPU back end would compute whatever made x anew for every tap.
     padded = lax.optimization_barrier(jnp.pad(x, padding))
     last_row, last_column = (rows - 1) // stride * stride, (columns - 1) // stride * stride
     return [

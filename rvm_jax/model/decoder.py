@@ -190,7 +190,7 @@ def _gru_step(
 
 # Differentiating the scan itself would add up the kernels' gradients frame by frame, with a small convolution in each
 # step of the loop. Here the loop finds only the gradients of what enters the gates, and the kernels' follow from all
-# frames at once.
+# frames at once. (Wanted on a CPU: `benchmarks/train.py`.)
 
 
 def _recurrence_forward(

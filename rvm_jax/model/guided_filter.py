@@ -1,10 +1,12 @@
 """The guided filters that lift a low-resolution result to the full size of the frames.
 
-A guided filter fits, around every low-resolution pixel, a line `target = a · guide + b`, and applies that line to the
-full-resolution guide. All of it is pure functions of arrays; the deep filter replaces the division that gives `a` by
-three 1×1 convolutions, which is all that its module adds.
+A guided filter fits, around every low-resolution pixel, `target = a · guide + b` (the papers' A and b), and applies
+them to the full-resolution guide. All of it is pure functions of arrays; the deep filter replaces the division that
+gives `a` by three 1×1 convolutions and trains its window, which is all that its module adds.
 
 The guide `[N, H, W, 4]` is a frame with its channel mean, the target `[N, h, w, 4]` the foreground residual and alpha.
+Covariance and variance are small differences of means: nothing here may be rounded to less than float32, neither
+forward nor backward.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from jax import Array, lax
 
 from rvm_jax.model.convolution import depthwise_conv2d
 from rvm_jax.model.resize import resize_axis
+from rvm_jax.model.variants import FILTER_EPSILON
 
 
 def as_guide(frames: Array) -> Array:
@@ -24,7 +27,7 @@ def as_guide(frames: Array) -> Array:
 
 
 def channel_mean(frames: Array) -> Array:
-    """`[N, H, W, 3]` → `[N, H, W, 1]`. Three terms of a sum fuse with what follows, where a reduction would not."""
+    """`[N, H, W, 3]` → `[N, H, W, 1]`. On CPU a sum of three fuses with what follows; a reduction does not."""
     return (frames[..., :1] + frames[..., 1:2] + frames[..., 2:]) / 3
 
 
@@ -40,35 +43,39 @@ def box_mean(x: Array) -> Array:
 
 
 def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tuple[Array, Array, Array, Array]:
-    """Local mean of guide and target, their covariance and the guide's variance, each `[N, h, w, 4]`."""
-    guide_mean, target_mean = mean(guide), mean(target)
-    covariance = mean(guide * target) - guide_mean * target_mean
-    variance = mean(guide * guide) - guide_mean * guide_mean
-    return guide_mean, target_mean, covariance, variance
+    """Local mean of guide and target, their covariance and the guide's variance, each `[N, h, w, 4]`.
+
+    `mean` takes the local mean of each channel of `[N, h, w, 16]`.
+    """
+    # One call for all 16 channels: on CPU that fills a vector, and four calls of 4 channels do not (`RESULTS.md`).
+    means = mean(jnp.concatenate([guide, target, guide * target, guide * guide], -1))
+    guide_mean, target_mean, product, square = jnp.split(means, 4, -1)
+    return guide_mean, target_mean, product - guide_mean * target_mean, square - guide_mean * guide_mean
 
 
-def apply_linear_model(slope: Array, offset: Array, frames: Array) -> Array:
-    """Bring the lines `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`.
+def apply_linear_model(a: Array, b: Array, frames: Array) -> Array:
+    """Bring a and b `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`.
 
     At full size every pass over the pixels counts, so columns are interpolated at low height, and colour and alpha part
-    ways, each with its channels and columns in one row: then rows are interpolated and the lines applied in one pass.
+    ways, each with its channels and columns in one row: then rows are interpolated and a and b applied in one pass.
+    (Seen on a CPU, see `benchmarks/RESULTS.md`.)
     """
     count, height, width, _ = frames.shape
 
-    def full(lines: Array) -> Array:
-        lines = resize_axis(lines, 2, width)  # [N, h, W, C]
-        return resize_axis(lines.reshape(*lines.shape[:2], -1), 1, height)  # [N, H, W·C]
+    def full(x: Array) -> Array:
+        x = resize_axis(x, 2, width)  # [N, h, W, C]
+        return resize_axis(x.reshape(*x.shape[:2], -1), 1, height)  # [N, H, W·C]
 
-    color = full(slope[..., :3]) * frames.reshape(count, height, -1) + full(offset[..., :3])
-    alpha = full(slope[..., 3:]) * channel_mean(frames)[..., 0] + full(offset[..., 3:])
+    color = full(a[..., :3]) * frames.reshape(count, height, -1) + full(b[..., :3])
+    alpha = full(a[..., 3:]) * channel_mean(frames)[..., 0] + full(b[..., 3:])
     return jnp.concatenate([color.reshape(frames.shape), alpha[..., None]], -1)
 
 
-def fast_guided_filter(frames: Array, low_frames: Array, low_target: Array, epsilon: float = 1e-5) -> Array:
+def fast_guided_filter(frames: Array, low_frames: Array, low_target: Array, epsilon: float = FILTER_EPSILON) -> Array:
     """`[N, H, W, 3]`, `[N, h, w, 3]`, `[N, h, w, 4]` → the target at full size, `[N, H, W, 4]`."""
     guide_mean, target_mean, covariance, variance = moments(as_guide(low_frames), low_target, box_mean)
-    slope = covariance / (variance + epsilon)
-    return apply_linear_model(slope, target_mean - slope * guide_mean, frames)
+    a = covariance / (variance + epsilon)
+    return apply_linear_model(a, target_mean - a * guide_mean, frames)
 
 
 class DeepGuidedFilter(nn.Module):
@@ -81,14 +88,15 @@ class DeepGuidedFilter(nn.Module):
     def __call__(self, frames: Array, low_frames: Array, low_target: Array, hidden: Array) -> Array:
         """As `fast_guided_filter`, with `hidden` `[N, h, w, C]` from the decoder."""
         box = self.param("box_kernel", nn.initializers.constant(1 / 9), (3, 3, 1, 4))
-        # Covariance and variance are small differences of means, which the rounded products that GPUs and TPUs use by
-        # default would drown.
+        window = jnp.tile(box.astype(low_frames.dtype), 4)  # [3, 3, 1, 16]
+        guide_mean, target_mean, covariance, variance = moments(
+            as_guide(low_frames), low_target, lambda x: depthwise_conv2d(x, window, exact=True)
+        )
+        x = jnp.concatenate([covariance, variance, hidden.astype(covariance.dtype)], -1)
+        # GPUs (TF32) and TPUs (bfloat16) round what they multiply, unless told otherwise; a product's gradients are
+        # products of the same precision.
         with jax.default_matmul_precision("highest"):
-            guide_mean, target_mean, covariance, variance = moments(
-                as_guide(low_frames), low_target, lambda x: depthwise_conv2d(x, box.astype(x.dtype))
-            )
-            x = jnp.concatenate([covariance, variance, hidden.astype(covariance.dtype)], -1)
             x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
             x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
-            slope = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
-        return apply_linear_model(slope, target_mean - slope * guide_mean, frames)
+            a = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
+        return apply_linear_model(a, target_mean - a * guide_mean, frames)

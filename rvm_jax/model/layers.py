@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.convolution import conv2d, depthwise_conv2d, per_channel
+from rvm_jax.model.variants import NORM_EPSILON, NORM_MOMENTUM
 
 # PyTorch's default: uniform within ±1/√fan_in.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -62,8 +63,8 @@ class BatchNorm(nn.Module):
     """
 
     use_running_average: bool
-    momentum: float = 0.1
-    epsilon: float = 1e-5
+    momentum: float = NORM_MOMENTUM
+    epsilon: float = NORM_EPSILON
     axis_name: str | None = None
 
     @nn.compact
@@ -81,8 +82,8 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            line = _line(running_mean.value, running_var.value, scale, bias, self.epsilon)
-            return affine(x, *line) if apply else line
+            constants = _factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon)
+            return affine(x, *constants) if apply else constants
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
@@ -93,7 +94,7 @@ class BatchNorm(nn.Module):
             result, mean, var = normalize(x, scale, bias, self.epsilon, axis_name)
         else:
             mean, var = _statistics(x.astype(scale.dtype), axis_name)
-            result = _line(mean, var, scale, bias, self.epsilon)
+            result = _factor_and_offset(mean, var, scale, bias, self.epsilon)
         if not self.is_initializing():
             m = self.momentum
             running_mean.value = (1 - m) * running_mean.value + m * mean
@@ -107,10 +108,11 @@ def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: st
     """Normalise `[N, H, W, C]` with its own statistics; also mean and biased variance, for the record.
 
     No gradient flows through that record. With `axis_name` the statistics are those of all devices. The backward pass
-    is written out because the one that differentiation finds reads x several times more often.
+    is written out because the one that differentiation finds reads x several times more often (seen on a CPU:
+    `benchmarks/train.py`).
     """
     mean, var = _statistics(x.astype(scale.dtype), axis_name)
-    return affine(x, *_line(mean, var, scale, bias, epsilon)), mean, var
+    return affine(x, *_factor_and_offset(mean, var, scale, bias, epsilon)), mean, var
 
 
 def _normalize_forward(
@@ -126,7 +128,10 @@ def _normalize_backward(
     residuals: tuple[Array, Array, Array, Array],
     cotangents: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array]:
-    """The gradients of scale and bias are this device's share of them."""
+    """With x̂ the normalised x: `scale / σ · (g - mean(g) - x̂ · mean(g · x̂))`.
+
+    The gradients of scale and bias are this device's share of them.
+    """
     x, scale, mean, var = residuals
     cotangent = cotangents[0].astype(scale.dtype)
     centred = x.astype(scale.dtype) - per_channel(mean)
@@ -134,9 +139,11 @@ def _normalize_backward(
     size = x.size // x.shape[-1]
     bias_gradient = cotangent.sum((0, 1, 2))
     scale_gradient = (cotangent * centred).sum((0, 1, 2)) * inverse
-    offset = _average(bias_gradient / size, axis_name)
-    slope = inverse * _average(scale_gradient / size, axis_name)
-    x_gradient = per_channel(scale * inverse) * (cotangent - per_channel(offset) - centred * per_channel(slope))
+    mean_g = _average(bias_gradient / size, axis_name)
+    mean_gx = _average(scale_gradient / size, axis_name)
+    x_gradient = per_channel(scale * inverse) * (
+        cotangent - per_channel(mean_g) - centred * per_channel(inverse * mean_gx)
+    )
     return x_gradient.astype(x.dtype), scale_gradient, bias_gradient
 
 
@@ -154,7 +161,7 @@ def _statistics(x: Array, axis_name: str | None) -> tuple[Array, Array]:
     return mean, _average(jnp.square(x - per_channel(mean)).mean((0, 1, 2)), axis_name)
 
 
-def _line(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:
+def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:
     """Factor and offset of each channel that normalise it."""
     factor = scale * lax.rsqrt(var + epsilon)
     return factor, bias - mean * factor

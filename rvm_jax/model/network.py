@@ -5,8 +5,9 @@ variables, the frames and the state; the state that it returns continues the sam
 
     network = MattingNetwork("mobilenetv3")
     variables = jax.jit(network.init)(jax.random.key(0), frames)
-    foreground, alpha, state = jax.jit(network.apply)(variables, frames)
-    foreground, alpha, state = jax.jit(network.apply)(variables, more_frames, state)
+    apply = jax.jit(network.apply, static_argnames=("downsample_ratio", "segmentation"))
+    foreground, alpha, state = apply(variables, frames, downsample_ratio=0.25)
+    foreground, alpha, state = apply(variables, more_frames, state, downsample_ratio=0.25)
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -46,24 +48,20 @@ class SegmentationOutput(NamedTuple):
     state: State
 
 
-class FrameSize(NamedTuple):
-    """The size (height, width) of frames, and the `downsample_ratio` at which the network looks at them."""
-
-    size: tuple[int, int]
-    ratio: float
-
-
 class MattingNetwork(nn.Module):
     """Robust video matting.
 
     Attributes:
       variant: "mobilenetv3", "resnet50", "tiny", or a table of one's own.
       refiner: what lifts the result to full size when `downsample_ratio` is not 1.
-      dtype: what encoder, decoder and heads compute in; by default the dtype of the frames. Parameters, BatchNorm
-        statistics, the state and the refiner's arithmetic keep the dtype of the variables and frames.
+      dtype: what the convolutions of encoder, decoder and heads compute in; by default the dtype of the frames.
+        Resizing, the refiner and the state are float32 with narrower frames too, and of the frames' dtype otherwise;
+        parameters and BatchNorm statistics keep the dtype of the variables.
       axis_name: the device axis over which training's BatchNorm statistics are averaged, as in `jax.pmap` or in
         `jax.shard_map(..., check_vma=False)`.
-      remat: train in a quarter of the memory and a third more time, by computing most of the forward pass twice.
+      remat: train in less memory, by computing most of the forward pass twice. For `mobilenetv3` at 512×512 that is
+        a fifth of the memory on a CPU (`benchmarks/memory.py`), where it takes about four times as long
+        (`benchmarks/train.py`); on accelerators it was not measured.
 
     Gradients are reverse mode only (`jax.grad`, `jax.vjp`): several layers write their backward pass out.
     """
@@ -88,20 +86,25 @@ class MattingNetwork(nn.Module):
 
         With `train`, BatchNorm uses the statistics of these frames and updates the running ones, so apply with
         `mutable=["batch_stats"]`. The network itself runs at `downsample_ratio` times the size of the frames.
+        Foreground, alpha and logits have the dtype of the frames.
         """
         table = variant_table(self.variant)
         if self.refiner not in REFINERS:
             raise InputError(f"unknown refiner {self.refiner!r}: choose one of {', '.join(REFINERS)}")
+        for name, value in (("train", train), ("segmentation", segmentation)):
+            check_static(name, value)
         single = frames.ndim == 4
         check_frames(frames, downsample_ratio)
+        given = frames.dtype
+        exact = given if given.itemsize >= 4 else jnp.dtype(jnp.float32)
         frames = frames[None] if single else frames.swapaxes(0, 1)  # [T, B, H, W, 3]
         steps, batch, height, width, _ = frames.shape
         if state is None:
-            state = self.initial_state(batch, (height, width), downsample_ratio, frames.dtype)
-        state = as_state(state, frames.dtype)
+            state = self.initial_state(batch, (height, width), downsample_ratio, exact)
+        state = as_state(state, exact)
         check_state(table, state, batch, (height, width), downsample_ratio)
 
-        conv = partial(Conv, dtype=self.dtype)
+        conv = partial(Conv, dtype=given if self.dtype is None else self.dtype)
         norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
         remat = self.remat and train and not self.is_initializing()
         encoder: nn.Module
@@ -110,26 +113,27 @@ class MattingNetwork(nn.Module):
         else:
             encoder = ResNetEncoder(table.encoder, conv, norm, remat, name="encoder")
 
-        full = frames.reshape(-1, height, width, 3)  # [T·B, H, W, 3]
+        # The refiner looks at small differences between pixels, which narrower numbers would round away.
+        full = frames.reshape(-1, height, width, 3).astype(exact)  # [T·B, H, W, 3]
         low = full if downsample_ratio == 1 else downscale(full, downsample_ratio)
         f1, f2, f3, f4 = encoder(low)
         bottom = LRASPP(table.aspp, conv, norm, name="aspp")(f4)
         hidden, state = Decoder(table.decoder, conv, norm, remat, name="decoder")(low, f1, f2, f3, bottom, state)
 
         def to_clips(x: Array) -> Array:
-            x = x.reshape(steps, batch, *x.shape[1:])  # [T, B, ...]
+            x = x.reshape(steps, batch, *x.shape[1:]).astype(given)  # [T, B, ...]
             return x[0] if single else x.swapaxes(0, 1)
 
         # While variables are made, every head and the refiner run, so that one call makes the weights of all passes.
         every_pass = self.is_initializing()
         if segmentation or every_pass:
-            logits = conv(1, use_bias=True, name="project_seg")(hidden).astype(frames.dtype)
+            logits = conv(1, use_bias=True, name="project_seg")(hidden)
             if not every_pass:
                 return SegmentationOutput(to_clips(logits), state)
-        target = low_target = conv(4, use_bias=True, name="project_mat")(hidden).astype(frames.dtype)
+        target = low_target = conv(4, use_bias=True, name="project_mat")(hidden).astype(exact)
         if downsample_ratio != 1 or every_pass:
             if self.refiner == "deep_guided_filter":
-                refine = DeepGuidedFilter(partial(Conv, dtype=frames.dtype), norm, name="refiner")
+                refine = DeepGuidedFilter(partial(Conv, dtype=exact), norm, name="refiner")
                 target = refine(full, low, low_target, hidden)
             else:
                 target = fast_guided_filter(full, low, low_target)
@@ -175,6 +179,7 @@ def check_frames(frames: np.ndarray | Array, downsample_ratio: float = 1.0) -> N
         raise InputError(f"frames are {frames.dtype}: expected floats in 0..1, so divide 8-bit frames by 255")
     if 0 in shape:
         raise InputError(f"frames have shape {shape}, which holds no pixel: give at least one frame")
+    check_static("downsample_ratio", downsample_ratio)
     if not 0 < downsample_ratio <= 1:
         raise InputError(f"downsample_ratio is {downsample_ratio}: expected a number above 0 and at most 1")
     height, width = scaled_size(shape[-3:-1], downsample_ratio)
@@ -183,6 +188,12 @@ def check_frames(frames: np.ndarray | Array, downsample_ratio: float = 1.0) -> N
             f"frames of {shape[-3]}×{shape[-2]} pixels at downsample_ratio {downsample_ratio:g} leave {height}×{width} "
             f"for the network: each side needs {SMALLEST_SIDE}, so raise the ratio or give larger frames"
         )
+
+
+def check_static(name: str, value: object) -> None:
+    """Refuse a value that `jax.jit` traces, where the program depends on it."""
+    if isinstance(value, jax.core.Tracer):
+        raise InputError(f"{name} must be static: jax.jit(..., static_argnames={name!r})")
 
 
 def as_state(parts: Sequence[Array], dtype: DTypeLike) -> State:

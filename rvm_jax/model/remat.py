@@ -1,8 +1,9 @@
-"""Training in less memory: blocks of which the backward pass keeps only what enters them, and computes the rest anew.
+"""Rematerialisation: blocks of which the backward pass keeps only what enters them, and computes the rest anew.
 
-A block is a function of a module and of arrays, such as a method. `nn.remat` would keep the second computation apart
-from the first by barriers, which XLA's CPU back end ignores: it finds that both are the same, and keeps the first. Here
-the second computation depends, by a zero, on the gradient that it is needed for, so no back end can begin it earlier.
+A block is a function of a module and of arrays, such as a method. `nn.remat` would separate the second computation from
+the first by barriers, which XLA's CPU back end ignores: it finds that both are the same, and keeps the first. Here the
+second computation depends, by a zero, on the gradient that it is needed for, so no back end can begin it earlier. That
+was measured on a CPU alone: `benchmarks/memory.py`.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ def remat_block(block: Block, remat: bool = True) -> Block:
 
     Parameters keep their names, and running statistics are updated once.
     """
-    return lift_transform(_lift_recomputed, block) if remat else block
+    return lift_transform(_lift_remat, block) if remat else block
 
 
 def frame_by_frame(block: Block) -> Block:
@@ -66,7 +67,7 @@ def _zero_after(arrays: Any) -> Array:
     return 0 * jnp.sort(first.ravel()[-2:])[0]
 
 
-def _lift_recomputed(block: Block) -> Block:
+def _lift_remat(block: Block) -> Block:
     """What flax's own transformations are made of: `pure` is `block` as a function of variables."""
 
     def inner(scope_of: Block, variables_of: Block, variables: Any, rngs: Any, *arrays: Array) -> Any:
@@ -74,28 +75,28 @@ def _lift_recomputed(block: Block) -> Block:
             scope = scope_of(variables, rngs)
             return block(scope, *arrays), variables_of(scope)
 
-        return _recomputed(pure, variables, *arrays)
+        return _remat(pure, variables, *arrays)
 
     return lift.pack(inner, (True,), (True,), (True,), name="remat")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recomputed(function: Block, variables: Any, *arrays: Array) -> Any:
+def _remat(function: Block, variables: Any, *arrays: Array) -> Any:
     return function(variables, *arrays)
 
 
-def _recomputed_forward(function: Block, variables: Any, *arrays: Array) -> tuple[Any, tuple[Any, ...]]:
+def _remat_forward(function: Block, variables: Any, *arrays: Array) -> tuple[Any, tuple[Any, ...]]:
     return function(variables, *arrays), (variables, *arrays)
 
 
-def _recomputed_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
+def _remat_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
     variables, *arrays = kept
     zero = _zero_after(cotangents)
     arrays = [x + zero.astype(x.dtype) for x in arrays]
     return jax.vjp(function, variables, *arrays)[1](cotangents)
 
 
-_recomputed.defvjp(_recomputed_forward, _recomputed_backward)
+_remat.defvjp(_remat_forward, _remat_backward)
 
 
 def _lift_frame_by_frame(block: Block) -> Block:

@@ -4,7 +4,8 @@
 
 Along one axis, an interpolation is a sparse matrix: every output pixel is the weighted sum of two input pixels. Where
 they lie and what they weigh is worked out once, in float64 and outside the compiled program; so is the transpose of
-that matrix, which gradients need and which differentiation would turn into a slow (on GPUs, irreproducible) scatter.
+that matrix, which gradients need and which differentiation would turn into a slow (on GPUs, irreproducible) scatter:
+a test looks at the program.
 """
 
 import math
@@ -54,7 +55,8 @@ def upscale_twice(x: Array, size: Sequence[int]) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def interpolate(x: Array, axis: int, out_size: int, step: float) -> Array:
     """Linear interpolation along `axis`, at `out_size` positions that lie `step` pixels apart."""
-    # Without the barrier, XLA would compute whatever made x, or the interpolation before, anew for every tap.
+    # Without the barrier, XLA's CPU back end would compute whatever made x, or the interpolation before, anew for every
+    # tap: `benchmarks/network.py`.
     return _weighted_sum(lax.optimization_barrier(x), axis, linear_taps(x.shape[axis], out_size, step))
 
 

@@ -1,16 +1,23 @@
-"""The shapes of the network, as plain data.
+"""The shapes and constants of the network, as plain data.
 
-The Flax network (`model.network`), its PyTorch twin (`export.torch_network`) and the ONNX graph (`export.onnx_network`)
-are built from these tables, so a width or a stride is written down once. Nothing here imports JAX or PyTorch.
+The Flax network (`model.network`), its PyTorch twin (`export.torch_network`), the ONNX graph (`export.onnx_network`)
+and the table of their names (`weights.names`) are built from these tables, so a width, a stride or an epsilon is
+written down once. Nothing here imports JAX or PyTorch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Activation = Literal["relu", "hard_swish"]
 Refiner = Literal["deep_guided_filter", "fast_guided_filter"]
 
 REFINERS: tuple[Refiner, ...] = ("deep_guided_filter", "fast_guided_filter")
+
+# Of every BatchNorm but MobileNetV3's, and PyTorch's defaults.
+NORM_EPSILON, NORM_MOMENTUM = 1e-5, 0.1
+# What the fast guided filter adds to the guide's variance before it divides by it.
+FILTER_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -32,21 +39,69 @@ class InvertedResidual:
         rounded = max(8, int(quarter + 4) // 8 * 8)
         return rounded if rounded >= 0.9 * quarter else rounded + 8
 
+    def parts(self, inputs: int) -> tuple[str, ...]:
+        """What a block that `inputs` channels enter is made of, in order: expansion only where it expands."""
+        parts = (
+            ("expand", self.expanded != inputs),
+            ("depthwise", True),
+            ("squeeze_excite", self.squeeze_excite),
+            ("project", True),
+        )
+        return tuple(part for part, present in parts if present)
+
+    def adds_its_input(self, inputs: int) -> bool:
+        return self.stride == 1 and self.features == inputs
+
 
 @dataclass(frozen=True)
 class MobileNetV3:
-    """`taps` are the numbers of the features (stem 0, blocks 1.., last) that give 1/2, 1/4, 1/8 and 1/16."""
+    """`taps` are the numbers of the features (stem 0, blocks 1.., last) that give 1/2, 1/4, 1/8 and 1/16.
+
+    `mean` and `std` are ImageNet's, by which frames are normalised; `epsilon` and `momentum` those of its BatchNorm.
+    """
 
     stem: int
     blocks: tuple[InvertedResidual, ...]
     last: int
     taps: tuple[int, int, int, int]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    epsilon: float = 1e-3
+    momentum: float = 0.01
+
+    def numbered_blocks(self) -> Iterator[tuple[int, int, InvertedResidual]]:
+        """Number, from 1, width of what enters, and table of each block."""
+        inputs = self.stem
+        for number, block in enumerate(self.blocks, 1):
+            yield number, inputs, block
+            inputs = block.features
 
     @property
     def tap_features(self) -> tuple[int, int, int, int]:
         widths = (self.stem, *(block.features for block in self.blocks), self.last)
         f1, f2, f3, f4 = (widths[tap] for tap in self.taps)
         return f1, f2, f3, f4
+
+
+class Bottleneck(NamedTuple):
+    """One ResNet block, the `number`th (from 0) of its `layer` (1 to 4): 1×1 to `width`, 3×3 with stride and dilation,
+    1×1 to `features`."""
+
+    layer: int
+    number: int
+    inputs: int
+    features: int
+    stride: int
+    dilation: int
+
+    @property
+    def width(self) -> int:
+        return self.features // 4
+
+    @property
+    def skip_conv(self) -> bool:
+        """Whether its input must be convolved before it can be added."""
+        return self.stride != 1 or self.inputs != self.features
 
 
 @dataclass(frozen=True)
@@ -56,6 +111,17 @@ class ResNet:
     stem: int
     features: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
+
+    def blocks(self) -> Iterator[Bottleneck]:
+        """All blocks, layer after layer."""
+        inputs = self.stem
+        for layer, (features, depth) in enumerate(zip(self.features, self.depths, strict=True), 1):
+            for number in range(depth):
+                # Layer 4 trades its stride for dilation, and its first block still has dilation 1.
+                stride = 2 if layer in (2, 3) and number == 0 else 1
+                dilation = 2 if layer == 4 and number > 0 else 1
+                yield Bottleneck(layer, number, inputs, features, stride, dilation)
+                inputs = features
 
     @property
     def tap_features(self) -> tuple[int, int, int, int]:

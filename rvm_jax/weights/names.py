@@ -72,11 +72,8 @@ def torch_shape(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _mobilenetv3(encoder: MobileNetV3) -> Iterator[Entry]:
     yield from _conv("backbone.features.0.0", "encoder/stem_conv")
     yield from _norm("backbone.features.0.1", "encoder/stem_norm")
-    inputs = encoder.stem
-    for number, block in enumerate(encoder.blocks, 1):
-        parts = ["expand"] if block.expanded != inputs else []
-        parts += ["depthwise", *(["squeeze_excite"] if block.squeeze_excite else []), "project"]
-        for index, part in enumerate(parts):
+    for number, inputs, block in encoder.numbered_blocks():
+        for index, part in enumerate(block.parts(inputs)):
             name, path = f"backbone.features.{number}.block.{index}", f"encoder/block{number}/{part}"
             if part == "squeeze_excite":
                 yield from _conv(f"{name}.fc1", f"{path}/squeeze", bias=True)
@@ -84,7 +81,6 @@ def _mobilenetv3(encoder: MobileNetV3) -> Iterator[Entry]:
             else:
                 yield from _conv(f"{name}.0", f"{path}_conv")
                 yield from _norm(f"{name}.1", f"{path}_norm")
-        inputs = block.features
     yield from _conv(f"backbone.features.{len(encoder.blocks) + 1}.0", "encoder/last_conv")
     yield from _norm(f"backbone.features.{len(encoder.blocks) + 1}.1", "encoder/last_norm")
 
@@ -92,15 +88,15 @@ def _mobilenetv3(encoder: MobileNetV3) -> Iterator[Entry]:
 def _resnet(encoder: ResNet) -> Iterator[Entry]:
     yield from _conv("backbone.conv1", "encoder/stem_conv")
     yield from _norm("backbone.bn1", "encoder/stem_norm")
-    for layer, depth in enumerate(encoder.depths, 1):
-        for block in range(depth):
-            name, path = f"backbone.layer{layer}.{block}", f"encoder/layer{layer}_block{block}"
-            for part in ("1", "2", "3"):
-                yield from _conv(f"{name}.conv{part}", f"{path}/conv{part}")
-                yield from _norm(f"{name}.bn{part}", f"{path}/norm{part}")
-            if block == 0:
-                yield from _conv(f"{name}.downsample.0", f"{path}/skip_conv")
-                yield from _norm(f"{name}.downsample.1", f"{path}/skip_norm")
+    for block in encoder.blocks():
+        name = f"backbone.layer{block.layer}.{block.number}"
+        path = f"encoder/layer{block.layer}_block{block.number}"
+        for part in ("1", "2", "3"):
+            yield from _conv(f"{name}.conv{part}", f"{path}/conv{part}")
+            yield from _norm(f"{name}.bn{part}", f"{path}/norm{part}")
+        if block.skip_conv:
+            yield from _conv(f"{name}.downsample.0", f"{path}/skip_conv")
+            yield from _norm(f"{name}.downsample.1", f"{path}/skip_norm")
 
 
 def _conv(name: str, path: str, bias: bool = False) -> Iterator[Entry]:

@@ -12,9 +12,6 @@ from rvm_jax.model.layers import ACTIVATIONS, hard_sigmoid, hard_swish
 from rvm_jax.model.remat import remat_block
 from rvm_jax.model.variants import InvertedResidual, MobileNetV3
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 class MobileNetV3Encoder(nn.Module):
     """`norm` makes a BatchNorm; `conv` a convolution; with `remat`, every block is computed twice in training."""
@@ -27,26 +24,27 @@ class MobileNetV3Encoder(nn.Module):
     @nn.compact
     def __call__(self, frames: Array) -> tuple[Array, Array, Array, Array]:
         """`[N, H, W, 3]` in 0..1 → four features `[N, ⌈H/s⌉, ⌈W/s⌉, C]`, s = 2, 4, 8, 16."""
-        norm = partial(self.norm, momentum=0.01, epsilon=1e-3)
-        mean, std = (per_channel(jnp.array(values, frames.dtype)) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        table = self.table
+        norm = partial(self.norm, momentum=table.momentum, epsilon=table.epsilon)
+        mean, std = (per_channel(jnp.array(values, frames.dtype)) for values in (table.mean, table.std))
         x = (frames - mean) / std
 
         def stem(encoder: MobileNetV3Encoder, x: Array) -> Array:
-            x = encoder.conv(encoder.table.stem, 3, stride=2, name="stem_conv")(x)
+            x = encoder.conv(table.stem, 3, stride=2, name="stem_conv")(x)
             return hard_swish(norm(name="stem_norm")(x))
 
         def last(encoder: MobileNetV3Encoder, x: Array) -> Array:
-            x = encoder.conv(encoder.table.last, name="last_conv")(x)
+            x = encoder.conv(table.last, name="last_conv")(x)
             return hard_swish(norm(name="last_norm")(x))
 
         x = remat_block(stem, self.remat)(self, x)
         features = [x]
-        for number, block in enumerate(self.table.blocks, 1):
+        for number, _, block in table.numbered_blocks():
             residual = InvertedResidualBlock(block, self.conv, norm, name=f"block{number}")
             x = remat_block(InvertedResidualBlock.__call__, self.remat)(residual, x)
             features.append(x)
         features.append(remat_block(last, self.remat)(self, x))
-        f1, f2, f3, f4 = (features[tap] for tap in self.table.taps)
+        f1, f2, f3, f4 = (features[tap] for tap in table.taps)
         return f1, f2, f3, f4
 
 
@@ -58,8 +56,10 @@ class InvertedResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         block, skip = self.block, x
+        inputs = x.shape[-1]
+        parts = block.parts(inputs)
         activation = ACTIVATIONS[block.activation]
-        if block.expanded != x.shape[-1]:
+        if "expand" in parts:
             x = self.conv(block.expanded, name="expand_conv")(x)
             x = activation(self.norm(name="expand_norm")(x))
         x = self.conv(
@@ -71,11 +71,11 @@ class InvertedResidualBlock(nn.Module):
             name="depthwise_conv",
         )(x)
         x = activation(self.norm(name="depthwise_norm")(x))
-        if block.squeeze_excite:
+        if "squeeze_excite" in parts:
             x = SqueezeExcite(block.squeezed, self.conv, name="squeeze_excite")(x)
         x = self.conv(block.features, name="project_conv")(x)
         x = self.norm(name="project_norm")(x)
-        return x + skip if block.stride == 1 and skip.shape == x.shape else x
+        return x + skip if block.adds_its_input(inputs) else x
 
 
 class SqueezeExcite(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jax import Array
 
 from rvm_jax.model.remat import remat_block
-from rvm_jax.model.variants import ResNet
+from rvm_jax.model.variants import Bottleneck, ResNet
 
 
 class ResNetEncoder(nn.Module):
@@ -27,38 +27,31 @@ class ResNetEncoder(nn.Module):
 
         f1 = remat_block(stem, self.remat)(self, frames)
         x = max_pool(f1)
-        layers = []
-        for layer, (features, depth) in enumerate(zip(self.table.features, self.table.depths, strict=True), 1):
-            for number in range(depth):
-                # Layer 4 trades its stride for dilation, and its first block still has dilation 1.
-                stride = 2 if layer in (2, 3) and number == 0 else 1
-                dilation = 2 if layer == 4 and number > 0 else 1
-                name = f"layer{layer}_block{number}"
-                block = Bottleneck(features, stride, dilation, self.conv, self.norm, name=name)
-                x = remat_block(Bottleneck.__call__, self.remat)(block, x)
-            layers.append(x)
-        f2, f3, _, f4 = layers
-        return f1, f2, f3, f4
+        layers = {}
+        for table in self.table.blocks():
+            name = f"layer{table.layer}_block{table.number}"
+            block = BottleneckBlock(table, self.conv, self.norm, name=name)
+            x = remat_block(BottleneckBlock.__call__, self.remat)(block, x)
+            layers[table.layer] = x
+        return f1, layers[1], layers[2], layers[4]
 
 
-class Bottleneck(nn.Module):
-    """1×1 to a quarter of `features`, 3×3 (where the stride sits), 1×1 to `features`, and the skip."""
+class BottleneckBlock(nn.Module):
+    """1×1, 3×3 (where the stride sits), 1×1, and the skip."""
 
-    features: int
-    stride: int
-    dilation: int
+    table: Bottleneck
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        skip, width = x, self.features // 4
-        x = nn.relu(self.norm(name="norm1")(self.conv(width, name="conv1")(x)))
-        x = self.conv(width, 3, stride=self.stride, dilation=self.dilation, name="conv2")(x)
+        table, skip = self.table, x
+        x = nn.relu(self.norm(name="norm1")(self.conv(table.width, name="conv1")(x)))
+        x = self.conv(table.width, 3, stride=table.stride, dilation=table.dilation, name="conv2")(x)
         x = nn.relu(self.norm(name="norm2")(x))
-        x = self.norm(name="norm3")(self.conv(self.features, name="conv3")(x))
-        if skip.shape != x.shape:
-            skip = self.conv(self.features, stride=self.stride, name="skip_conv")(skip)
+        x = self.norm(name="norm3")(self.conv(table.features, name="conv3")(x))
+        if table.skip_conv:
+            skip = self.conv(table.features, stride=table.stride, name="skip_conv")(skip)
             skip = self.norm(name="skip_norm")(skip)
         return nn.relu(x + skip)
 

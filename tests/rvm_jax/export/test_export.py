@@ -25,8 +25,9 @@ from rvm_jax.cli.main import main
 from rvm_jax.export import onnx_network, parity, sample_clip
 from rvm_jax.export.export import export
 from rvm_jax.export.formats import FORMATS
+from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.torch_network import MattingNetwork as TorchNetwork
-from rvm_jax.model.network import FrameSize, MattingNetwork
+from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.resize import scaled_size
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, read_weights, write_weights
