@@ -23,7 +23,7 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def inputs():
+def inputs(float64):
     """Predicted foreground and alpha, true foreground and alpha; logits and mask."""
     foreground, alpha, true_foreground, true_alpha = (video(21 + i, *SHAPE, (3, 1)[i % 2]) for i in range(4))
     true_alpha[true_alpha < 0.3] = 0

@@ -72,6 +72,7 @@ def test_forward(case, dtype):
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("path", TRAIN_MODE, ids=lambda path: path.stem)
 def test_train_mode(path: Path):
     variant = path.stem.removeprefix("trainmode_")
