@@ -386,14 +386,14 @@ def test_a_video_is_computed_in_the_dtype_of_the_variables(path, tmp_path, monke
     for number in range(2):
         Image.new("RGB", (48, 32), (90, 120, 60)).save(tmp_path / "in" / f"{number}.png")
     seen = []
-    run = matting._matted
+    run = matting.matte_chunk
 
     def spy(network, variables, pixels, state, *others):
         made, after = run(network, variables, pixels, state, *others)
         seen.append((pixels.dtype, after.r1.dtype))
         return made, after
 
-    monkeypatch.setattr(matting, "_matted", spy)
+    monkeypatch.setattr(matting, "matte_chunk", spy)
     for dtype in ("float64", "bfloat16"):
         rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype))
     assert seen == [(np.uint8, np.float64), (np.uint8, np.float32)]
