@@ -1,10 +1,9 @@
-"""One training iteration against the same iteration of the PyTorch twin, in one run on one device.
+"""One training iteration against the same iteration of the PyTorch twin, in one run.
 
     python benchmarks/train.py [--batch 4 --frames 15 --size 512 --precision bfloat16] [--remat] [--json results.json]
 
 An iteration is a low-resolution matting pass and a segmentation pass over a video batch, each of them uint8 batches on
-the device, composited there, forward, losses, backward, and Adam. "jax pmap" is what `rvm train` runs: the programs of
-`train.device.programs` on one device; "jax jit" is the pass alone. PyTorch is eager, under autocast for bfloat16. All
+the device, composited there, forward, losses, backward, and Adam. PyTorch is eager, under autocast for bfloat16. Both
 begin with the same weights, and have to find the same losses before anything is timed. Then they take turns, round
 after round; a time is the median round. Frames are those of both passes. Peak memory is that of a process of its own
 for each, above what it needed before its first call (on a GPU, the most that its allocator held).
@@ -32,7 +31,7 @@ import numpy as np
 # Python puts the folder of a script first, where `train` would be this file and not the package.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-CONTENDERS = ("jax pmap", "jax jit", "torch eager")
+CONTENDERS = ("jax", "torch eager")
 RATE = 1e-4
 SAME = {"float32": 1e-3, "bfloat16": 5e-2}
 """How much the first losses may differ, of their size."""
@@ -77,36 +76,7 @@ def first_variables(variant: str) -> Any:
     return jax.jit(MattingNetwork(variant).init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
 
 
-def pmap_contender(it: Iteration) -> Contender:
-    import jax
-
-    from rvm_jax.model.network import MattingNetwork
-    from train.device import optimizer, parallel, step
-    from train.device.programs import Key, Programs
-
-    dtype = None if it.precision == "float32" else it.precision
-    network = MattingNetwork(it.variant, dtype=dtype, axis_name=parallel.AXIS, remat=it.remat)
-    programs = Programs(network)
-    state = parallel.replicate(jax.device_get(step.from_variables(first_variables(it.variant))))
-    passes = [
-        (Key("mask" in batch, it.batch, it.frames, it.size, it.size, 1.0, step.groups("mask" in batch, 1.0)), batch)
-        for batch in map(parallel.shard, batches(it))
-    ]
-
-    def iteration(rate: float) -> tuple[float, float]:
-        nonlocal state
-        losses = []
-        for key, batch in passes:
-            state, metrics = programs.run(key, state, batch, dict.fromkeys(optimizer.GROUPS, rate))
-            losses.append(metrics["total"])
-        first, second = jax.block_until_ready((losses, state))[0]
-        return float(first[0]), float(second[0])
-
-    losses = iteration(0.0)
-    return Contender(lambda: iteration(RATE), losses, sum(one.seconds for one in programs.compilations.values()))
-
-
-def jit_contender(it: Iteration) -> Contender:
+def jax_contender(it: Iteration) -> Contender:
     from functools import partial
 
     import jax
@@ -224,7 +194,7 @@ def torch_laplacian_loss(prediction: Any, truth: Any) -> Any:
 
 
 def make(contender: str, it: Iteration) -> Contender:
-    return {"jax pmap": pmap_contender, "jax jit": jit_contender, "torch eager": torch_contender}[contender](it)
+    return jax_contender(it) if contender == "jax" else torch_contender(it)
 
 
 def peak_megabytes(contender: str, it: Iteration) -> float:
@@ -239,9 +209,9 @@ def peak_megabytes(contender: str, it: Iteration) -> float:
     made = make(contender, it)
     for _ in range(3):
         made.run()
-    if contender != "torch eager" and (stats := jax.devices()[0].memory_stats()):
+    if contender == "jax" and (stats := jax.devices()[0].memory_stats()):
         return stats["peak_bytes_in_use"] / 2**20
-    if contender == "torch eager" and torch.cuda.is_available():
+    if contender != "jax" and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resident_peak() - before
 
@@ -249,7 +219,7 @@ def peak_megabytes(contender: str, it: Iteration) -> float:
 def check(made: Mapping[str, Contender], precision: str) -> None:
     """That all contenders compute the same thing."""
     found = {name: contender.losses for name, contender in made.items()}
-    if not all(np.allclose(losses, found["torch eager"], rtol=SAME[precision], atol=0) for losses in found.values()):
+    if not all(np.allclose(losses, found["jax"], rtol=SAME[precision], atol=0) for losses in found.values()):
         sys.exit(f"the losses of matting and segmentation differ, so there is nothing to compare: {found}")
 
 
@@ -300,8 +270,6 @@ def main() -> None:
     import jax
     import torch
 
-    if jax.device_count() > 1:
-        sys.exit(f"JAX sees {jax.device_count()} devices: leave it one, such as by CUDA_VISIBLE_DEVICES=0")
     gpu = jax.devices()[0].platform == "gpu"
     if gpu != torch.cuda.is_available():
         sys.exit("only one of JAX and PyTorch sees a GPU: install both for it, or hide it from both")
