@@ -16,8 +16,7 @@ import numpy as np
 from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.parity import Runner
 from rvm_jax.model.network import state_sizes
-from rvm_jax.weights.files import Weights, read_network
-from rvm_jax.weights.files import write_weights as write_weights
+from rvm_jax.weights.files import Weights, read_network, write_weights
 from rvm_jax.weights.names import to_state_dict
 
 Write = Callable[[Weights, Path, FrameSize | None, bool], None]
