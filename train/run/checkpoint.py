@@ -29,6 +29,8 @@ from train.device import parallel
 from train.device.step import TrainState
 
 MOMENTS = "moments"
+UNFINISHED = ".orbax-checkpoint-tmp"
+"""How the names of checkpoints end that orbax has not finished. It would remove them too, but at some later moment."""
 
 
 class Checkpoints:
@@ -185,11 +187,10 @@ def _open(folder: Path, keep: int) -> _Manager:
     _silence_echoes()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".rvm-*"):  # by a kill in `replacing`
+        for left in (*folder.glob(".rvm-*"), *folder.glob(f"*{UNFINISHED}")):  # by a kill in `replacing`, and in orbax
             shutil.rmtree(left)
     options = ocp.CheckpointManagerOptions(
         create=False,
-        cleanup_tmp_directories=True,
         save_root_metadata=False,
         # If it cannot make them, its other threads would wait for minutes.
         async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
