@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+Location = str | os.PathLike[str]
+"""A path of this machine, or the URL of something in a bucket (see `buckets`)."""
+
 
 def data_folder() -> Path:
     """Of prepared datasets: $TFDS_DATA_DIR, or TFDS's own."""
