@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 from pathlib import Path
 
 PLATFORM = os.environ.get("RVM_TEST_PLATFORM") or "cpu"
@@ -52,3 +53,5 @@ def _programs_of_a_module():
     """Programs are kept for the tests of a module; all modules' together would take several GB."""
     yield
     jax.clear_caches()
+    if "train.device.programs" in sys.modules:
+        sys.modules["train.device.programs"]._COMPILED.clear()

@@ -35,7 +35,9 @@ def serving(log: Path) -> Iterator[str]:
     command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", BUCKET]
     before = dict(os.environ)
     with log.open("wb") as out:
-        server = subprocess.Popen([Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out)
+        server = subprocess.Popen(
+            [Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)
@@ -55,5 +57,6 @@ def _wait_for(address: str, server: subprocess.Popen) -> None:
             with urllib.request.urlopen(f"{address}/storage/v1/b/{BUCKET}", timeout=1):
                 return
         except OSError:
-            assert server.poll() is None and time.monotonic() < end, "the server of buckets did not start"
+            assert server.poll() is None, "the server of buckets did not start"
+            assert time.monotonic() < end, "the server of buckets does not answer"
             time.sleep(0.05)

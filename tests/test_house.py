@@ -45,7 +45,7 @@ ROOMS = {
         "data_pipelines.records data_pipelines.sampling data_pipelines.augment data_pipelines.pipelines"
     ),
     "train.recipe": "rvm_jax.errors rvm_jax.host rvm_jax.model",
-    "train.device": "rvm_jax.errors rvm_jax.model rvm_jax.evaluation train.recipe",
+    "train.device": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.evaluation train.recipe",
     "train.run": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device "
         "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from typing import NoReturn
 
 import jax
 
@@ -25,15 +26,16 @@ from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
 from train.device import evaluation, optimizer, parallel
-from train.device.programs import Programs
+from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, for_devices, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
 from train.run.checkpoint import Checkpoints
+from train.run.compile_ahead import compile_ahead, explain_out_of_memory, first_keys
 from train.run.initial_state import initial_state
-from train.run.program_keys import all_keys, program_key
+from train.run.program_keys import needed_keys, program_key
 from train.tracking import report
 from train.tracking.tracker import Tracker
 
@@ -139,7 +141,7 @@ def train(recipe: Recipe, options: Options) -> None:
 
         # Iterations
         should_stop = stack.enter_context(signals.stop_requests())
-        with _explain_out_of_memory(recipe):
+        with _explain_out_of_memory(run):
             state = _train_iterations(run, parallel.replicate(state), done, should_stop)
 
         # The trained network
@@ -162,6 +164,8 @@ def _log_start(run: Run, done: int) -> None:
 
 def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
+    if not _compile(run, first_keys(run.recipe, run.stages, done), state, signalled):
+        _save_and_stop(run, state, done, signalled)
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
@@ -171,6 +175,9 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
         for number, passes in feed:
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
+                keys = needed_keys(run.recipe, run.stages, stage, number)
+                if not _compile(run, dict.fromkeys(keys, stage), state, signalled):
+                    _save_and_stop(run, state, done, signalled)
                 state = fresh_moments(state)
             state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
@@ -178,20 +185,29 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
             pending = iteration
 
             done = number + 1
-            signal = signalled()
-            stops = parallel.should_stop(signal is not None, done)
+            stops = parallel.should_stop(signalled() is not None, done)
             validates = _validates(run, done)
             if stops or validates or done % run.options.save_every == 0:
                 _log_iteration(run, pending, logged)
                 pending = None
-                _save(run, state, done, validates=validates and not stops)
+                if stops:
+                    _save_and_stop(run, state, done, signalled)
+                _save(run, state, done, validates=validates)
                 logged = time.perf_counter()
-            if stops:
-                run.checkpoints.wait()
-                raise Stopped(
-                    f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on", signal
-                )
     return state
+
+
+def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, signalled: signals.StopSignal) -> bool:
+    """Compile programs before they are needed. False if told to stop meanwhile."""
+    return compile_ahead(run.programs, wanted, state, run.tracker.message, lambda: signalled() is not None)
+
+
+def _save_and_stop(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> NoReturn:
+    _save(run, state, done, validates=False)
+    run.checkpoints.wait()
+    raise Stopped(
+        f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on", signalled()
+    )
 
 
 def _with_fresh_moments(state: TrainState) -> TrainState:
@@ -209,22 +225,10 @@ def _dispatch(
     for one, batch in passes:
         waited += time.perf_counter() - ready
         key = program_key(run.recipe, run.stages, one)
-        compiles = key not in run.programs.compilations
         state, metrics[one.kind] = run.programs.run(key, state, parallel.shard(batch), rates)
-        if compiles:
-            _log_compilation(run, one)
         frames += run.stages[stage].samples(one.kind) * one.frames
         ready = time.perf_counter()
     return state, Iteration(number, stage, metrics, rates, frames, waited)
-
-
-def _log_compilation(run: Run, one: Pass) -> None:
-    seconds, from_cache = run.programs.compilations[program_key(run.recipe, run.stages, one)]
-    run.tracker.message(
-        f"{'loaded' if from_cache else 'compiled'} {one.kind.replace('_', ' ')} of {one.frames} × {one.height} × "
-        f"{one.width} in {seconds:.0f} s: program {len(run.programs.compilations)} of at most "
-        f"{len(all_keys(run.recipe, run.stages))}"
-    )
 
 
 def _log_iteration(run: Run, iteration: Iteration, before: float) -> float:
@@ -266,7 +270,7 @@ def _performance(run: Run, iteration: Iteration, seconds: float) -> dict[str, fl
     return {
         "frames_per_second": iteration.frames / seconds,
         "data_wait": min(1.0, iteration.waited / seconds),
-        "compilations": sum(not program.from_cache for program in run.programs.compilations.values()),
+        "compilations": sum(not program.from_cache for program in run.programs.compiled.values()),
         **({} if memory is None else {"device_memory_gb": memory / 1e9}),
     }
 
@@ -303,17 +307,13 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
 
 
 @contextlib.contextmanager
-def _explain_out_of_memory(recipe: Recipe) -> Iterator[None]:
+def _explain_out_of_memory(run: Run) -> Iterator[None]:
     """Say what to do when the devices have too little memory."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            f"the devices have too little memory for {recipe.batch // jax.device_count()} clips each: try --remat, a "
-            "larger --accumulation, a smaller --batch, or fewer --stages.N.frames"
-        ) from error
+        explained = explain_out_of_memory(run.programs, run.recipe.batch // jax.device_count(), error)
+        raise (explained or error) from error
 
 
 def _write_results(run: Run, state: TrainState) -> None:

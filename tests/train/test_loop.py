@@ -16,6 +16,7 @@ from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
 from train import loop
+from train.device import parallel
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
 from train.tracking.tracker import Tracker
@@ -132,15 +133,13 @@ def test_a_batch_in_parts_is_normalised_part_by_part(prepared, tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.2)
 
 
-def test_too_little_memory_is_the_users_error():
-    with pytest.raises(InputError, match=r"too little memory for 1 clips each: try --remat"), short_of_memory():
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), short_of_memory():
-        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
-
-
-def short_of_memory():
-    return loop._explain_out_of_memory(runs.RECIPE)
+def test_too_little_memory_is_the_users_error(prepared, tmp_path, monkeypatch):
+    """A device that has less than the largest program of stage 3 needs refuses before the first iteration."""
+    limit = 10_000_000
+    monkeypatch.setattr(parallel, "memory_limit", lambda: limit)
+    with pytest.raises(InputError, match=r"needs \d\.\d\d GB of each device of 0\.01 GB: start the same command with"):
+        loop.train(runs.RECIPE, runs.options(tmp_path / "run", prepared))
+    assert runs.recorded(tmp_path / "run") == []
 
 
 def test_another_recipe_is_refused_with_the_differences(whole, prepared):

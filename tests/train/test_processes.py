@@ -59,7 +59,7 @@ def test_kills_change_nothing(prepared, tmp_path):
     """However often and whenever it is killed, the run ends as if it had not been."""
     finish(begin("run_worker", 2, "long", tmp_path / "first", prepared))  # compiles
     whole = tmp_path / "whole"
-    assert "loaded matting low of 2 × 48 × 48" in finish(begin("run_worker", 2, "long", whole, prepared))
+    assert "programs (all from the cache) in" in finish(begin("run_worker", 2, "long", whole, prepared))
     check_same(tmp_path / "first", whole)
     draw = random.Random(0)
     kills = run = done = 0

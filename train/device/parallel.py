@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 
@@ -98,6 +99,46 @@ def pmap(
     return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donated)
 
 
+class Program:
+    """A function of all devices, compiled ahead for arguments of certain shapes.
+
+    Attributes:
+        memory: Bytes that it needs of each device, its arguments among them.
+        flops: Floating point operations of each device in a call; 0 where the compiler does not count them.
+    """
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        """Compile what `pmap` gave. `arguments`: arrays that lie on the devices, or the shapes of such arrays alone."""
+        if jax.process_count() > 1:  # `pmap` takes no shapes there
+            arguments = jax.tree.map(_stand_in, arguments)
+        self._compiled = function.lower(*arguments).compile()
+        size = self._compiled.memory_analysis()
+        made = size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
+        self.memory: int = size.argument_size_in_bytes + made + size.generated_code_size_in_bytes
+        self.flops = float((self._compiled.cost_analysis() or {}).get("flops", 0))
+
+    def __call__(self, *arguments: Any) -> Any:
+        if jax.process_count() == 1:
+            return self._compiled(*arguments)
+        # What is compiled knows all hosts' devices, so its arrays span them.
+        mesh, spec = Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec(AXIS)
+        spanning = jax.tree.map(
+            lambda x: (
+                multihost_utils.host_local_array_to_global_array(x, mesh, spec) if isinstance(x, jax.Array) else x
+            ),
+            arguments,
+        )
+        return multihost_utils.global_array_to_host_local_array(self._compiled(*spanning), mesh, spec)
+
+
+def shapes_of_shards(shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `shard` gives of a batch, whose arrays have these shapes over all hosts."""
+    devices, share = jax.local_device_count(), jax.device_count()
+    return {
+        name: jax.ShapeDtypeStruct((devices, size // share, *rest), dtype) for name, (size, *rest) in shapes.items()
+    }
+
+
 @contextlib.contextmanager
 def raise_together() -> Iterator[None]:
     """An `InputError` that one host raises in the block is raised on all hosts, so that none waits for it."""
@@ -136,6 +177,16 @@ def peak_memory() -> int | None:
     """The most bytes that a device of this host has held so far, if it tells."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     return max((one["peak_bytes_in_use"] for one in stats if one), default=None)
+
+
+def memory_limit() -> int | None:
+    """The bytes of the smallest device of this host that a program may use, if it tells."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    return min((one["bytes_limit"] for one in stats if one and "bytes_limit" in one), default=None)
+
+
+def _stand_in(leaf: Any) -> Any:
+    return _put(np.zeros(leaf.shape, leaf.dtype)) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
 
 def _put(array: np.ndarray) -> jax.Array:

@@ -1,21 +1,29 @@
-"""Compiled programs: one for each kind of pass and each shape of its batch, compiled when it is first needed.
+"""Programs compiled ahead: one for each kind of pass and each shape of its batch, several at a time.
 
-Which ones a run may need is for `train.run.program_keys` to say; here shapes are numbers.
+Which ones a run needs is for `train.run.program_keys` to say; here shapes are numbers.
 """
 
-import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
+import numpy as np
 
+from rvm_jax.host.cores import cores
 from rvm_jax.model.network import MattingNetwork
 from train.device import parallel, step
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 """What JAX's monitoring calls a program that an earlier run has compiled."""
+AT_ONCE = min(8, cores())
+"""Programs that are compiled at a time: XLA keeps a core or two busy with each, and some GB of memory."""
+MATTING = {"foreground": 3, "alpha": 1, "background": 3}
+SEGMENTATION = {"image": 3, "mask": 1}
+"""What a batch holds, and how many channels each has."""
 
 
 class Key(NamedTuple):
@@ -29,45 +37,86 @@ class Key(NamedTuple):
     downsample_ratio: float
     groups: tuple[str, ...]
 
+    @property
+    def pixels(self) -> int:
+        """Of a batch, by which programs are ordered."""
+        return self.samples * self.frames * self.height * self.width
+
+    def describe(self) -> str:
+        """The program in a few words for a person."""
+        kind = "segmentation" if self.segmentation else "matting"
+        seen = "" if self.downsample_ratio == 1 else f" at {self.downsample_ratio:g}"
+        return f"{kind} of {self.samples} × {self.frames} × {self.width}x{self.height}{seen}"
+
 
 class Compilation(NamedTuple):
-    """What it took to have a program: seconds, and whether it came from the compilation cache."""
+    """A program, and what it took to have it: seconds, and whether it came from the compilation cache."""
 
+    program: parallel.Program
     seconds: float
     from_cache: bool
 
 
 class Programs:
-    """Runs passes on all devices, and keeps account of the programs that were needed.
+    """The programs of a run's passes.
 
     Attributes:
-        compilations: What it took to have each of the programs so far.
+        network: What is trained.
+        parts: In how many a device computes its share of a batch, one after the other.
+        compiled: Those that there are so far.
     """
 
     def __init__(self, network: MattingNetwork, parts: int = 1) -> None:
-        """`parts`: in how many a device computes its share of a batch, one after the other."""
-        self.compilations: dict[Key, Compilation] = {}
-        self._network = network
-        self._parts = parts
+        self.network = network
+        self.parts = parts
+        self.compiled: dict[Key, Compilation] = {}
+
+    def compile(self, keys: Sequence[Key], state: step.TrainState) -> Generator[Key]:
+        """Compile what there is not yet, several at a time; gives each, in this order, once it is there.
+
+        `state` is that on the devices, or its shapes. What is left when the iterator is closed is not begun any more.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            begun = {key: pool.submit(self._compile, key, state) for key in keys if key not in self.compiled}
+            try:
+                for key, compilation in begun.items():
+                    self.compiled[key] = compilation.result()
+                    yield key
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def run(
         self, key: Key, state: step.TrainState, batch: Mapping[str, jax.Array], rates: Mapping[str, float]
     ) -> tuple[step.TrainState, step.Metrics]:
-        """One pass, which uses up `state`. Returns while the devices compute, but waits while they compile."""
-        used = {group: rates[group] for group in key.groups}
-        program = _program(self._network, self._parts, key.downsample_ratio)
-        if key in self.compilations:
-            return program(state, batch, used)
+        """One pass, which uses up `state`. Returns while the devices compute; compiles what was not compiled ahead."""
+        if key not in self.compiled:
+            self.compiled[key] = self._compile(key, state, batch)
+        return self.compiled[key].program(state, batch, {group: rates[group] for group in key.groups})
+
+    def _compile(
+        self, key: Key, state: step.TrainState, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct] | None = None
+    ) -> Compilation:
+        name = (self.network, self.parts, key)
+        if batch is None and name in _COMPILED:
+            return _COMPILED[name]._replace(seconds=0.0, from_cache=True)
         begin = time.perf_counter()
-        with _cache_hits() as hits:
-            results = program(state, batch, used)
-        self.compilations[key] = Compilation(time.perf_counter() - begin, from_cache=bool(hits))
-        return results
+        rates = dict.fromkeys(key.groups, 0.0)
+        with _CacheHits() as hits:
+            function = _pass(self.network, self.parts, key.downsample_ratio)
+            program = parallel.Program(function, state, batch or _batch_shapes(key), rates)
+        compilation = Compilation(program, time.perf_counter() - begin, bool(hits.count))
+        if batch is None:
+            _COMPILED[name] = compilation
+        return compilation
+
+
+_COMPILED: dict[tuple[MattingNetwork, int, Key], Compilation] = {}
+"""What all runs of a process share."""
 
 
 @cache
-def _program(network: MattingNetwork, parts: int, downsample_ratio: float) -> Callable[..., Any]:
-    """A pass as a function of all devices. All runs of a process share it; JAX compiles it for each shape."""
+def _pass(network: MattingNetwork, parts: int, downsample_ratio: float) -> Callable[..., Any]:
+    """A pass as a function of all devices."""
 
     def train_pass(
         state: step.TrainState, batch: step.DeviceBatch, rates: Mapping[str, jax.Array]
@@ -77,20 +126,24 @@ def _program(network: MattingNetwork, parts: int, downsample_ratio: float) -> Ca
     return parallel.pmap(train_pass, (0, 0, None), donated=(0,))
 
 
-@contextlib.contextmanager
-def _cache_hits() -> Iterator[list[str]]:
-    """A list that grows by one for each program that JAX loads from the compilation cache in the block.
+def _batch_shapes(key: Key) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a batch as the input pipeline makes it."""
+    clips = (key.samples, key.frames, key.height, key.width)
+    channels = SEGMENTATION if key.segmentation else MATTING
+    return parallel.shapes_of_shards({name: (*clips, count) for name, count in channels.items()}, np.uint8)
 
-    `pmap(...).lower().compile()` would tell as much, but in JAX 0.10 it knows the devices of one host alone.
-    """
-    hits: list[str] = []
 
-    def listen(event: str, **_: Any) -> None:
-        if event == CACHE_HIT:
-            hits.append(event)
+class _CacheHits:
+    """How many programs JAX loads from the compilation cache in the block, in this thread."""
 
-    jax.monitoring.register_event_listener(listen)
-    try:
-        yield hits
-    finally:
-        jax.monitoring.unregister_event_listener(listen)
+    def __enter__(self) -> Self:
+        self.count = 0
+        self._thread = threading.get_ident()
+        jax.monitoring.register_event_listener(self._listen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_listener(self._listen)
+
+    def _listen(self, event: str, **_: Any) -> None:
+        self.count += event == CACHE_HIT and threading.get_ident() == self._thread

@@ -1,9 +1,9 @@
-"""Which compiled program a pass needs: the grid of sizes bounds how many a run may compile."""
+"""Which compiled program a pass needs, and which programs a stage does: the grid of sizes bounds how many."""
 
 from collections.abc import Sequence
 from itertools import product
 
-from data_pipelines.sampling import windows
+from data_pipelines.sampling import schedule, windows
 from data_pipelines.sampling.schedule import Pass, PassKind, StageData
 from train.device import step
 from train.device.programs import Key
@@ -15,16 +15,27 @@ def program_key(recipe: Recipe, stages: Sequence[StageData], one: Pass) -> Key:
     return _key(recipe, stages[one.stage], one.stage, one.kind, one.height, one.width)
 
 
-def all_keys(recipe: Recipe, stages: Sequence[StageData]) -> set[Key]:
-    """The keys of all programs that the run may need: no more than kinds of passes times sizes in the grid."""
+def stage_keys(recipe: Recipe, stages: Sequence[StageData], number: int) -> set[Key]:
+    """The keys of all programs that a stage may need: no more than kinds of passes times sizes in the grid."""
+    stage = stages[number]
     kinds: tuple[PassKind, ...] = ("matting_low", "matting_high", "segmentation_video", "segmentation_stills")
     found = set()
-    for number, stage in enumerate(stages):
-        for kind in kinds if stage.high else (kinds[0], *kinds[2:]):
-            sizes = windows.sizes(stage.shape(kind).size, stage.buckets)
-            if stage.iterations:
-                found |= {_key(recipe, stage, number, kind, height, width) for height, width in product(sizes, sizes)}
-    return found
+    for kind in kinds if stage.high else (kinds[0], *kinds[2:]):
+        sizes = windows.sizes(stage.shape(kind).size, stage.buckets)
+        found |= {_key(recipe, stage, number, kind, height, width) for height, width in product(sizes, sizes)}
+    return found if stage.iterations else set()
+
+
+def needed_keys(recipe: Recipe, stages: Sequence[StageData], number: int, done: int) -> list[Key]:
+    """The keys of those that its iterations from `done` on do need, the largest first."""
+    begin = sum(stage.iterations for stage in stages[:number])
+    possible = stage_keys(recipe, stages, number)
+    found: set[Key] = set()
+    for iteration in range(max(done, begin), begin + stages[number].iterations):
+        found |= {program_key(recipe, stages, one) for one in schedule.passes(stages, recipe.seed, iteration)}
+        if len(found) == len(possible):
+            break
+    return sorted(found, key=lambda key: (-key.pixels, key))
 
 
 def _key(recipe: Recipe, stage: StageData, number: int, kind: PassKind, height: int, width: int) -> Key:

@@ -1,0 +1,135 @@
+"""Compilation ahead: before a stage begins, all programs that it needs are there, and known to fit on the devices."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+
+import jax
+
+from data_pipelines.sampling.schedule import StageData
+from rvm_jax.errors import InputError
+from train.device import parallel
+from train.device.programs import AT_ONCE, Key, Programs
+from train.device.step import TrainState
+from train.recipe.recipe import Recipe
+from train.run.program_keys import needed_keys
+
+SECONDS_BETWEEN_LINES = 30.0
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+"""In what JAX says when devices have too little memory: TPUs when a program is compiled, GPUs when it runs."""
+FEWER_FRAMES = "fewer --stages.N.frames or --stages.N.high-frames, or on more devices"
+
+
+def first_keys(recipe: Recipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
+    """What is compiled before a run goes on after `done` iterations, with the first stage that needs it.
+
+    All of the stage that it is in, and the largest of the later ones, so that none proves too large after a day: of
+    matting alone, with and without the refiner.
+    """
+    found: dict[Key, int] = {}
+    for number in range(len(stages)):
+        keys = needed_keys(recipe, stages, number, done)
+        if found:
+            matting = [key for key in keys if not key.segmentation]
+            low, high = ([key for key in matting if (key.downsample_ratio == 1) == whole] for whole in (True, False))
+            keys = low[:1] + high[:1]
+        found = {**dict.fromkeys(keys, number), **found}
+    return found
+
+
+def compile_ahead(
+    programs: Programs,
+    wanted: Mapping[Key, int],
+    state: TrainState,
+    tell: Callable[[str], None],
+    stops: Callable[[], bool],
+) -> bool:
+    """Compile programs, each with the stage that needs it, and tell of it. False if `stops` says so meanwhile."""
+    missing = sorted(wanted.keys() - programs.compiled.keys(), key=lambda key: (-key.pixels, key))
+    if not missing:
+        return True
+    begin = told = time.monotonic()
+    tell(f"compiling {_programs(len(missing))}" + (f", {AT_ONCE} at a time" if len(missing) > AT_ONCE > 1 else ""))
+    with closing(_compiled(programs, missing, wanted, state)) as ready:
+        for count, _ in enumerate(ready, 1):
+            if stops():
+                return False
+            if time.monotonic() - told > SECONDS_BETWEEN_LINES and count < len(missing):
+                told = time.monotonic()
+                tell(f"{count} of {_programs(len(missing))} compiled, in {told - begin:.0f} s")
+    hits = sum(programs.compiled[key].from_cache for key in missing)
+    cached = f" ({'all' if hits == len(missing) else hits} from the cache)" if hits else ""
+    tell(f"compiled {_programs(len(missing))}{cached} in {time.monotonic() - begin:.0f} s")
+    for stage in sorted({wanted[key] for key in missing}):
+        tell(_largest(programs, stage, [key for key in missing if wanted[key] == stage]))
+    return True
+
+
+def explain_out_of_memory(programs: Programs, clips: int, error: jax.errors.JaxRuntimeError) -> InputError | None:
+    """What to do when devices with so many `clips` each ran out of memory in training; None for any other error."""
+    if EXHAUSTED not in str(error):
+        return None
+    flags, _ = next(_with_less_memory(programs, clips), (FEWER_FRAMES, None))
+    return InputError(f"the devices ran out of memory: start the same command with {flags}")
+
+
+def _compiled(programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int], state: TrainState) -> Generator[Key]:
+    """As `Programs.compile`, but refuses what does not fit on the devices."""
+    with closing(programs.compile(keys, state)) as begun:
+        for key in keys:
+            try:
+                next(begun)
+            except jax.errors.JaxRuntimeError as error:
+                if EXHAUSTED not in str(error):
+                    raise
+                raise _too_large(programs, stages[key], key, state) from error
+            if not _fits(programs, key):
+                raise _too_large(programs, stages[key], key, state)
+            yield key
+
+
+def _fits(programs: Programs, key: Key) -> bool:
+    limit = parallel.memory_limit()
+    return limit is None or programs.compiled[key].program.memory <= limit
+
+
+def _too_large(programs: Programs, stage: int, key: Key, state: TrainState) -> InputError:
+    """The message names what works: it is compiled as well, until one fits."""
+    compiled, limit = programs.compiled.get(key), parallel.memory_limit()
+    needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
+    has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
+    mend = FEWER_FRAMES
+    for flags, other in _with_less_memory(programs, key.samples // jax.device_count()):
+        try:
+            fits = all(_fits(other, one) for one in other.compile([key], state))
+        except jax.errors.JaxRuntimeError:
+            fits = False
+        if fits:
+            mend = flags
+            break
+    return InputError(
+        f"stage {stage + 1}: {key.describe()} needs {needs} of each device{has}: start the same command with {mend}"
+    )
+
+
+def _with_less_memory(programs: Programs, clips: int) -> Iterator[tuple[str, Programs]]:
+    """What else the command may be given that needs less of devices with so many clips each; what costs least first."""
+    frugal = programs.network.clone(remat=True)
+    if not programs.network.remat:
+        yield "--remat", Programs(frugal, programs.parts)
+    for parts in range(programs.parts + 1, clips + 1):
+        if clips % parts == 0:
+            yield f"--remat --accumulation {parts}", Programs(frugal, parts)
+
+
+def _largest(programs: Programs, stage: int, keys: Sequence[Key]) -> str:
+    most = max(keys, key=lambda key: programs.compiled[key].program.memory)
+    program = programs.compiled[most].program
+    return (
+        f"  stage {stage + 1}: up to {program.memory / 1e9:.2f} GB of each device, for {most.describe()} "
+        f"({program.flops / 1e9:.0f} GFLOP)"
+    )
+
+
+def _programs(count: int) -> str:
+    return "1 program" if count == 1 else f"{count} programs"
