@@ -58,6 +58,7 @@ benchmark: install
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/matting.py
 	$(BIN)/python benchmarks/scoring.py

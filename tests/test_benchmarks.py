@@ -106,3 +106,20 @@ def test_scoring_benchmark(tmp_path):
     out = json.loads((tmp_path / "out.json").read_text())
     assert (out["frames"], out["size"]) == (5, "64x48")
     assert out["core_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_compile_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "compile.py", "--recipe", "demo", "--stage", "3"]
+    result = subprocess.run(
+        [*command, "--programs", "1", "--at-once", "2", "--json", tmp_path / "out.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["programs"], found["needed"]) == (1, 4)
+    assert [row["at_once"] for row in found["results"]] == [2, 1]
+    assert all(row["seconds"] > 0 for row in found["results"])
+    assert found["results"][1]["ratio"] == 1
+    assert "programs of stage 3" in result.stdout
