@@ -124,8 +124,8 @@ def test_a_batch_in_parts_is_normalised_part_by_part(prepared, tmp_path):
     stages = (replace(runs.LOW, iterations=1), *(replace(stage, iterations=0) for stage in runs.RECIPE.stages[1:]))
     losses = []
     for parts in (1, 2):
-        recipe = replace(runs.RECIPE, stages=stages, batch=16, accumulation=parts)
-        loop.train(recipe, runs.options(tmp_path / str(parts), prepared))
+        recipe = replace(runs.RECIPE, stages=stages, batch=16)
+        loop.train(recipe, runs.options(tmp_path / str(parts), prepared, accumulation=parts))
         (iteration,) = [line for line in runs.recorded(tmp_path / str(parts)) if "stage" in line]
         losses.append(iteration["matting_low/total"])
     assert losses[0] != losses[1]

@@ -135,6 +135,12 @@ def from_first_host(tree: Tree | None, like: Tree) -> Tree:
     return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), received, like)
 
 
+def number_from_first_host(number: int | None) -> int | None:
+    """A number from 0 up, or none, as the first host has it, on every host."""
+    given = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if number is None else number)))
+    return None if given < 0 else given
+
+
 def should_stop(flag: bool, iteration: int) -> bool:
     """Whether it is time to stop: `flag` on a single host; on several, what all of them agree on at this iteration."""
     return multihost_utils.reached_preemption_sync_point(iteration) if jax.process_count() > 1 else flag

@@ -87,7 +87,6 @@ def test_rates_are_options(run):
         ("--scaling linear", "scaling", "linear"),
         ("--backgrounds a b", "backgrounds", ("a", "b")),
         ("--refiner fast_guided_filter", "refiner", "fast_guided_filter"),
-        ("--remat", "remat", True),
         ("--batch 64", "batch", 64),
         ("--precision float32", "precision", "float32"),
     ],
@@ -106,7 +105,8 @@ def test_options(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     arguments = (
         "--out ~/out --data-dir=~/data --wandb offline --wandb-project p --save-every 5 --validate-every 6 "
-        "--keep 7 --clips-per-device 2 --coordinator h:1 --process-id 0 --process-count 2 --cpu-devices 3"
+        "--keep 7 --clips-per-device 2 --remat --accumulation 4 --coordinator h:1 --process-id 0 --process-count 2 "
+        "--cpu-devices 3"
     )
     _, options = run("demo", *arguments.split())
     assert options == Options(
@@ -118,6 +118,8 @@ def test_options(run, tmp_path, monkeypatch):
         validate_every=6,
         keep=7,
         clips_per_device=2,
+        remat=True,
+        accumulation=4,
         coordinator="h:1",
         process_id=0,
         process_count=2,
@@ -144,6 +146,7 @@ def test_data_are_where_tfds_keeps_them(tmp_path, monkeypatch):
         ("--save-every 0", "--save-every 0: expected 1 or more"),
         ("--validate-every -3", "--validate-every -3: expected 1 or more"),
         ("--keep 0", "--keep 0: expected 1 or more"),
+        ("--accumulation 0", "--accumulation 0: expected 1 or more"),
         ("--clips-per-device 0", "--clips-per-device 0: expected 1 or more"),
         (
             "--batch 16 --clips-per-device 2",
