@@ -263,12 +263,12 @@ def _log_iteration(run: Run, iteration: Iteration, before: float) -> float:
 def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
-            newest = run.checkpoints.newest()
-            kept = "" if newest is None else f", and {run.checkpoints.folder / str(newest)} is kept; --init takes it"
+            newest, stage = run.checkpoints.newest(), iteration.stage + 1
+            skipped = "".join(f" --stages.{number}.iterations 0" for number in range(1, stage))
+            kept = "" if newest is None else f"`--init {run.checkpoints.folder}/{newest}{skipped}` with "
             raise InputError(
-                f"{name} is {value} in iteration {iteration.number} (stage {iteration.stage + 1}): training stopped"
-                f"{kept}. In another --out, try lower --stages.{iteration.stage + 1}.rates, --warmup, or "
-                "--precision float32"
+                f"{name} is {value} in iteration {iteration.number} (stage {stage}): training stopped. In another "
+                f"--out, try {kept}lower --stages.{stage}.rates, --warmup, or --precision float32"
             )
 
 

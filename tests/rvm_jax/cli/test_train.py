@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import train
 from rvm_jax.cli import train as cli
 from rvm_jax.cli.main import main
 from rvm_jax.errors import Stopped
+from tests.test_docs import FOUND
+from train.recipe.division import divide
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
-from train.recipe.recipe import Recipe
+from train.recipe.recipe import Recipe, check_warmup
 
 
 @pytest.fixture
@@ -71,6 +74,28 @@ def test_a_run_that_was_stopped_has_the_status_of_the_signal(run, monkeypatch, c
     monkeypatch.setattr(train.loop, "train", stopped)
     assert main(["train", "demo"]) == 143
     assert capsys.readouterr().err == "rvm: stopped and saved after 3 of 8 iterations\n"
+
+
+FEWEST = {"video_matte_240k/sd": 237_989, "video_matte_240k/hd": 237_989, "image_matte": 1_027}
+"""Frames of the published training data, which make at least as many samples, divided by T, where they are videos."""
+WITH_WARMUP = [command for _, command in FOUND if command.startswith("rvm train") and "--warmup" in command]
+
+
+@pytest.mark.parametrize("command", WITH_WARMUP)
+def test_examples_with_a_warmup_can_be_run(command, run):
+    recipe, options = run(*shlex.split(command)[2:])
+    batch = divide(recipe.batch, options, 8).batch
+    samples = [FEWEST[name] if name == "image_matte" else FEWEST[name] // frames for name, frames in used(recipe)]
+    lengths = [stage.epochs * count // batch for stage, count in zip(recipe.stages, samples, strict=True)]
+    check_warmup(recipe.warmup, {str(number): length for number, length in enumerate(lengths, 1)})
+
+
+def used(recipe):
+    return [(stage.matting[0], stage.frames) for stage in recipe.stages]
+
+
+def test_there_are_examples_with_a_warmup():
+    assert len(WITH_WARMUP) == 2
 
 
 def test_rates_are_options(run):
