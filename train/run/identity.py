@@ -5,7 +5,7 @@ folder it may have `changes` too, each with the iteration at which it was made a
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from train.recipe.recipe import check_warmup
@@ -48,14 +48,18 @@ def resume(run: Identity, asked: Identity, done: int | None) -> Resumption:
     """
     # The state before the first iteration belongs to the first stage, as which it was validated.
     acted = 0 if done is None else max(done, 1)
+    lengths = list(_changes_of_length(run["iterations"], asked["iterations"], acted))
+    fixed = {length.name for length in lengths if length.acted}
     changes = [
-        *_changes_of_recipe(run, asked, acted, began=bool(done)),
-        *_changes_of_length(run["iterations"], asked["iterations"], acted),
+        *_changes_of_recipe(run, asked["recipe"], acted, fixed, began=bool(done)),
+        *lengths,
         *_changes_of_data(run, asked["data"], acted),
     ]
     refused = [f"{name}: {before} in the run, {now} now" for name, before, now, acted in changes if acted]
     if not refused:
-        others = {n: count for n, count in asked["iterations"].items() if done is None or count != run["iterations"][n]}
+        others = {
+            n: count for n, count in asked["iterations"].items() if done is None or count != run["iterations"].get(n)
+        }
         check_warmup(asked["recipe"]["warmup"], others)
     changed = [_told(change) for change in changes if not change.name.startswith("iterations.")]
     trail = list(run.get("changes", []))
@@ -69,16 +73,17 @@ def resume(run: Identity, asked: Identity, done: int | None) -> Resumption:
     return Resumption(identity, refused, changed)
 
 
-def _changes_of_recipe(run: Identity, asked: Identity, acted: int, *, began: bool) -> Iterator[_Change]:
-    """`began`: whether what the run began with is past. A field that the run's version did not have has its default."""
-    now = _flat(asked["recipe"])
-    before = _flat(run["recipe"])
+def _changes_of_recipe(
+    run: Identity, asked: Mapping[str, Any], acted: int, fixed: Set[str], *, began: bool
+) -> Iterator[_Change]:
+    """`fixed`: lengths that have to stay. `began`: whether what the run began with is past.
+
+    A field that the run's version did not have has its default.
+    """
+    before, now = _flat(run["recipe"]), _flat(asked)
     missing = now.keys() - before.keys()
-    before |= {name: value for name, value in _flat(defaults(asked["recipe"]["stages"])).items() if name in missing}
+    before |= {name: value for name, value in _flat(defaults(asked["stages"])).items() if name in missing}
     begun = _begun(run, acted)
-    lengths = {
-        change.name: change.acted for change in _changes_of_length(run["iterations"], asked["iterations"], acted)
-    }
     for name in before | now:
         was, will_be = before.get(name, NOTHING), now.get(name, NOTHING)
         if was == will_be or (name == "init" and began):
@@ -89,7 +94,7 @@ def _changes_of_recipe(run: Identity, asked: Identity, acted: int, *, began: boo
         elif stage is None:
             hinders = acted > 0
         elif stage[2] in ("epochs", "iterations"):
-            hinders = lengths.get(f"iterations.{stage[1]}", False)
+            hinders = f"iterations.{stage[1]}" in fixed
         else:
             hinders = stage[1] in begun
         yield _Change(name, was, will_be, hinders)

@@ -54,9 +54,12 @@ def claim(folder: Path, asked: Identity) -> Iterator[list[str]]:
 
 
 def kept_batch(folder: Path) -> int | None:
-    """The clips of a step of the run in the folder, once it has a checkpoint."""
-    run = _read(folder / IDENTITY)
-    return None if run is None or _done(folder) is None else run["recipe"]["batch"]
+    """The clips of a step of the run in the folder, once it has a checkpoint; `claim` says what cannot be read."""
+    try:
+        run = _read(folder / IDENTITY)
+        return None if run is None or _done(folder) is None else run["recipe"]["batch"]
+    except OSError:
+        return None
 
 
 def _done(folder: Path) -> int | None:
