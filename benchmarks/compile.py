@@ -2,8 +2,8 @@
 
     python benchmarks/compile.py [--recipe mobilenetv3] [--stage 1] [--programs 6] [--at-once 8] [--json results.json]
 
-The programs are those that `rvm train` compiles before the stage begins, if each device has the recipe's batch; there is
-no compilation cache. `--programs N` takes N of them, evenly from the largest to the smallest; 0 takes all. Both contenders compile the same.
+The programs are those that `rvm train` compiles before the stage begins, if each device has the recipe's batch.
+`--programs N` takes N of them, evenly from the largest to the smallest; 0 takes all. There is no compilation cache.
 """
 
 import argparse

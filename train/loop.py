@@ -9,7 +9,7 @@ import importlib.util
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import NoReturn
@@ -28,8 +28,9 @@ from rvm_jax.weights.files import Weights, write_weights
 from train.device import evaluation, optimizer, parallel
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init
+from train.recipe.division import Division, describe_parts, divide
 from train.recipe.options import Options
-from train.recipe.recipe import Recipe, for_devices, learning_rates
+from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
 from train.run.checkpoint import Checkpoints
@@ -46,6 +47,7 @@ class Run:
 
     recipe: Recipe
     options: Options
+    division: Division
     sources: Sequence[input_pipeline.Sources]
     stages: Sequence[StageData]
     network: MattingNetwork
@@ -56,6 +58,10 @@ class Run:
     @property
     def iterations(self) -> int:
         return sum(stage.iterations for stage in self.stages)
+
+    @property
+    def clips_per_device(self) -> int:
+        return self.recipe.batch // jax.device_count()
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,12 @@ def train(recipe: Recipe, options: Options) -> None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
     enable_compilation_cache()
-    recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
     first_host = jax.process_index() == 0
+    with parallel.raise_together():
+        kept = run_folder.kept_batch(options.out) if first_host else None
+    kept = parallel.number_from_first_host(kept)
+    division = divide(recipe.batch, options, jax.device_count(), kept)
+    recipe = replace(recipe, batch=division.batch)
 
     # Data
     sources = input_pipeline.open_sources(recipe, options.data_dir)
@@ -108,19 +118,20 @@ def train(recipe: Recipe, options: Options) -> None:
         recipe.refiner,
         dtype=None if recipe.precision == "float32" else recipe.precision,
         axis_name=parallel.AXIS,
-        remat=recipe.remat,
+        remat=options.remat,
     )
     shapes = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
 
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
         folder = options.out / orbax_folders.CHECKPOINTS
+        changed: list[str] = []
         with parallel.raise_together():
             # A run that goes on does not need what it began with, which may be gone by now.
             begins = first_host and not orbax_folders.saved_iterations(folder)
             first = initial_state(network, recipe.seed, recipe.init) if begins else None
             if first_host:
-                stack.enter_context(run_folder.claim(options.out, identity))
+                changed = stack.enter_context(run_folder.claim(options.out, identity))
             checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
@@ -132,12 +143,13 @@ def train(recipe: Recipe, options: Options) -> None:
             validated=checkpoints.validated(done),
             wandb=options.wandb,
             project=options.wandb_project,
+            session={"accumulation": division.parts, "remat": options.remat},
             silent=not first_host,
         )
         stack.enter_context(tracker)
-        programs = Programs(network, recipe.accumulation)
-        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker)
-        _log_start(run, done)
+        programs = Programs(network, division.parts)
+        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker)
+        _log_start(run, done, changed)
 
         # Iterations
         should_stop = stack.enter_context(signals.stop_requests())
@@ -149,13 +161,15 @@ def train(recipe: Recipe, options: Options) -> None:
             _write_results(run, parallel.read_back(state))
 
 
-def _log_start(run: Run, done: int) -> None:
+def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
     run.tracker.message(describe(run.recipe))
     iterations = " + ".join(str(stage.iterations) for stage in run.stages)
     run.tracker.message(
         f"\n{run.iterations} iterations ({iterations}) on {jax.device_count()} × {jax.devices()[0].device_kind}, in "
         f"{run.options.out}" + (f"; going on after {done}" if done else "")
     )
+    for line in (*changed, *describe_parts(run.division, run.options, jax.device_count())):
+        run.tracker.message(line)
     if run.recipe.init is None and done == 0:
         run.tracker.message(
             "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"
@@ -171,7 +185,9 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     pending: Iteration | None = None  # the devices compute it
     logged = time.perf_counter()
-    with contextlib.closing(input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host())) as feed:
+    parts = run.division.parts
+    batches = input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host(), parts)
+    with contextlib.closing(batches) as feed:
         for number, passes in feed:
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
@@ -199,7 +215,9 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
 
 def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, signalled: signals.StopSignal) -> bool:
     """Compile programs before they are needed. False if told to stop meanwhile."""
-    return compile_ahead(run.programs, wanted, state, run.tracker.message, lambda: signalled() is not None)
+    return compile_ahead(
+        run.programs, wanted, state, run.clips_per_device, run.tracker.message, lambda: signalled() is not None
+    )
 
 
 def _save_and_stop(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> NoReturn:
@@ -225,7 +243,7 @@ def _dispatch(
     for one, batch in passes:
         waited += time.perf_counter() - ready
         key = program_key(run.recipe, run.stages, one)
-        state, metrics[one.kind] = run.programs.run(key, state, parallel.shard(batch), rates)
+        state, metrics[one.kind] = run.programs.run(key, state, parallel.shard(batch, run.division.parts), rates)
         frames += run.stages[stage].samples(one.kind) * one.frames
         ready = time.perf_counter()
     return state, Iteration(number, stage, metrics, rates, frames, waited)
@@ -255,12 +273,12 @@ def _log_iteration(run: Run, iteration: Iteration, before: float) -> float:
 def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
-            newest = run.checkpoints.newest()
-            kept = "" if newest is None else f", and {run.checkpoints.folder / str(newest)} is kept; --init takes it"
+            newest, stage = run.checkpoints.newest(), iteration.stage + 1
+            skipped = "".join(f" --stages.{number}.iterations 0" for number in range(1, stage))
+            kept = "" if newest is None else f"`--init {run.checkpoints.folder}/{newest}{skipped}` with "
             raise InputError(
-                f"{name} is {value} in iteration {iteration.number} (stage {iteration.stage + 1}): training stopped"
-                f"{kept}. In another --out, try lower --stages.{iteration.stage + 1}.rates, --warmup, or "
-                "--precision float32"
+                f"{name} is {value} in iteration {iteration.number} (stage {stage}): training stopped. In another "
+                f"--out, try {kept}lower --stages.{stage}.rates, --warmup, or --precision float32"
             )
 
 
@@ -312,7 +330,7 @@ def _explain_out_of_memory(run: Run) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        explained = explain_out_of_memory(run.programs, run.recipe.batch // jax.device_count(), error)
+        explained = explain_out_of_memory(run.programs, run.clips_per_device, error)
         raise (explained or error) from error
 
 

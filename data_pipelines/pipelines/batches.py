@@ -25,26 +25,36 @@ class Slice:
     Attributes:
         batch: Samples in a batch, over all hosts.
         start: The number of the first batch.
-        host: Which of `hosts` this is. Host `i` has the `i`th of equal slices of every batch.
+        host: Which of `hosts` this is. Host `i` has the `i`th of equal slices of every part of a batch.
         hosts: How many there are.
+        parts: How many equal parts a batch has, of samples that follow each other: the same for any number of hosts.
     """
 
     batch: int
     start: int = 0
     host: int = 0
     hosts: int = 1
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.start < 0:
             raise InputError(f"batches of {self.batch} from number {self.start}: expected 1 or more, from 0 or later")
         if not 0 <= self.host < self.hosts:
             raise InputError(f"host {self.host} of {self.hosts}: expected one of 0 to {self.hosts - 1}")
-        if self.batch % self.hosts:
-            raise InputError(f"a batch of {self.batch} cannot be divided among {self.hosts} hosts: choose a multiple")
+        if self.batch % (self.hosts * self.parts):
+            parts = f", in {self.parts} parts each" if self.parts > 1 else ""
+            raise InputError(
+                f"a batch of {self.batch} cannot be divided among {self.hosts} hosts{parts}: choose a multiple"
+            )
 
     @property
     def share(self) -> int:
         return self.batch // self.hosts
+
+    def number(self, place: tf.Tensor) -> tf.Tensor:
+        """The number in the stream of the sample at this place among those of this host."""
+        part, share = self.batch // self.parts, self.share // self.parts
+        return place // share * part + self.host * share + place % share
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +87,7 @@ def batched(
     @tf.autograph.experimental.do_not_convert  # our functions are plain calls of TensorFlow; nothing is to be rewritten
     def sample(place: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """The sample at this place among those of this host."""
-        number = place // part.share * part.batch + part.host * part.share + place % part.share
+        number = part.number(place)
         drawn = plan(number)
 
         def pixels(number: np.ndarray, *values: np.ndarray) -> Sequence[np.ndarray]:

@@ -26,7 +26,7 @@ COMMANDS = {
     "mobilenetv3": "Train a MobileNetV3 network by the published recipe, in four stages.\n\n"
     "Example: rvm train mobilenetv3 --init weights/encoder_start --stages.1.epochs 15",
     "resnet50": "Train a ResNet-50 network by the published recipe, in four stages.\n\n"
-    "Example: rvm train resnet50 --init weights/encoder_start --clips-per-device 2 --scaling linear --warmup 100",
+    "Example: rvm train resnet50 --init weights/encoder_start --batch 16 --scaling sqrt --warmup 100",
     "demo": "Train a tiny network on synthetic clips, in four short stages.\n\n"
     "`rvm data prepare synthetic` makes the clips.\n\n"
     "Example: rvm train demo --out runs/first",

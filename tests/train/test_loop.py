@@ -1,6 +1,7 @@
 """Whole runs on eight devices: what they leave, how they go on, and how they end."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -127,8 +128,8 @@ def test_a_batch_in_parts_is_normalised_part_by_part(prepared, tmp_path):
     stages = (replace(runs.LOW, iterations=1), *(replace(stage, iterations=0) for stage in runs.RECIPE.stages[1:]))
     losses = []
     for parts in (1, 2):
-        recipe = replace(runs.RECIPE, stages=stages, batch=16, accumulation=parts)
-        loop.train(recipe, runs.options(tmp_path / str(parts), prepared))
+        recipe = replace(runs.RECIPE, stages=stages, batch=16)
+        loop.train(recipe, runs.options(tmp_path / str(parts), prepared, accumulation=parts))
         (iteration,) = [line for line in runs.recorded(tmp_path / str(parts)) if "stage" in line]
         losses.append(iteration["matting_low/total"])
     assert losses[0] != losses[1]
@@ -153,12 +154,78 @@ def test_another_recipe_is_refused_with_the_differences(whole, prepared):
         loop.train(replace(runs.RECIPE, seed=1), runs.options(whole, prepared))
 
 
+def test_other_pixels_are_refused(whole, prepared, tmp_path):
+    """Of the same names and lengths."""
+    data = shutil.copytree(prepared, tmp_path / "data")
+    (metadata,) = data.glob("synthetic/tiny_matting_clips/*/metadata.json")
+    content = json.loads(metadata.read_text())
+    content["clips"]["train"]["sha256"][0] = "0" * 64
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"with 8 iterations done(.*\n)  data\.synthetic/tiny_matting_clips: \w{32} in the"
+    ):
+        loop.train(runs.RECIPE, runs.options(whole, data))
+
+
+def test_a_run_of_an_older_version_goes_on(whole, prepared, tmp_path, capsys):
+    out = shutil.copytree(whole, tmp_path / "run")
+    now = json.loads((out / "recipe.json").read_text())
+    data = {name: digest[:16] for name, digest in now["data"].items()}
+    old = {**now, "recipe": {**now["recipe"], "remat": True}, "data": data}
+    del old["recipe"]["warmup"]
+    (out / "recipe.json").write_text(json.dumps(old))
+    loop.train(runs.RECIPE, runs.options(out, prepared))
+    assert "\nremat True in the run so far, which this version of rvm-jax does not know\n" in capsys.readouterr().err
+    changes = [{"iteration": 8, "before": {"remat": True}}]
+    assert json.loads((out / "recipe.json").read_text()) == {**now, "changes": changes}
+
+
+def test_a_run_keeps_its_batch(whole, prepared):
+    other = replace(runs.RECIPE, batch=4)
+    loop.train(other, runs.options(whole, prepared, clips_per_device=1))
+    assert json.loads((whole / "sessions.jsonl").read_text().splitlines()[-1])["accumulation"] == 1
+    with pytest.raises(InputError, match=r"keeps its batch of 8 clips, 1 for each of 8 devices; give 1$"):
+        loop.train(other, runs.options(whole, prepared, clips_per_device=2))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_made_longer_is_the_one_that_was_as_long_from_the_beginning(whole, prepared, tmp_path, capsys):
+    stages = runs.RECIPE.stages
+    longer = replace(runs.RECIPE, stages=(*stages[:3], replace(stages[3], iterations=4)))
+    loop.train(longer, runs.options(tmp_path / "longer", prepared))
+    out = shutil.copytree(whole, tmp_path / "run")
+    capsys.readouterr()
+    loop.train(longer, runs.options(out, prepared))
+    told = capsys.readouterr().err
+    assert "\nstage 4: iterations 2 in the run so far, 4 from now on\n" in told
+    assert "10 of 10 iterations" in told
+    lines = runs.recorded(out)
+    assert lines.pop(-4).keys() == lines[-1].keys()  # the validation at what was the end
+    assert lines == runs.recorded(tmp_path / "longer")
+    (done, state), (expected, wanted) = newest(out), newest(tmp_path / "longer")
+    assert done == expected == 10
+    jax.tree.map(np.testing.assert_array_equal, state, wanted)
+
+
 def test_what_is_not_finite_stops_the_run(prepared, tmp_path):
     rates = replace(runs.RATES, decoder=1e38)
     recipe = replace(runs.RECIPE, stages=(replace(runs.LOW, rates=rates), *runs.RECIPE.stages[1:]))
-    with pytest.raises(InputError, match=r"^segmentation_video/\S+ is (nan|inf) in iteration 0 \(stage 1\): training"):
+    again = rf"In another --out, try `--init {tmp_path}/wild/checkpoints/0` with lower --stages\.1\.rates"
+    with pytest.raises(InputError, match=rf"^segmentation_video/\S+ is (nan|inf) in iteration 0 \(stage 1\).* {again}"):
         loop.train(recipe, runs.options(tmp_path / "wild", prepared))
     assert runs.recorded(tmp_path / "wild")[-1].keys() >= {"validation/mad"}  # nothing that is not finite
+
+
+def test_what_is_not_finite_in_a_later_stage_is_told_with_what_skips_the_others():
+    checkpoints = SimpleNamespace(folder="out/checkpoints", newest=lambda: 7)
+    iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, waited=0.0)
+    with pytest.raises(InputError) as caught:
+        loop._raise_if_not_finite(SimpleNamespace(checkpoints=checkpoints), iteration, {"matting_low/total": math.nan})
+    assert str(caught.value) == (
+        "matting_low/total is nan in iteration 9 (stage 3): training stopped. In another --out, try `--init "
+        "out/checkpoints/7 --stages.1.iterations 0 --stages.2.iterations 0` with lower --stages.3.rates, --warmup, or "
+        "--precision float32"
+    )
 
 
 def test_a_batch_that_devices_cannot_divide(prepared, tmp_path):

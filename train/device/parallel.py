@@ -81,10 +81,18 @@ def read_back(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: np.asarray(x[0]), first)
 
 
-def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's part of a batch, divided among its devices. Returns while it is being copied there."""
+def shard(batch: Mapping[str, np.ndarray], parts: int = 1) -> dict[str, jax.Array]:
+    """This host's share of a batch, each of its `parts` divided among its devices. Returns while it is copied there.
+
+    A device's clips are in order of their parts, so that the parts are of the same clips on any number of devices.
+    """
     devices = jax.local_device_count()
-    return {name: _put(x.reshape(devices, -1, *x.shape[1:])) for name, x in batch.items()}
+
+    def divided(x: np.ndarray) -> np.ndarray:
+        by_part = x.reshape(parts, devices, -1, *x.shape[1:])
+        return by_part.swapaxes(0, 1).reshape(devices, -1, *x.shape[1:])  # [devices, clips of all parts, …]
+
+    return {name: _put(divided(x)) for name, x in batch.items()}
 
 
 def gather(tree: Tree) -> Tree:
@@ -166,6 +174,12 @@ def from_first_host(tree: Tree | None, like: Tree) -> Tree:
     as_bytes = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), given)
     received = multihost_utils.broadcast_one_to_all(as_bytes)
     return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), received, like)
+
+
+def number_from_first_host(number: int | None) -> int | None:
+    """A number from 0 up, or none, as the first host has it, on every host."""
+    given = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if number is None else number)))
+    return None if given < 0 else given
 
 
 def should_stop(flag: bool, iteration: int) -> bool:

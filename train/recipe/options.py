@@ -1,4 +1,4 @@
-"""How a run is carried out: nothing here changes what training gives."""
+"""How a run is carried out: all of it may be another when a run goes on."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,19 @@ class Options:
     """How a run is carried out.
 
     Attributes:
-        out: The run's folder. Training goes on where it stopped if the folder has a run of the same recipe.
+        out: The run's folder. Training goes on where it stopped if the folder has a run of the same recipe; what
+            begins later, such as a later stage, may have changed.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
         wandb_project: The W&B project of the run, which has the name of its folder there.
         save_every: Iterations between checkpoints.
         validate_every: Iterations between validations; each stage ends with one, too.
         keep: How many checkpoints are kept, apart from the best one.
-        clips_per_device: Clips that each device computes at a time; this makes the batch, in place of --batch.
+        clips_per_device: Clips that each device computes at a time; this makes the batch, in place of --batch. A run
+            that goes on keeps its batch, and takes more or fewer parts (see --accumulation).
+        remat: Compute intermediate results twice instead of keeping them: slower, in much less memory.
+        accumulation: In how many parts a batch is computed, one after the other: less memory, and batch statistics of
+            each part alone.
         coordinator: The address at which process 0 awaits the others, where several hosts train together. TPU pods
             and SLURM jobs need none of these three options.
         process_id: The number of this process, from 0 to one less than the count.
@@ -39,13 +44,15 @@ class Options:
     validate_every: int = 1000
     keep: int = 3
     clips_per_device: int | None = None
+    remat: bool = False
+    accumulation: int = 1
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
     cpu_devices: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("save_every", "validate_every", "keep", "clips_per_device", "cpu_devices"):
+        for name in ("save_every", "validate_every", "keep", "clips_per_device", "accumulation", "cpu_devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected 1 or more")

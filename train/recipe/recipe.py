@@ -6,7 +6,7 @@ count stages from 1; in code, `stages[0]` is the first.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -111,13 +111,11 @@ class Recipe:
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
         batch: Clips of a step, over all devices.
-        accumulation: In how many parts each device computes its clips, one after the other: less memory, and batch
-            statistics of each part alone.
         scaling: How learning rates grow with the batch, from the published 4: not at all, in proportion, or with its
             square root.
-        warmup: Iterations at the beginning of each stage in which learning rates rise from 0.
+        warmup: Iterations at the beginning of each stage in which learning rates rise from 0; half of the shortest
+            stage at most.
         precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
-        remat: Compute intermediate results twice instead of keeping them: slower, in much less memory.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
         seed: Decides the random first weights, the order of the data, and the augmentation.
         init: Weights to start from, of an encoder or a whole network; without them, random ones.
@@ -132,11 +130,9 @@ class Recipe:
     refiner: Refiner = "deep_guided_filter"
     segmentation_size: int = 512
     batch: int = PUBLISHED_BATCH
-    accumulation: int = 1
     scaling: Scaling = "none"
     warmup: int = 0
     precision: Precision = "float32"
-    remat: bool = False
     buckets: int = 4
     seed: int = 0
     init: Path | None = None
@@ -148,7 +144,7 @@ class Recipe:
         _one_of(get_args(Scaling), scaling=self.scaling)
         _one_of(get_args(Precision), precision=self.precision)
         _at_least(0, warmup=self.warmup, seed=self.seed)
-        _at_least(1, batch=self.batch, accumulation=self.accumulation, buckets=self.buckets)
+        _at_least(1, batch=self.batch, buckets=self.buckets)
         _at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
         _at_least(1, "validation.", clips=self.validation.clips, frames=self.validation.frames)
         _at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
@@ -195,18 +191,15 @@ def _at_least(least: int, where: str = "", **given: float | None) -> None:
             raise InputError(f"--{where}{name.replace('_', '-')} {value}: expected {least} or more")
 
 
-def for_devices(recipe: Recipe, clips_per_device: int | None, devices: int) -> Recipe:
-    """The recipe with a batch that gives each device so many clips at a time; with its own batch if that is None."""
-    parts = devices * recipe.accumulation
-    if clips_per_device is not None:
-        return dataclasses.replace(recipe, batch=clips_per_device * parts)
-    if recipe.batch % parts:
-        each = f", each of which takes {recipe.accumulation} parts" if recipe.accumulation > 1 else ""
+def check_warmup(warmup: int, iterations: Mapping[str, int]) -> None:
+    """Refuse a warm-up that is more than half of a stage; `iterations` are those of the stages by their numbers."""
+    trained = {number: count for number, count in iterations.items() if count}
+    shortest = min(trained, key=trained.__getitem__, default=None)
+    if shortest is not None and warmup > trained[shortest] // 2:
         raise InputError(
-            f"--batch {recipe.batch} cannot be divided among {devices} devices{each}: give a multiple of {parts}, or "
-            "--clips-per-device"
+            f"--warmup {warmup}: stage {shortest} has {trained[shortest]} iterations, and a warm-up takes half of a "
+            f"stage at most: give {trained[shortest] // 2} or less"
         )
-    return recipe
 
 
 def learning_rates(recipe: Recipe, stage: int, iteration: int) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from train.recipe.recipe import Recipe, Stage, learning_rate_scale
+from train.recipe.recipe import Rates, Recipe, Stage, Validation, learning_rate_scale
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:
@@ -12,6 +13,18 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
     plain = dataclasses.asdict(recipe)
     plain["stages"] = {str(number): stage for number, stage in enumerate(plain["stages"], 1)}
     return json.loads(json.dumps(plain, default=str))
+
+
+def defaults(stages: Iterable[str]) -> dict[str, Any]:
+    """All that has a default in a recipe with these stages, as `to_json` has it."""
+
+    def of(described: type) -> dict[str, Any]:
+        fields = dataclasses.fields(described)
+        return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+    stage = {**of(Stage), "rates": of(Rates)}
+    plain = {**of(Recipe), "validation": of(Validation), "stages": dict.fromkeys(stages, stage)}
+    return json.loads(json.dumps(plain))
 
 
 def describe(recipe: Recipe) -> str:

@@ -41,16 +41,20 @@ def compile_ahead(
     programs: Programs,
     wanted: Mapping[Key, int],
     state: TrainState,
+    clips: int,
     tell: Callable[[str], None],
     stops: Callable[[], bool],
 ) -> bool:
-    """Compile programs, each with the stage that needs it, and tell of it. False if `stops` says so meanwhile."""
+    """Compile programs, each with the stage that needs it, and tell of it. False if `stops` says so meanwhile.
+
+    Each device has so many `clips` of a batch.
+    """
     missing = sorted(wanted.keys() - programs.compiled.keys(), key=lambda key: (-key.pixels, key))
     if not missing:
         return True
     begin = told = time.monotonic()
     tell(f"compiling {_programs(len(missing))}" + (f", {AT_ONCE} at a time" if len(missing) > AT_ONCE > 1 else ""))
-    with closing(_compiled(programs, missing, wanted, state)) as ready:
+    with closing(_compiled(programs, missing, wanted, state, clips)) as ready:
         for count, _ in enumerate(ready, 1):
             if stops():
                 return False
@@ -73,7 +77,9 @@ def explain_out_of_memory(programs: Programs, clips: int, error: jax.errors.JaxR
     return InputError(f"the devices ran out of memory: start the same command with {flags}")
 
 
-def _compiled(programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int], state: TrainState) -> Generator[Key]:
+def _compiled(
+    programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int], state: TrainState, clips: int
+) -> Generator[Key]:
     """As `Programs.compile`, but refuses what does not fit on the devices."""
     with closing(programs.compile(keys, state)) as begun:
         for key in keys:
@@ -82,9 +88,9 @@ def _compiled(programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int]
             except jax.errors.JaxRuntimeError as error:
                 if EXHAUSTED not in str(error):
                     raise
-                raise _too_large(programs, stages[key], key, state) from error
+                raise _too_large(programs, stages[key], key, state, clips) from error
             if not _fits(programs, key):
-                raise _too_large(programs, stages[key], key, state)
+                raise _too_large(programs, stages[key], key, state, clips)
             yield key
 
 
@@ -93,13 +99,13 @@ def _fits(programs: Programs, key: Key) -> bool:
     return limit is None or programs.compiled[key].program.memory <= limit
 
 
-def _too_large(programs: Programs, stage: int, key: Key, state: TrainState) -> InputError:
+def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, clips: int) -> InputError:
     """The message names what works: it is compiled as well, until one fits."""
     compiled, limit = programs.compiled.get(key), parallel.memory_limit()
     needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
     has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
     mend = FEWER_FRAMES
-    for flags, other in _with_less_memory(programs, key.samples // jax.device_count()):
+    for flags, other in _with_less_memory(programs, clips):
         try:
             fits = all(_fits(other, one) for one in other.compile([key], state))
         except jax.errors.JaxRuntimeError:

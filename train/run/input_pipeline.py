@@ -4,8 +4,8 @@ The streams of a stage stand where `sampling.schedule` says that they stand at a
 iteration costs no more than to start at the first.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,9 +99,15 @@ def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
 
 
 def feed(
-    recipe: Recipe, stages: Sequence[StageData], sources: Sequence[Sources], start: int, host: int = 0, hosts: int = 1
+    recipe: Recipe,
+    stages: Sequence[StageData],
+    sources: Sequence[Sources],
+    start: int,
+    host: int = 0,
+    hosts: int = 1,
+    parts: int = 1,
 ) -> Generator[tuple[int, Iterator[tuple[Pass, Batch]]]]:
-    """Every iteration of the run from `start` on: its number, and its passes with this host's part of their batches.
+    """Every iteration of the run from `start` on: its number, and its passes with this host's share of their batches.
 
     A pass comes as soon as its own batch is there; all of an iteration's have to be taken before the next one's. The
     batches are those of `matting.batches` and `segmentation.batches`. Only the streams of one stage are open at a time;
@@ -113,7 +119,8 @@ def feed(
         left = range(max(start, begin), end)
         if not left:
             continue
-        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, host, hosts)
+        sliced = partial(Slice, host=host, hosts=hosts, parts=parts)
+        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, sliced)
         try:
             for iteration in left:
                 passes = schedule.passes(stages, recipe.seed, iteration)
@@ -159,13 +166,13 @@ def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
 
 
 def _streams(
-    seed: int, number: int, stage: StageData, source: Sources, iteration: int, host: int, hosts: int
+    seed: int, number: int, stage: StageData, source: Sources, iteration: int, sliced: Callable[[int, int], Slice]
 ) -> dict[PassKind, Iterator[Batch]]:
     """The batches of each kind of pass of a stage, from one of its iterations on."""
 
     def stream(kind: PassKind) -> Batches:
         shape = stage.shape(kind)
-        part = Slice(stage.samples(kind), schedule.batch_number(kind, iteration), host, hosts)
+        part = sliced(stage.samples(kind), schedule.batch_number(kind, iteration))
         drawn: dict[str, Any] = {
             "seed": seed,
             "stream": schedule.stream(number, kind),

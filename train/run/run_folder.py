@@ -2,63 +2,69 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
+from rvm_jax.weights import orbax_folders
+from train.run import identity
+from train.run.identity import Identity
 
 IDENTITY = "recipe.json"
-"""What the run is: its recipe, the iterations of each stage, and fingerprints of its data."""
+"""What the run is: see `identity`."""
 LOCK = "lock"
 
 
 @contextlib.contextmanager
-def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
-    """Keep the folder for this process while the block runs.
+def claim(folder: Path, asked: Identity) -> Iterator[list[str]]:
+    """Keep the folder for this process while the block runs; gives what is otherwise from now on, a line each.
 
-    A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of any other
-    run is refused, with all the differences. However the process ends, the folder is free again.
+    A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of a run goes
+    on with it, unless that would be another run: then it is refused, with all the differences that make it one. However
+    the process ends, the folder is free again.
     """
     with contextlib.ExitStack() as stack:
         try:
             _refuse_others(folder)
+            if not (folder / IDENTITY).exists():
+                identity.begin(asked)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / LOCK))
             run = _read(folder / IDENTITY)
+            done = _done(folder)
         except HeldError as held:
             raise InputError(
                 f"{held.owner} is training in {folder}: wait for it, stop it, or give another --out DIR"
             ) from None
         except OSError as error:
             raise InputError(f"cannot train in {folder} ({error.strerror}): give another folder, --out DIR") from error
-        if run is None:
-            with replacing(folder / IDENTITY) as partial:
-                partial.write_text(json.dumps(identity, indent=2) + "\n")
-        elif changed := differences(run, identity):
-            first = f"{folder} holds another run: start with the same recipe and data, or give another --out DIR"
-            raise InputError("\n  ".join([first, *(line.removeprefix("recipe.") for line in changed)]))
-        yield
+        found = identity.Resumption(asked, [], []) if run is None else identity.resume(run, asked, done)
+        if found.refused:
+            raise InputError(
+                f"{folder} holds another run, with {done} iterations done: start with the same recipe and data, or "
+                "give another --out DIR\n  " + "\n  ".join(found.refused)
+            )
+        if found.identity != run:
+            with replacing(folder / IDENTITY, overwrite=True) as partial:
+                partial.write_text(json.dumps(found.identity, indent=2) + "\n")
+        yield found.changed
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between the identity of a run and of what was asked for now, a line each."""
-    before, now = _flat(old), _flat(new)
-    return [
-        f"{name}: {before.get(name, 'nothing')} in the run, {now.get(name, 'nothing')} now"
-        for name in before | now
-        if name not in before or name not in now or before[name] != now[name]
-    ]
+def kept_batch(folder: Path) -> int | None:
+    """The clips of a step of the run in the folder, once it has a checkpoint; `claim` says what cannot be read."""
+    try:
+        run = _read(folder / IDENTITY)
+        return None if run is None or _done(folder) is None else run["recipe"]["batch"]
+    except OSError:
+        return None
 
 
-def _flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """The leaves of a tree, by their paths."""
-    found: dict[str, Any] = {}
-    for name, value in nested.items():
-        found |= _flat(value, f"{where}{name}.") if isinstance(value, Mapping) else {f"{where}{name}": value}
-    return found
+def _done(folder: Path) -> int | None:
+    """The iterations of the newest checkpoint."""
+    return max(orbax_folders.saved_iterations(folder / orbax_folders.CHECKPOINTS), default=None)
 
 
 def _refuse_others(folder: Path) -> None:
@@ -77,8 +83,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        whole = {"batch", "stages"} <= found["recipe"].keys() and {"iterations", "data"} <= found.keys()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
         raise InputError(f"{path} does not say what the run is: give another folder, --out DIR")
     return found

@@ -159,6 +159,13 @@ def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[st
     yield "<h2>Recipe</h2>"
     yield page.table(rows)
     yield page.table(_leaves(recipe))
+    if changes := about.get("changes"):
+        yield "<h2>What it was before</h2>"
+        yield page.table(
+            [f"until iteration {one['iteration']}: {name}", value]
+            for one in changes
+            for name, value in _leaves(one["before"])
+        )
     yield "<h2>Provenance</h2>"
     yield page.table(_leaves(session))
 

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -52,11 +52,13 @@ class Tracker:
         wandb: WandbMode = "auto",
         validated: bool = True,
         project: str = "rvm-jax",
+        session: Mapping[str, Any] = MappingProxyType({}),
         silent: bool = False,
     ):
         """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already.
 
         `validated`: whether the validation after so many iterations is done, if there is one, and not to be repeated.
+        `session`: what is kept of how this session trains, beside its provenance.
         """
         self._silent = silent
         if silent:
@@ -64,7 +66,7 @@ class Tracker:
         self._folder = folder
         with writing(folder):
             metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
-            metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), "iteration": done})
+            metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), **session, "iteration": done})
             self._file = (folder / metrics_file.NAME).open("ab")
         self._bar = tqdm(
             initial=done,

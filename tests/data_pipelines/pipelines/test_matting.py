@@ -81,6 +81,14 @@ def test_hosts_together_make_the_batch_of_one(first_batches, hosts):
     assert_equal(together, first_batches)
 
 
+def test_a_batch_in_parts_has_the_same_samples_in_the_same_order(first_batches):
+    """Of two hosts, each has half of every part: 0 and 2 of four clips in two parts, and 1 and 3."""
+    assert_equal(batches(3, Slice(4, parts=2)), first_batches[:3])
+    for host in range(2):
+        expected = [{name: x[host::2] for name, x in batch.items()} for batch in first_batches[5:]]
+        assert_equal(batches(3, Slice(4, 5, host=host, hosts=2, parts=2)), expected)
+
+
 def noted(clips, reads):
     """The clips; the number of every frame that is read is added to `reads`."""
 
@@ -112,6 +120,7 @@ def test_any_step_is_reached_at_once():
     ("given", "message"),
     [
         ({"batch": 4, "hosts": 3}, "a batch of 4 cannot be divided among 3 hosts"),
+        ({"batch": 4, "hosts": 2, "parts": 4}, "a batch of 4 cannot be divided among 2 hosts, in 4 parts each"),
         ({"batch": 4, "host": 4, "hosts": 4}, "host 4 of 4: expected one of 0 to 3"),
         ({"batch": 4, "host": -1, "hosts": 4}, "host -1 of 4"),
         ({"batch": 0}, "batches of 0 from number 0: expected 1 or more"),

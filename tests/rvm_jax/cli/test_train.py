@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import train
 from rvm_jax.cli import train as cli
 from rvm_jax.cli.main import main
 from rvm_jax.errors import Stopped
+from tests.test_docs import FOUND
+from train.recipe.division import divide
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
-from train.recipe.recipe import Recipe
+from train.recipe.recipe import Recipe, check_warmup
 
 
 @pytest.fixture
@@ -73,6 +76,28 @@ def test_a_run_that_was_stopped_has_the_status_of_the_signal(run, monkeypatch, c
     assert capsys.readouterr().err == "rvm: stopped and saved after 3 of 8 iterations\n"
 
 
+FEWEST = {"video_matte_240k/sd": 237_989, "video_matte_240k/hd": 237_989, "image_matte": 1_027}
+"""Frames of the published training data, which make at least as many samples, divided by T, where they are videos."""
+WITH_WARMUP = [command for _, command in FOUND if command.startswith("rvm train") and "--warmup" in command]
+
+
+@pytest.mark.parametrize("command", WITH_WARMUP)
+def test_examples_with_a_warmup_can_be_run(command, run):
+    recipe, options = run(*shlex.split(command)[2:])
+    batch = divide(recipe.batch, options, 8).batch
+    samples = [FEWEST[name] if name == "image_matte" else FEWEST[name] // frames for name, frames in used(recipe)]
+    lengths = [stage.epochs * count // batch for stage, count in zip(recipe.stages, samples, strict=True)]
+    check_warmup(recipe.warmup, {str(number): length for number, length in enumerate(lengths, 1)})
+
+
+def used(recipe):
+    return [(stage.matting[0], stage.frames) for stage in recipe.stages]
+
+
+def test_there_are_examples_with_a_warmup():
+    assert len(WITH_WARMUP) == 2
+
+
 def test_rates_are_options(run):
     recipe, _ = run("resnet50", "--stages.4.rates.refiner", "0", "--stages.1.rates.project-seg", "3e-4")
     assert recipe.stages[3].rates.refiner == 0
@@ -87,7 +112,6 @@ def test_rates_are_options(run):
         ("--scaling linear", "scaling", "linear"),
         ("--backgrounds a b", "backgrounds", ("a", "b")),
         ("--refiner fast_guided_filter", "refiner", "fast_guided_filter"),
-        ("--remat", "remat", True),
         ("--batch 64", "batch", 64),
         ("--precision float32", "precision", "float32"),
     ],
@@ -106,7 +130,8 @@ def test_options(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     arguments = (
         "--out ~/out --data-dir=~/data --wandb offline --wandb-project p --save-every 5 --validate-every 6 "
-        "--keep 7 --clips-per-device 2 --coordinator h:1 --process-id 0 --process-count 2 --cpu-devices 3"
+        "--keep 7 --clips-per-device 2 --remat --accumulation 4 --coordinator h:1 --process-id 0 --process-count 2 "
+        "--cpu-devices 3"
     )
     _, options = run("demo", *arguments.split())
     assert options == Options(
@@ -118,6 +143,8 @@ def test_options(run, tmp_path, monkeypatch):
         validate_every=6,
         keep=7,
         clips_per_device=2,
+        remat=True,
+        accumulation=4,
         coordinator="h:1",
         process_id=0,
         process_count=2,
@@ -144,6 +171,7 @@ def test_data_are_where_tfds_keeps_them(tmp_path, monkeypatch):
         ("--save-every 0", "--save-every 0: expected 1 or more"),
         ("--validate-every -3", "--validate-every -3: expected 1 or more"),
         ("--keep 0", "--keep 0: expected 1 or more"),
+        ("--accumulation 0", "--accumulation 0: expected 1 or more"),
         ("--clips-per-device 0", "--clips-per-device 0: expected 1 or more"),
         (
             "--batch 16 --clips-per-device 2",

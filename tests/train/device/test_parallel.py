@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipelines.pipelines.batches import Slice
 from rvm_jax.errors import InputError
 from train.device import parallel
 
@@ -28,6 +29,18 @@ def test_every_device_has_its_part_of_a_batch():
         assert shard.device == device
     np.testing.assert_array_equal(divided, batch["image"].reshape(8, 2, 2))
     np.testing.assert_array_equal(parallel.gather({"image": divided})["image"], batch["image"])
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_the_parts_of_a_batch_are_of_the_same_clips_on_any_number_of_hosts(hosts):
+    """128 clips in 4 parts, on 8 devices a host. Parts are told apart as `step.accumulate` does it on a device."""
+    found: dict[int, set[int]] = {}
+    for host in range(hosts):
+        numbers = Slice(128, host=host, hosts=hosts, parts=4).number(np.arange(128 // hosts))
+        divided = np.asarray(parallel.shard({"clip": numbers}, parts=4)["clip"])
+        for part in range(4):
+            found.setdefault(part, set()).update(divided.reshape(8, 4, -1)[:, part].ravel().tolist())
+    assert found == {part: set(range(32 * part, 32 * part + 32)) for part in range(4)}
 
 
 def test_a_function_runs_on_every_device_and_averages():

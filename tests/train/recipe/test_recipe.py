@@ -49,7 +49,7 @@ def test_the_published_recipe(published):
     assert published.segmentation_clips == ("youtube_vis_2021",)
     assert published.segmentation_stills == ("coco_person", "supervisely_person")
     assert (published.segmentation_size, published.batch, published.scaling) == (512, 4, "none")
-    assert (published.accumulation, published.warmup, published.precision) == (1, 0, "bfloat16")
+    assert (published.warmup, published.precision) == (0, "bfloat16")
 
 
 def test_recipes_train_the_networks_of_their_names_on_datasets_that_there_are():
@@ -112,27 +112,17 @@ def test_a_stage_without_epochs_or_iterations_is_skipped():
         assert dataclasses.replace(stage, epochs=epochs, iterations=iterations).skipped == skipped
 
 
-@pytest.mark.parametrize(
-    ("batch", "accumulation", "clips_per_device", "devices", "expected"),
-    [(4, 1, None, 4, 4), (8, 2, None, 4, 8), (4, 1, 2, 8, 16), (4, 2, 3, 8, 48), (4, 1, 1, 1, 1)],
-)
-def test_clips_per_device_make_the_batch(batch, accumulation, clips_per_device, devices, expected):
-    asked = dataclasses.replace(MOBILENETV3, batch=batch, accumulation=accumulation)
-    assert recipe.for_devices(asked, clips_per_device, devices) == dataclasses.replace(asked, batch=expected)
+@pytest.mark.parametrize("warmup", [0, 50])
+def test_a_warmup_of_half_of_the_shortest_stage_is_taken(warmup):
+    recipe.check_warmup(warmup, {"1": 1000, "2": 101, "3": 100, "4": 0})
 
 
-@pytest.mark.parametrize(
-    ("batch", "accumulation", "devices", "message"),
-    [
-        (4, 1, 8, "--batch 4 cannot be divided among 8 devices: give a multiple of 8, or --clips-per-device"),
-        (8, 2, 8, "--batch 8 cannot be divided among 8 devices, each of which takes 2 parts: give a multiple of 16, "),
-    ],
-)
-def test_a_batch_that_cannot_be_divided_is_refused(batch, accumulation, devices, message):
-    asked = dataclasses.replace(MOBILENETV3, batch=batch, accumulation=accumulation)
+def test_a_warmup_of_more_is_refused_with_the_largest_that_works():
     with pytest.raises(InputError) as caught:
-        recipe.for_devices(asked, None, devices)
-    assert str(caught.value).startswith(message)
+        recipe.check_warmup(1000, {"1": 15000, "2": 314, "3": 195, "4": 0})
+    assert str(caught.value) == (
+        "--warmup 1000: stage 3 has 195 iterations, and a warm-up takes half of a stage at most: give 97 or less"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +136,6 @@ def test_a_batch_that_cannot_be_divided_is_refused(batch, accumulation, devices,
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"seed": 2**32}, "--seed 4294967296: expected less than 4294967296"),
         ({"batch": 0}, "--batch 0: expected 1 or more"),
-        ({"accumulation": 0}, "--accumulation 0: expected 1 or more"),
         ({"buckets": 0}, "--buckets 0: expected 1 or more"),
         ({"segmentation_size": 31}, "--segmentation-size 31: expected 32 or more"),
         ({"validation": Validation(clips=0)}, "--validation.clips 0: expected 1 or more"),
@@ -202,15 +191,15 @@ def test_stages_at_the_limits_are_taken():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json(name, tmp_path):
-    asked = dataclasses.replace(RECIPES[name], init=tmp_path / "start", remat=True)
+    asked = dataclasses.replace(RECIPES[name], init=tmp_path / "start", warmup=7)
     plain = text.to_json(asked)
     assert json.loads(json.dumps(plain)) == plain
     assert [plain["stages"][number]["epochs"] for number in "1234"] == [stage.epochs for stage in asked.stages]
-    assert (plain["init"], plain["remat"]) == (str(tmp_path / "start"), True)
+    assert (plain["init"], plain["warmup"]) == (str(tmp_path / "start"), 7)
 
 
 def test_description():
-    shown = dataclasses.replace(DEMO, scaling="linear", batch=8, remat=True)
+    shown = dataclasses.replace(DEMO, scaling="linear", batch=8, warmup=3)
     stages = list(DEMO.stages)
     stages[0] = dataclasses.replace(stages[0], rates=Rates(1e-4, 2e-4, 3e-4, 4e-4, 0), matting=("a", "b"))
     stages[1] = dataclasses.replace(stages[1], iterations=7)
@@ -236,5 +225,15 @@ def test_description():
     assert cells["rate of aspp"][0] == "0.0004"
     assert cells["rate of project_seg"][0] == "0"
     assert cells["segmentation stills"] == ["synthetic/segmentation_images"]
-    assert cells["remat"] == ["yes"]
+    assert cells["warmup"] == ["3"]
     assert cells["init"] == ["–"]
+
+
+def test_defaults_are_those_of_the_fields_of_all_stages():
+    found = text.defaults("1234")
+    assert (found["batch"], found["init"], found["validation"]["clips"]) == (4, None, Validation().clips)
+    assert found["stages"].keys() == set("1234")
+    assert found["stages"]["2"]["rates"] == {"refiner": 0.0}
+    assert (found["stages"]["4"]["high_size"], found["stages"]["4"]["iterations"]) == (2048, None)
+    assert "variant" not in found
+    assert "epochs" not in found["stages"]["1"]

@@ -40,7 +40,7 @@ def compiled(monkeypatch):
 def prepare(wanted, stops=lambda: False, **others):
     """What is told, with the programs."""
     programs, told = Programs(MattingNetwork("tiny", **others)), []
-    finished = compile_ahead.compile_ahead(programs, wanted, None, told.append, stops)
+    finished = compile_ahead.compile_ahead(programs, wanted, None, 4, told.append, stops)
     return programs, told, finished
 
 
@@ -79,7 +79,7 @@ def test_what_is_compiled_is_told(compiled):
         "  stage 3: up to 0.00 GB of each device, for matting of 32 × 2 × 48x64 at 0.5 (3 GFLOP)",
     ]
     told.clear()
-    assert compile_ahead.compile_ahead(programs, {SMALL: 0}, None, told.append, lambda: False)
+    assert compile_ahead.compile_ahead(programs, {SMALL: 0}, None, 4, told.append, lambda: False)
     assert told == []
 
 

@@ -103,6 +103,16 @@ def test_a_run_has_its_page(folder):
     assert len(text) < 100_000
 
 
+def test_what_a_run_was_before_a_change_is_told(folder):
+    record(folder, 10)
+    assert "before" not in report.write(folder).read_text()
+    about = json.loads((folder / "recipe.json").read_text())
+    about["changes"] = [{"iteration": 7, "before": {"stages.2.frames": 40, "backgrounds": ["c"]}}]
+    (folder / "recipe.json").write_text(json.dumps(about))
+    words = " ".join(" ".join(Page(report.write(folder).read_text()).words).split())
+    assert "What it was before until iteration 7: stages.2.frames 40 until iteration 7: backgrounds c" in words
+
+
 def test_a_short_run_has_a_page(folder):
     record(folder, 1)
     words = " ".join(Page(report.write(folder).read_text()).words)

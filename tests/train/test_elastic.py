@@ -1,0 +1,59 @@
+"""A run that goes on with other numbers of devices and hosts is the run that it would have been."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.data_pipelines import conftest
+from tests.train import runs
+from tests.train.test_processes import begin, coordinator, finish, wait_for
+
+prepared, coordinator = conftest.prepared, coordinator
+
+
+def differences(out, whole):
+    """The largest relative difference of a number that two runs have recorded, line by line."""
+    ours, theirs = runs.recorded(out), runs.recorded(whole)
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    return [
+        max(abs(line[name] - value) / max(abs(value), 1e-9) for name, value in expected.items())
+        for line, expected in zip(ours, theirs, strict=True)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.longest
+def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coordinator):
+    """In float64, and in two parts: losses, gradients and validations are those of eight devices all through."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    finish(begin("elastic_worker", 8, "short", whole, prepared, 0))
+    finish(begin("elastic_worker", 8, "short", out, prepared, 2))
+    hosts = [begin("elastic_worker", 2, "short", out, prepared, 4, coordinator, number, 2) for number in range(2)]
+    first, second = map(finish, hosts)
+    assert "on 4 × cpu" in first
+    assert "a batch of 16 clips is computed in 2 parts of 8" in first
+    assert "stopped and saved after 4 of 6" in second
+    assert "going on after 4" in finish(begin("elastic_worker", 1, "short", out, prepared, 0))
+    assert max(differences(out, whole)) < 1e-10  # 7e-15 was seen
+
+
+@pytest.mark.skipif("RVM_KILLS" not in os.environ, reason="takes half an hour: `make campaign`")
+@pytest.mark.longest
+def test_the_demo_is_killed_and_goes_on_with_other_devices(tmp_path, coordinator):
+    """In float64; rounding grows with every step, so how far is shown and the end is compared loosely."""
+    data, whole, out = tmp_path / "data", tmp_path / "whole", tmp_path / "out"
+    prepare = [sys.executable, "-c", "from rvm_jax.cli.main import main; main()", "data", "prepare", "synthetic"]
+    subprocess.run([*prepare, "--data-dir", str(data)], check=True)
+    finish(begin("elastic_worker", 8, "demo", whole, data, 0))
+    process = begin("elastic_worker", 8, "demo", out, data, 0)
+    wait_for(process, out, 70)
+    process.kill()
+    process.communicate()
+    for host in [begin("elastic_worker", 2, "demo", out, data, 140, coordinator, number, 2) for number in range(2)]:
+        finish(host)
+    assert "going on after 140" in finish(begin("elastic_worker", 1, "demo", out, data, 0))
+    found = differences(out, whole)
+    print(f"the largest relative differences: {found[::20]}, at the end {found[-1]}")
+    assert max(found) < 1e-3
