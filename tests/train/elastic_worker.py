@@ -1,4 +1,4 @@
-"""A process of a training run in float64, which stops after some iterations: run by `test_elastic.py`.
+"""Training in float64 that stops after some iterations, for `test_elastic.py`; also a process that does so.
 
 Arguments: short or demo, OUT, DATA_DIR, after which iteration it stops (0: none), perhaps COORDINATOR ID COUNT.
 The short run is of a network whose blocks are few and narrow, since most of its time is compiling.
@@ -7,8 +7,10 @@ The short run is of a network whose blocks are few and narrow, since most of its
 import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +23,8 @@ from train import loop
 from train.device import parallel, step
 from train.recipe.published import DEMO
 
-length, out, data_dir, stops_after, *hosts = sys.argv[1:]
-coordinator, number, count = (hosts[0], int(hosts[1]), int(hosts[2])) if hosts else (None, None, None)
+ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
+SMALL = Variant("tiny", ENCODER, aspp=4, decoder=(4, 4, 4, 4))
 init_in_float32 = step.init
 
 
@@ -31,24 +33,38 @@ def init(network: MattingNetwork, key: jax.Array) -> step.TrainState:
     return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
 
 
-step.init = loop.init = init
-step.scaled = lambda pictures: pictures.astype(jnp.float64) / 255
-loop.signals.stop_requests = lambda: contextlib.nullcontext(lambda: signal.SIGTERM)
-parallel.should_stop = lambda signalled, iteration: iteration == int(stops_after)
-recipe = replace(DEMO, batch=8)
-if length == "short":
-    recipe = runs.ELASTIC
-    encoder = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
-    VARIANTS["tiny"] = Variant("tiny", encoder, aspp=4, decoder=(4, 4, 4, 4))
-options = runs.options(
-    Path(out),
-    Path(data_dir),
-    coordinator=coordinator,
-    process_id=number,
-    process_count=count,
-    accumulation=recipe.batch // 8,
-)
-try:
-    loop.train(recipe, options)
-except Stopped as stopped:
-    print(stopped, file=sys.stderr)
+@contextlib.contextmanager
+def in_float64(stops_after: int) -> Iterator[None]:
+    with (
+        patch.object(step, "init", init),
+        patch.object(loop, "init", init),
+        patch.object(step, "scaled", lambda pictures: pictures.astype(jnp.float64) / 255),
+        patch.object(loop.signals, "stop_requests", lambda: contextlib.nullcontext(lambda: signal.SIGTERM)),
+        patch.object(parallel, "should_stop", lambda signalled, iteration: iteration == stops_after),
+    ):
+        yield
+
+
+def train(length: str, out: Path, data_dir: Path, stops_after: int, hosts: tuple[str, int, int] | None = None) -> None:
+    """Train until it stops. Eight devices have a clip each at a time."""
+    recipe = runs.ELASTIC if length == "short" else replace(DEMO, batch=8)
+    coordinator, number, count = hosts or (None, None, None)
+    options = runs.options(
+        out,
+        data_dir,
+        coordinator=coordinator,
+        process_id=number,
+        process_count=count,
+        accumulation=recipe.batch // 8,
+    )
+    with in_float64(stops_after), patch.dict(VARIANTS, {"tiny": SMALL} if length == "short" else {}):
+        try:
+            loop.train(recipe, options)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    length, out, data_dir, stops_after, *hosts = sys.argv[1:]
+    given = (hosts[0], int(hosts[1]), int(hosts[2])) if hosts else None
+    train(length, Path(out), Path(data_dir), int(stops_after), given)

@@ -118,6 +118,8 @@ def test_a_warmup_of_half_of_the_shortest_stage_is_taken(warmup):
 
 
 def test_a_warmup_of_more_is_refused_with_the_largest_that_works():
+    with pytest.raises(InputError, match=r"--warmup 51: stage 3 has 100 iterations, .* give 50 or less"):
+        recipe.check_warmup(51, {"1": 1000, "2": 101, "3": 100, "4": 0})
     with pytest.raises(InputError) as caught:
         recipe.check_warmup(1000, {"1": 15000, "2": 314, "3": 195, "4": 0})
     assert str(caught.value) == (
