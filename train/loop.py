@@ -18,8 +18,8 @@ import jax
 from data_pipelines.pipelines.batches import Batch
 from data_pipelines.sampling.schedule import Pass, StageData, stage_of
 from rvm_jax.errors import InputError, Stopped
-from rvm_jax.host import signals
-from rvm_jax.host.compilation_cache import enable_compilation_cache
+from rvm_jax.host import buckets, signals
+from rvm_jax.host.compilation_cache import IN_RUN, enable_compilation_cache
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
@@ -31,6 +31,7 @@ from train.recipe.options import Options
 from train.recipe.recipe import Recipe, for_devices, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
+from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
 from train.run.program_keys import all_keys, program_key
@@ -50,6 +51,7 @@ class Run:
     programs: Programs
     checkpoints: Checkpoints
     tracker: Tracker
+    bucket: BucketRun
 
     @property
     def iterations(self) -> int:
@@ -87,7 +89,8 @@ def train(recipe: Recipe, options: Options) -> None:
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
-    enable_compilation_cache()
+    in_bucket = buckets.join(options.out, IN_RUN) if buckets.is_url(options.out) else None
+    enable_compilation_cache(options.compilation_cache, default=in_bucket)
     recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
     first_host = jax.process_index() == 0
 
@@ -112,29 +115,33 @@ def train(recipe: Recipe, options: Options) -> None:
 
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
-        folder = options.out / orbax_folders.CHECKPOINTS
+        bucket = BucketRun(options.out, first_host=first_host)
+        folder = bucket.folder / orbax_folders.CHECKPOINTS
         with parallel.raise_together():
+            stack.enter_context(bucket)
             # A run that goes on does not need what it began with, which may be gone by now.
             begins = first_host and not orbax_folders.saved_iterations(folder)
             first = initial_state(network, recipe.seed, recipe.init) if begins else None
             if first_host:
-                stack.enter_context(run_folder.claim(options.out, identity))
+                stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            bucket.begin()
             checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
         # Metrics
         tracker = Tracker(
-            options.out,
+            bucket.folder,
             done,
             sum(stage.iterations for stage in stages),
             validated=checkpoints.validated(done),
             wandb=options.wandb,
             project=options.wandb_project,
             silent=not first_host,
+            named=options.out,
         )
         stack.enter_context(tracker)
         programs = Programs(network, recipe.accumulation)
-        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker)
+        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker, bucket)
         _log_start(run, done)
 
         # Iterations
@@ -154,6 +161,8 @@ def _log_start(run: Run, done: int) -> None:
         f"\n{run.iterations} iterations ({iterations}) on {jax.device_count()} × {jax.devices()[0].device_kind}, in "
         f"{run.options.out}" + (f"; going on after {done}" if done else "")
     )
+    if run.bucket.url is not None:
+        run.tracker.message(f"it works in {run.bucket.folder}, and copies that to {run.bucket.url} at each checkpoint")
     if run.recipe.init is None and done == 0:
         run.tracker.message(
             "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"
@@ -252,7 +261,8 @@ def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, f
     for name, value in metrics.items():
         if not math.isfinite(value):
             newest = run.checkpoints.newest()
-            kept = "" if newest is None else f", and {run.checkpoints.folder / str(newest)} is kept; --init takes it"
+            where = run.bucket.name(run.bucket.folder / orbax_folders.CHECKPOINTS / str(newest))
+            kept = "" if newest is None else f", and {where} is kept; --init takes it"
             raise InputError(
                 f"{name} is {value} in iteration {iteration.number} (stage {iteration.stage + 1}): training stopped"
                 f"{kept}. In another --out, try lower --stages.{iteration.stage + 1}.rates, --warmup, or "
@@ -282,7 +292,9 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     stage, _ = stage_of(run.stages, max(done - 1, 0))
     mad = _validate(run, state, done, stage) if validates else None
     run.tracker.flush()  # a checkpoint must not be ahead of its metrics
+    run.bucket.wait()
     run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
+    run.bucket.push(run.checkpoints.wait)
 
 
 def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
@@ -322,7 +334,8 @@ def _write_results(run: Run, state: TrainState) -> None:
     final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
-        write_weights(final, run.options.out / name, overwrite=True)
+        write_weights(final, run.bucket.folder / name, overwrite=True)
     run.tracker.flush()
-    written = [report.write(run.options.out), *(run.options.out / name for name in names)]
-    run.tracker.message(f"wrote {', '.join(map(str, written))}")
+    written = [report.write(run.bucket.folder), *(run.bucket.folder / name for name in names)]
+    run.bucket.finish()
+    run.tracker.message(f"wrote {', '.join(str(run.bucket.name(path)) for path in written)}")

@@ -36,6 +36,11 @@ def local_path(option: str, location: Location, instead: str) -> Path:
     return expanded(location)
 
 
+def location(given: Location) -> str | Path:
+    """A URL as it is, and a path with its ~ replaced."""
+    return os.fspath(given) if is_url(given) else expanded(given)
+
+
 def join(location: Location, *parts: str) -> Location:
     """What lies below a bucket's folder or a local one."""
     if is_url(location):

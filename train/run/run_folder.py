@@ -2,13 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
+from rvm_jax.host.paths import Location
 
 IDENTITY = "recipe.json"
 """What the run is: its recipe, the iterations of each stage, and fingerprints of its data."""
@@ -16,29 +17,29 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+def claim(folder: Path, identity: Mapping[str, Any], out: Location | None = None) -> Iterator[None]:
     """Keep the folder for this process while the block runs.
 
     A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of any other
-    run is refused, with all the differences. However the process ends, the folder is free again.
+    run is refused, with all the differences. However the process ends, the folder is free again. `out` is what the user
+    calls the folder, if not by its path.
     """
     with contextlib.ExitStack() as stack:
         try:
-            _refuse_others(folder)
+            if folder.exists():
+                refuse_others(folder, [path.name for path in folder.iterdir()])
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / LOCK))
             run = _read(folder / IDENTITY)
         except HeldError as held:
-            raise InputError(
-                f"{held.owner} is training in {folder}: wait for it, stop it, or give another --out DIR"
-            ) from None
+            raise held_by(held.owner, folder) from None
         except OSError as error:
             raise InputError(f"cannot train in {folder} ({error.strerror}): give another folder, --out DIR") from error
         if run is None:
             with replacing(folder / IDENTITY) as partial:
                 partial.write_text(json.dumps(identity, indent=2) + "\n")
         elif changed := differences(run, identity):
-            first = f"{folder} holds another run: start with the same recipe and data, or give another --out DIR"
+            first = f"{out or folder} holds another run: start with the same recipe and data, or give another --out DIR"
             raise InputError("\n  ".join([first, *(line.removeprefix("recipe.") for line in changed)]))
         yield
 
@@ -61,14 +62,16 @@ def _flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return found
 
 
-def _refuse_others(folder: Path) -> None:
-    """Refuse what is not a run and not empty. What a start that was killed may have left is no matter."""
-    if not folder.exists() or (folder / IDENTITY).exists():
-        return
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if name != LOCK and not name.startswith(".rvm-")]
-    if others:
+def refuse_others(folder: Location, names: Iterable[str]) -> None:
+    """Refuse what is not a run and not empty, by its files. What a start that was killed may have left is no matter."""
+    others = sorted(name for name in names if name != LOCK and not name.startswith(".rvm-"))
+    if others and IDENTITY not in others:
         raise InputError(f"{folder} is not the folder of a run, but holds {others[0]}: give another folder, --out DIR")
+
+
+def held_by(owner: str, folder: Location) -> InputError:
+    """What to tell if another process trains there."""
+    return InputError(f"{owner} is training in {folder}: wait for it, stop it, or give another --out DIR")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
