@@ -20,6 +20,7 @@ from data_pipelines.sampling.schedule import Pass, StageData, stage_of
 from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import buckets, signals
 from rvm_jax.host.compilation_cache import IN_RUN, enable_compilation_cache
+from rvm_jax.host.paths import is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
@@ -89,7 +90,7 @@ def train(recipe: Recipe, options: Options) -> None:
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
-    in_bucket = buckets.join(options.out, IN_RUN) if buckets.is_url(options.out) else None
+    in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
     enable_compilation_cache(options.compilation_cache, default=in_bucket)
     recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
     first_host = jax.process_index() == 0

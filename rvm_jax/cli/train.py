@@ -16,8 +16,7 @@ import tyro
 from tyro.conf import Suppress, arg
 
 from rvm_jax.errors import InputError
-from rvm_jax.host import buckets
-from rvm_jax.host.paths import expanded
+from rvm_jax.host.paths import expanded, located
 from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -131,9 +130,7 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 
-    loop.train(
-        recipe, dataclasses.replace(options, out=buckets.location(options.out), data_dir=expanded(options.data_dir))
-    )
+    loop.train(recipe, dataclasses.replace(options, out=located(options.out), data_dir=expanded(options.data_dir)))
 
 
 app = _commands()

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import Location, expanded
+from rvm_jax.host.paths import Location, expanded, is_url
 
 SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}
 """Which URLs name a bucket, and the package of fsspec that reaches it."""
@@ -24,21 +23,11 @@ TRANSFERS = 16
 """Files that are copied at a time; most are small, and each waits for the network."""
 
 
-def is_url(location: Location) -> bool:
-    """Whether this is a URL and not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(location)) is not None
-
-
 def local_path(option: str, location: Location, instead: str) -> Path:
     """The path, with its ~ replaced. A URL is refused: `instead` is what to do with a bucket."""
     if is_url(location):
         raise InputError(f"{option} {location}: expected a path on this machine, not a URL; {instead}")
     return expanded(location)
-
-
-def location(given: Location) -> str | Path:
-    """A URL as it is, and a path with its ~ replaced."""
-    return os.fspath(given) if is_url(given) else expanded(given)
 
 
 def join(location: Location, *parts: str) -> Location:

@@ -7,7 +7,7 @@ import jax
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
-from rvm_jax.host.paths import Location, cache_folder, expanded
+from rvm_jax.host.paths import Location, cache_folder, is_url, located
 
 IN_RUN = "compiled"
 """Where a run in a bucket has them, for the machines on which it is started again."""
@@ -23,7 +23,7 @@ def enable_compilation_cache(location: Location | None = None, default: Location
         location = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined, unused-ignore]
     if location is None:
         location = default or cache_folder() / "compiled"
-    if buckets.is_url(location):
+    if is_url(location):
         os.environ["EPATH_USE_TF"] = "0"  # TensorFlow reaches fewer buckets, and is slow to import
         # XLA has files of its own beside the programs, and knows paths only.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
@@ -32,6 +32,4 @@ def enable_compilation_cache(location: Location | None = None, default: Location
         except InputError as error:
             print(f"{error}; programs are compiled anew, and kept on this machine", file=sys.stderr)
             location = cache_folder() / "compiled"
-    else:
-        location = expanded(location)
-    jax.config.update("jax_compilation_cache_dir", os.fspath(location))
+    jax.config.update("jax_compilation_cache_dir", os.fspath(located(location)))

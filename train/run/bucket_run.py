@@ -14,9 +14,9 @@ from typing import Self
 from tqdm import tqdm
 
 from rvm_jax.errors import InputError, Stopped
-from rvm_jax.host import bucket_lock, buckets, locks
+from rvm_jax.host import bucket_lock, locks
 from rvm_jax.host.files import writing
-from rvm_jax.host.paths import Location, cache_folder
+from rvm_jax.host.paths import Location, cache_folder, is_url
 from train.run.bucket_copy import BucketCopy
 from train.run.run_folder import LOCK, held_by
 
@@ -37,7 +37,7 @@ class BucketRun:
     """
 
     def __init__(self, out: Location, *, first_host: bool = True) -> None:
-        self.url = os.fspath(out).rstrip("/") if buckets.is_url(out) else None
+        self.url = os.fspath(out).rstrip("/") if is_url(out) else None
         self.folder = Path(out) if self.url is None else _folder(self.url)
         self._copy = BucketCopy(self.folder, self.url) if self.url is not None and first_host else None
         self._lacks = False  # the bucket may lack what the folder has

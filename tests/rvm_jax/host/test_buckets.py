@@ -6,6 +6,7 @@ import pytest
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
+from rvm_jax.host.paths import is_url, located
 from tests import fake_bucket
 
 
@@ -42,7 +43,7 @@ URLS = {"gs://b/run": True, "s3://b": True, "http://x": True, "runs/first": Fals
 
 @pytest.mark.parametrize("given", URLS)
 def test_what_a_url_is(given):
-    assert buckets.is_url(given) == URLS[given]
+    assert is_url(given) == URLS[given]
 
 
 @pytest.mark.parametrize("given", ["http://host/run", "gs://", "gs:///"])
@@ -61,7 +62,7 @@ def test_what_is_read_is_what_was_written(url, tmp_path):
     assert buckets.read(f"{url}/a") is None
     assert buckets.list_files(url) == []
     (tmp_path / "from" / "b").mkdir(parents=True)
-    files = {"a": b"", "b/c": b"--==0==" + bytes(range(256)), "b/large": bytes(6 * 2**20)}
+    files = {"a": b"", "b/c": bytes(range(256)), "b/large": bytes(6 * 2**20)}
     for name, content in files.items():
         (tmp_path / "from" / name).write_bytes(content)
     buckets.upload(tmp_path / "from", url, files)
@@ -69,12 +70,6 @@ def test_what_is_read_is_what_was_written(url, tmp_path):
     assert buckets.list_files(f"{url}/") == sorted(files)
     buckets.download(url, tmp_path / "to", files)
     assert {name: (tmp_path / "to" / name).read_bytes() for name in files} == files
-    with buckets.fetched(url) as copy:
-        assert copy.name == "run"
-        assert (copy / "b" / "c").read_bytes() == files["b/c"]
-    with buckets.fetched(f"{url}/b/c") as copy:
-        assert copy.read_bytes() == files["b/c"]
-    assert not copy.exists()
     buckets.write(f"{url}/a", b"new")
     assert buckets.read(f"{url}/a") == b"new"
     buckets.remove(url, ["a", "gone"])
@@ -82,9 +77,7 @@ def test_what_is_read_is_what_was_written(url, tmp_path):
 
 
 def test_what_is_not_there_is_named(url, tmp_path):
-    with pytest.raises(InputError, match=rf"cannot read {url}: there is nothing of that name"), buckets.fetched(url):
-        pass
-    with pytest.raises(InputError, match=f"cannot read {url}"):
+    with pytest.raises(InputError, match=rf"cannot read {url}: there is no.* of that name"):
         buckets.download(url, tmp_path, ["a"])
 
 
@@ -110,7 +103,7 @@ def test_a_bucket_that_cannot_be_reached_is_not_an_empty_one(unreachable, tmp_pa
 
 def test_locations(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert buckets.location("gs://b/run") == "gs://b/run"
-    assert buckets.location("~/run") == tmp_path / "run"
+    assert located("gs://b/run") == "gs://b/run"
+    assert located("~/run") == tmp_path / "run"
     assert buckets.join("gs://b/run/", "a", "b") == "gs://b/run/a/b"
     assert buckets.join("run", "a") == buckets.Path("run/a")
