@@ -19,8 +19,9 @@ import jax
 from data_pipelines.pipelines.batches import Batch
 from data_pipelines.sampling.schedule import Pass, StageData, stage_of
 from rvm_jax.errors import InputError, Stopped
-from rvm_jax.host import signals
-from rvm_jax.host.compilation_cache import enable_compilation_cache
+from rvm_jax.host import buckets, signals
+from rvm_jax.host.compilation_cache import IN_RUN, enable_compilation_cache
+from rvm_jax.host.paths import is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
@@ -33,6 +34,7 @@ from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
+from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import compile_ahead, explain_out_of_memory, first_keys
 from train.run.initial_state import initial_state
@@ -54,6 +56,7 @@ class Run:
     programs: Programs
     checkpoints: Checkpoints
     tracker: Tracker
+    bucket: BucketRun
 
     @property
     def iterations(self) -> int:
@@ -95,12 +98,21 @@ def train(recipe: Recipe, options: Options) -> None:
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
-    enable_compilation_cache()
+    in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
+    enable_compilation_cache(options.compilation_cache, default=in_bucket)
+    with contextlib.ExitStack() as stack:
+        bucket = BucketRun(options.out, first_host=jax.process_index() == 0)
+        with parallel.raise_together():
+            stack.enter_context(bucket)
+        _train(recipe, options, bucket)
+
+
+def _train(recipe: Recipe, options: Options, bucket: BucketRun) -> None:
+    # What the batch is divided into
     first_host = jax.process_index() == 0
     with parallel.raise_together():
-        kept = run_folder.kept_batch(options.out) if first_host else None
-    kept = parallel.number_from_first_host(kept)
-    division = divide(recipe.batch, options, jax.device_count(), kept)
+        kept = run_folder.kept_batch(bucket.folder) if first_host else None
+    division = divide(recipe.batch, options, jax.device_count(), parallel.number_from_first_host(kept))
     recipe = replace(recipe, batch=division.batch)
 
     # Data
@@ -124,20 +136,21 @@ def train(recipe: Recipe, options: Options) -> None:
 
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
-        folder = options.out / orbax_folders.CHECKPOINTS
+        folder = bucket.folder / orbax_folders.CHECKPOINTS
         changed: list[str] = []
         with parallel.raise_together():
             # A run that goes on does not need what it began with, which may be gone by now.
             begins = first_host and not orbax_folders.saved_iterations(folder)
             first = initial_state(network, recipe.seed, recipe.init) if begins else None
             if first_host:
-                changed = stack.enter_context(run_folder.claim(options.out, identity))
+                changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            bucket.begin()
             checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
         # Metrics
         tracker = Tracker(
-            options.out,
+            bucket.folder,
             done,
             sum(stage.iterations for stage in stages),
             validated=checkpoints.validated(done),
@@ -145,10 +158,11 @@ def train(recipe: Recipe, options: Options) -> None:
             project=options.wandb_project,
             session={"accumulation": division.parts, "remat": options.remat},
             silent=not first_host,
+            named=options.out,
         )
         stack.enter_context(tracker)
         programs = Programs(network, division.parts)
-        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker)
+        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket)
         _log_start(run, done, changed)
 
         # Iterations
@@ -168,6 +182,8 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
         f"\n{run.iterations} iterations ({iterations}) on {jax.device_count()} × {jax.devices()[0].device_kind}, in "
         f"{run.options.out}" + (f"; going on after {done}" if done else "")
     )
+    if run.bucket.url is not None:
+        run.tracker.message(f"it works in {run.bucket.folder}, and copies that to {run.bucket.url} at each checkpoint")
     for line in (*changed, *describe_parts(run.division, run.options, jax.device_count())):
         run.tracker.message(line)
     if run.recipe.init is None and done == 0:
@@ -275,7 +291,8 @@ def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, f
         if not math.isfinite(value):
             newest, stage = run.checkpoints.newest(), iteration.stage + 1
             skipped = "".join(f" --stages.{number}.iterations 0" for number in range(1, stage))
-            kept = "" if newest is None else f"`--init {run.checkpoints.folder}/{newest}{skipped}` with "
+            where = run.bucket.name(run.checkpoints.folder / str(newest))
+            kept = "" if newest is None else f"`--init {where}{skipped}` with "
             raise InputError(
                 f"{name} is {value} in iteration {iteration.number} (stage {stage}): training stopped. In another "
                 f"--out, try {kept}lower --stages.{stage}.rates, --warmup, or --precision float32"
@@ -304,7 +321,9 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     stage, _ = stage_of(run.stages, max(done - 1, 0))
     mad = _validate(run, state, done, stage) if validates else None
     run.tracker.flush()  # a checkpoint must not be ahead of its metrics
+    run.bucket.wait()
     run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
+    run.bucket.push(run.checkpoints.wait)
 
 
 def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
@@ -340,7 +359,8 @@ def _write_results(run: Run, state: TrainState) -> None:
     final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
-        write_weights(final, run.options.out / name, overwrite=True)
+        write_weights(final, run.bucket.folder / name, overwrite=True)
     run.tracker.flush()
-    written = [report.write(run.options.out), *(run.options.out / name for name in names)]
-    run.tracker.message(f"wrote {', '.join(map(str, written))}")
+    written = [report.write(run.bucket.folder), *(run.bucket.folder / name for name in names)]
+    run.bucket.finish()
+    run.tracker.message(f"wrote {', '.join(str(run.bucket.name(path)) for path in written)}")

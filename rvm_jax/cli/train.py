@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import Suppress, arg
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import expanded
+from rvm_jax.host.paths import expanded, located
 from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -34,7 +34,7 @@ COMMANDS = {
 
 GROUPS = {
     "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
-    "memory_and_time": ("remat", "accumulation", "buckets", "cpu_devices"),
+    "memory_and_time": ("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
     "learning_rate": ("scaling", "warmup"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
@@ -44,10 +44,11 @@ GROUPS = {
 """What `--help` shows together, the most important first; validation and the stages follow."""
 
 METAVARS = {
-    "out": "DIR",
+    "out": "DIR|URL",
     "init": "FILE|DIR",
     "data_dir": "DIR",
     "clips_per_device": "INT",
+    "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
     "coordinator": "HOST:PORT",
     "process_id": "INT",
@@ -129,7 +130,7 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 
-    loop.train(recipe, dataclasses.replace(options, out=expanded(options.out), data_dir=expanded(options.data_dir)))
+    loop.train(recipe, dataclasses.replace(options, out=located(options.out), data_dir=expanded(options.data_dir)))
 
 
 app = _commands()

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import Location, expanded
+from rvm_jax.host.paths import Location, expanded, is_url
 
 SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}
 """Which URLs name a bucket, and the package of fsspec that reaches it."""
 TRANSFERS = 16
 """Files that are copied at a time; most are small, and each waits for the network."""
-
-
-def is_url(location: Location) -> bool:
-    """Whether this is a URL and not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(location)) is not None
 
 
 def local_path(option: str, location: Location, instead: str) -> Path:

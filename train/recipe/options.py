@@ -15,8 +15,8 @@ class Options:
     """How a run is carried out.
 
     Attributes:
-        out: The run's folder. Training goes on where it stopped if the folder has a run of the same recipe; what
-            begins later, such as a later stage, may have changed.
+        out: The run's folder, or its URL in a bucket (gs://… or s3://…). Training goes on where it stopped if the
+            folder has a run of the same recipe; what begins later, such as a later stage, may have changed.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
         wandb_project: The W&B project of the run, which has the name of its folder there.
@@ -32,11 +32,13 @@ class Options:
             and SLURM jobs need none of these three options.
         process_id: The number of this process, from 0 to one less than the count.
         process_count: How many processes train together.
+        compilation_cache: Where compiled programs are kept: a folder, or its URL in a bucket. By default, that which
+            $JAX_COMPILATION_CACHE_DIR names, or OUT/compiled for a run in a bucket, or ~/.cache/rvm-jax.
         cpu_devices: Train on the CPU as if it were so many devices. Each keeps little more than one core busy, so as
             many as there are cores, or as divide the batch, are the fastest.
     """
 
-    out: Path
+    out: str | Path
     data_dir: Path = field(default_factory=data_folder)
     wandb: WandbMode = "auto"
     wandb_project: str = "rvm-jax"
@@ -49,6 +51,7 @@ class Options:
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
+    compilation_cache: str | Path | None = None
     cpu_devices: int | None = None
 
     def __post_init__(self) -> None:

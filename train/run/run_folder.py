@@ -2,13 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
+from rvm_jax.host.paths import Location
 from rvm_jax.weights import orbax_folders
 from train.run import identity
 from train.run.identity import Identity
@@ -19,16 +20,17 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def claim(folder: Path, asked: Identity) -> Iterator[list[str]]:
+def claim(folder: Path, asked: Identity, out: Location | None = None) -> Iterator[list[str]]:
     """Keep the folder for this process while the block runs; gives what is otherwise from now on, a line each.
 
     A new or empty folder becomes that of the run with this identity, a mapping as JSON has it. The folder of a run goes
     on with it, unless that would be another run: then it is refused, with all the differences that make it one. However
-    the process ends, the folder is free again.
+    the process ends, the folder is free again. `out` is what the user calls the folder, if not by its path.
     """
     with contextlib.ExitStack() as stack:
         try:
-            _refuse_others(folder)
+            if folder.exists():
+                refuse_others(folder, [path.name for path in folder.iterdir()])
             if not (folder / IDENTITY).exists():
                 identity.begin(asked)
             folder.mkdir(parents=True, exist_ok=True)
@@ -36,16 +38,14 @@ def claim(folder: Path, asked: Identity) -> Iterator[list[str]]:
             run = _read(folder / IDENTITY)
             done = _done(folder)
         except HeldError as held:
-            raise InputError(
-                f"{held.owner} is training in {folder}: wait for it, stop it, or give another --out DIR"
-            ) from None
+            raise held_by(held.owner, folder) from None
         except OSError as error:
             raise InputError(f"cannot train in {folder} ({error.strerror}): give another folder, --out DIR") from error
         found = identity.Resumption(asked, [], []) if run is None else identity.resume(run, asked, done)
         if found.refused:
             raise InputError(
-                f"{folder} holds another run, with {done} iterations done: start with the same recipe and data, or "
-                "give another --out DIR\n  " + "\n  ".join(found.refused)
+                f"{out or folder} holds another run, with {done} iterations done: start with the same recipe and data, "
+                "or give another --out DIR\n  " + "\n  ".join(found.refused)
             )
         if found.identity != run:
             with replacing(folder / IDENTITY, overwrite=True) as partial:
@@ -67,14 +67,16 @@ def _done(folder: Path) -> int | None:
     return max(orbax_folders.saved_iterations(folder / orbax_folders.CHECKPOINTS), default=None)
 
 
-def _refuse_others(folder: Path) -> None:
-    """Refuse what is not a run and not empty. What a start that was killed may have left is no matter."""
-    if not folder.exists() or (folder / IDENTITY).exists():
-        return
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if name != LOCK and not name.startswith(".rvm-")]
-    if others:
+def refuse_others(folder: Location, names: Iterable[str]) -> None:
+    """Refuse what is not a run and not empty, by its files. What a start that was killed may have left is no matter."""
+    others = sorted(name for name in names if name != LOCK and not name.startswith(".rvm-"))
+    if others and IDENTITY not in others:
         raise InputError(f"{folder} is not the folder of a run, but holds {others[0]}: give another folder, --out DIR")
+
+
+def held_by(owner: str, folder: Location) -> InputError:
+    """What to tell if another process trains there."""
+    return InputError(f"{owner} is training in {folder}: wait for it, stop it, or give another --out DIR")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

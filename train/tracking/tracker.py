@@ -24,7 +24,9 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from rvm_jax.errors import InputError
+from rvm_jax.host import buckets
 from rvm_jax.host.files import writing
+from rvm_jax.host.paths import Location
 from rvm_jax.report.contact_sheet import write_film, write_grid
 from train.device.evaluation import ValidationClip
 from train.recipe.options import WandbMode
@@ -54,16 +56,19 @@ class Tracker:
         project: str = "rvm-jax",
         session: Mapping[str, Any] = MappingProxyType({}),
         silent: bool = False,
+        named: Location | None = None,
     ):
         """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already.
 
         `validated`: whether the validation after so many iterations is done, if there is one, and not to be repeated.
         `session`: what is kept of how this session trains, beside its provenance.
+        `named`: what the user calls the folder, if not by its path.
         """
         self._silent = silent
         if silent:
             return
         self._folder = folder
+        self._wandb = buckets.join(named or folder, "wandb")
         with writing(folder):
             metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
             metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), **session, "iteration": done})
@@ -84,7 +89,7 @@ class Tracker:
         if mode != "disabled":
             try:
                 self._mirror = wandb_mirror.start(folder, mode, project)
-                self.message(f"W&B: {mode}, in {folder / 'wandb'}")
+                self.message(f"W&B: {mode}, in {self._wandb}")
             except OSError as error:
                 self.message(f"{WANDB_IS_OFF}: {error.strerror or error}")
 
@@ -172,9 +177,7 @@ class Tracker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            self.message(
-                f"W&B has not taken all within {patience:.0f} s: `wandb sync` sends what is in {self._folder / 'wandb'}"
-            )
+            self.message(f"W&B has not taken all within {patience:.0f} s: `wandb sync` sends what is in {self._wandb}")
             return
         if process.returncode:
             reason = (errors.splitlines() or [f"status {process.returncode}"])[-1]
