@@ -8,15 +8,13 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import Location, expanded
+from rvm_jax.host.paths import Location, expanded, is_url
 
 SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}
 """Which URLs name a bucket, and the package of fsspec that reaches it."""
@@ -24,15 +22,17 @@ TRANSFERS = 16
 """Files that are copied at a time; most are small, and each waits for the network."""
 
 
-def is_url(location: Location) -> bool:
-    """Whether this is a URL and not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(location)) is not None
+def in_bucket(location: Location) -> bool:
+    """Whether this is the URL of something in a bucket, and not that of a stream."""
+    return is_url(location) and os.fspath(location).partition("://")[0] in SCHEMES
 
 
-def local_path(option: str, location: Location, instead: str) -> Path:
-    """The path, with its ~ replaced. A URL is refused: `instead` is what to do with a bucket."""
+def local_path(location: Location) -> Path:
+    """The path, with its ~ replaced; a URL is refused."""
     if is_url(location):
-        raise InputError(f"{option} {location}: expected a path on this machine, not a URL; {instead}")
+        raise InputError(
+            f"{location}: expected a path on this machine, not a URL; mount the bucket, or copy from it and to it"
+        )
     return expanded(location)
 
 
@@ -94,6 +94,16 @@ def read(url: Location) -> bytes | None:
             return None
 
 
+def exists(url: Location) -> bool:
+    """Whether there is a file of that name."""
+    system, name = file_system(url)
+    with reaching(url):
+        try:
+            return system.info(name)["type"] == "file"
+        except FileNotFoundError:
+            return False
+
+
 def write(url: Location, content: bytes) -> None:
     """Make a file of this, in place of what was there."""
     system, name = file_system(url)
@@ -112,6 +122,16 @@ def download(url: Location, folder: Path, names: Iterable[str]) -> None:
 
     with reaching(url):
         _at_once(one, names)
+
+
+def download_file(url: Location, path: Path) -> None:
+    """Copy a file to `path`, if there is one."""
+    system, name = file_system(url)
+    with reaching(url):
+        try:
+            system.get_file(name, str(path))
+        except FileNotFoundError:
+            path.unlink(missing_ok=True)
 
 
 def upload(folder: Path, url: Location, names: Iterable[str]) -> None:
@@ -134,22 +154,17 @@ def remove(url: Location, names: Iterable[str]) -> None:
                 system.rm_file(f"{top}/{name}")
 
 
-@contextlib.contextmanager
-def fetched(location: Location) -> Iterator[Path]:
-    """A file or a folder on this machine: that of a path, or a copy of what a URL names, as long as the block runs."""
-    if not is_url(location):
-        yield expanded(location)
-        return
-    system, name = file_system(location)
-    names = list_files(location)
-    with tempfile.TemporaryDirectory(prefix="rvm-") as made:
-        copy = Path(made, name.rpartition("/")[2])
-        if names:
-            download(location, copy, names)
-        else:
-            with reaching(location):
-                system.get_file(name, str(copy))
-        yield copy
+def replace_folder(folder: Path, url: Location, *, last: str) -> None:
+    """Make what lies below `url` a copy of a local folder. Meanwhile it has no file `last`, by which it is whole."""
+    there = list_files(url)
+    remove(url, [name for name in there if name == last])
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    upload(folder, url, names - {last})
+    remove(url, [name for name in there if name not in names])
+    if last in names:
+        upload(folder, url, [last])
+    else:
+        write(join(url, last), b"copied\n")
 
 
 def _at_once(function: Any, names: Iterable[str]) -> None:

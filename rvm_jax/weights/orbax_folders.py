@@ -1,7 +1,8 @@
 """Folders that orbax has written: the arrays in them, and which ones a training run has.
 
 A run keeps its checkpoints in `checkpoints/<iterations done>`, each with its `variables` and the optimizer's `moments`.
-Beside them `validation.json` tells what validation gave. `weights` is the network that the run ended with.
+Beside them `validation.json` tells what validation gave. `weights` is the network that the run ended with. In a bucket
+each of these folders has a file more, which is written last: without it, some of the others may be missing.
 """
 
 import json
@@ -18,6 +19,10 @@ from rvm_jax.errors import InputError
 CHECKPOINTS = "checkpoints"
 VARIABLES = "variables"
 VALIDATION = "validation.json"
+METADATA = "_METADATA"
+"""What every folder of variables has."""
+MARKER = "commit_success.txt"
+"""What orbax calls the last file of a folder in a bucket, too."""
 ARRAY_FILES = {".zarray": "zarr", "zarr.json": "zarr3"}  # what marks an array, and how it is stored
 
 
@@ -38,8 +43,8 @@ def read_arrays(folder: Path) -> dict[str, Any]:
         drivers = {name: ARRAY_FILES[file] for name, _, file in keys if file in ARRAY_FILES}
         if not drivers:
             raise ValueError("it holds no arrays")
-        if not (folder / "_METADATA").exists():  # a part is missing, and who knows which other
-            raise ValueError("it has no _METADATA")
+        if not (folder / METADATA).exists():  # a part is missing, and who knows which other
+            raise ValueError(f"it has no {METADATA}")
         context = tensorstore.Context()  # one, so that the list of where the arrays lie is read once
         opened = {}
         for name, driver in drivers.items():
@@ -72,6 +77,18 @@ def saved_iterations(checkpoints: Path) -> list[int]:
     if not checkpoints.is_dir():
         return []
     return sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal())
+
+
+def marked_folder(name: str) -> str | None:
+    """Which of a run's folders that are marked in a bucket a file belongs to, if it belongs to one."""
+    found = re.match(rf"({CHECKPOINTS}/\d+|weights)/", name)
+    return found[1] if found else None
+
+
+def whole_files(names: Iterable[str]) -> list[str]:
+    """The files of a run in a bucket, without those of folders of which some may be missing."""
+    found = list(names)
+    return [name for name in found if (folder := marked_folder(name)) is None or f"{folder}/{MARKER}" in found]
 
 
 def best_iteration(checkpoints: Path, iterations: Iterable[int]) -> int | None:

@@ -120,7 +120,7 @@ class Recipe:
         remat: Compute intermediate results twice instead of keeping them: slower, in much less memory.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
         seed: Decides the random first weights, the order of the data, and the augmentation.
-        init: Weights to start from, of an encoder or a whole network; without them, random ones.
+        init: Weights to start from, of an encoder or a whole network, in a bucket too; without them, random ones.
         validation: The fixed clips on which the network is measured.
     """
 
@@ -139,7 +139,7 @@ class Recipe:
     remat: bool = False
     buckets: int = 4
     seed: int = 0
-    init: Path | None = None
+    init: str | Path | None = None
     validation: Validation = Validation()
 
     def __post_init__(self) -> None:
