@@ -35,7 +35,9 @@ def serving(log: Path) -> Iterator[str]:
     command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", BUCKET]
     before = dict(os.environ)
     with log.open("wb") as out:
-        server = subprocess.Popen([Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out)
+        server = subprocess.Popen(
+            [Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_pipelines.pipelines import matting
 from data_pipelines.pipelines.matting import MattingAugmentation, MattingData
-from data_pipelines.records.clips import Clips, concatenate, open_clips, open_prepared, prepared_folder
+from data_pipelines.records.clips import Clips, concatenate, how_to_prepare, open_clips, open_prepared, prepared_folder
 from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
@@ -102,7 +102,7 @@ def title(dataset: str, split: str) -> str:
 def _people(dataset: str, wanted: str | None, data_dir: Location) -> tuple[str, Clips]:
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
-        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`")
+        raise InputError(f"{dataset} is not prepared in {data_dir}: {how_to_prepare(dataset, data_dir)}")
     split = part(dataset, list(open_prepared(folder).tables), wanted)
     return title(dataset, split), open_clips([dataset], split, data_dir)
 

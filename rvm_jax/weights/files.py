@@ -25,9 +25,9 @@ from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
+from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.host.paths import Location, is_url
 from rvm_jax.weights import in_buckets, orbax_folders
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
 
