@@ -67,7 +67,8 @@ def exists(location: Location) -> bool:
 def weights_name(location: Location) -> str:
     """What weights are called: a file without its ending, a folder by all of its name."""
     if is_url(location):
-        return re.sub(r"\.(pth|pt|safetensors)$", "", location.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
+        name = os.fspath(location).rstrip("/").rpartition("/")[2]
+        return re.sub(r"\.(pth|pt|safetensors)$", "", name, flags=re.IGNORECASE)
     path = Path(location)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.name if path.is_dir() else path.stem
