@@ -1,6 +1,5 @@
 """A network with its weights, ready to be called."""
 
-import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +22,8 @@ from rvm_jax.model.network import (
     variant_table,
 )
 from rvm_jax.model.variants import Variant
-from rvm_jax.weights.files import Weights, checked_weights, describe, read_network, write_weights
+from rvm_jax.weights.files import Location, Weights, checked_weights, describe, read_network, write_weights
+from rvm_jax.weights.in_buckets import exists
 from rvm_jax.weights.names import Variables
 
 LONGEST_SIDE = 512
@@ -127,8 +127,10 @@ def automatic_ratio(size: tuple[int, ...], longest: int = LONGEST_SIDE) -> float
     return float(nearest if float(nearest) >= ratio else np.nextafter(nearest, np.float32(1)))
 
 
-def load(path: str | os.PathLike[str], dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte:
+def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte:
     """Load a `.pth` or `.safetensors` file or a saved folder; variant and refiner are read from the weights.
+
+    URLs of buckets, gs:// and s3://, are taken as paths are.
 
     A variant of one's own has to be given, for only those in `rvm_jax.model.variants.VARIANTS` are known.
 
@@ -160,12 +162,12 @@ def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     return Matte(network, jax.tree.map(to_device, loaded.variables))
 
 
-def save(matte: Matte, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
     """Write the variables as the ending of `path` says: `.pth`, `.safetensors`, or a folder if it has none.
 
     `load` reads from it what is saved, bit for bit (in half precision: widened to float32).
     """
-    if not overwrite and os.path.lexists(path):
+    if not overwrite and exists(path):
         raise InputError(f"{path} exists already: choose another name, or replace it with overwrite=True")
     network = matte.network
     variables = jax.device_get(matte.variables)

@@ -57,6 +57,6 @@ def _wait_for(address: str, server: subprocess.Popen) -> None:
             with urllib.request.urlopen(f"{address}/storage/v1/b/{BUCKET}", timeout=1):
                 return
         except OSError:
-            assert server.poll() is None, "the server of buckets did not start"
-            assert time.monotonic() < end, "the server of buckets does not answer"
+            assert server.poll() is None, "the server of buckets has ended"
+            assert time.monotonic() < end, "the server of buckets did not start"
             time.sleep(0.05)

@@ -1,12 +1,12 @@
 """Prepared datasets by name, put together for the pipelines."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from data_pipelines.pipelines.matting import MattingData
 from data_pipelines.records.clips import EMPTY, Clips, concatenate, features, open_clips
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import Location
 
 DatasetKind = Literal["matting", "background", "segmentation"]
 KINDS: dict[frozenset[str], DatasetKind] = {
@@ -16,7 +16,7 @@ KINDS: dict[frozenset[str], DatasetKind] = {
 }
 
 
-def kind(dataset: str, data_dir: Path) -> DatasetKind:
+def kind(dataset: str, data_dir: Location) -> DatasetKind:
     """What a prepared dataset is for, told from its pictures."""
     found = KINDS.get(features(dataset, data_dir))
     if found is None:
@@ -24,7 +24,7 @@ def kind(dataset: str, data_dir: Path) -> DatasetKind:
     return found
 
 
-def open_matting(foregrounds: Sequence[str], backgrounds: Sequence[str], split: str, data_dir: Path) -> MattingData:
+def open_matting(foregrounds: Sequence[str], backgrounds: Sequence[str], split: str, data_dir: Location) -> MattingData:
     """Matting datasets on background datasets. One in which every clip has a single frame is taken for images.
 
     If a background dataset has no split of this name, its split `test` or `train` takes its place.
@@ -35,7 +35,7 @@ def open_matting(foregrounds: Sequence[str], backgrounds: Sequence[str], split: 
     return MattingData(open_clips(foregrounds, split, data_dir), _joined(stills), _joined(moving))
 
 
-def open_named(names: Sequence[str], split: str, data_dir: Path) -> MattingData | Clips:
+def open_named(names: Sequence[str], split: str, data_dir: Location) -> MattingData | Clips:
     """Matting datasets with backgrounds, or segmentation datasets."""
     if not names:
         raise InputError("no dataset was named: give a matting dataset with backgrounds, or segmentation datasets")
@@ -44,7 +44,7 @@ def open_named(names: Sequence[str], split: str, data_dir: Path) -> MattingData 
     return open_matting(*sorted_out(names, data_dir), split, data_dir)
 
 
-def sorted_out(names: Sequence[str], data_dir: Path) -> tuple[list[str], list[str]]:
+def sorted_out(names: Sequence[str], data_dir: Location) -> tuple[list[str], list[str]]:
     """Which of these are matting datasets, and which backgrounds; `synthetic` stands for both of its kind."""
     if tuple(names) == ("synthetic",):
         names = ("synthetic/matting_clips", "synthetic/background_images", "synthetic/background_clips")

@@ -5,11 +5,14 @@ its `as_data_source` with `SkipDecoding` gives 41,000 of these records a second 
 checks nothing of what `open_prepared` does.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +23,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rvm_jax.errors import InputError
+from rvm_jax.host import buckets
+from rvm_jax.host.paths import Location, is_url
+
+INFO = "dataset_info.json"
+"""What TFDS calls the file that every dataset has. In a bucket it comes last: without it, others may be missing."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Clips:
 EMPTY = Clips((), np.zeros(0, np.int64), lambda number: {})
 
 
-def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise: Sequence[str] = ()) -> Clips:
+def open_clips(datasets: Sequence[str], split: str, data_dir: Location, *, otherwise: Sequence[str] = ()) -> Clips:
     """The clips of prepared datasets, such as `["video_matte_240k/hd", "footage/mine"]`, one after the other.
 
     A dataset without the split gives the first of the splits `otherwise` that it has.
@@ -59,12 +67,12 @@ def open_clips(datasets: Sequence[str], split: str, data_dir: Path, *, otherwise
     return concatenate([_open(dataset, (split, *otherwise), data_dir) for dataset in datasets])
 
 
-def features(dataset: str, data_dir: Path) -> frozenset[str]:
+def features(dataset: str, data_dir: Location) -> frozenset[str]:
     """The names of the pictures in a record of a prepared dataset."""
     return _prepared(dataset, data_dir).features
 
 
-def fingerprint(dataset: str, data_dir: Path) -> str:
+def fingerprint(dataset: str, data_dir: Location) -> str:
     """A short digest of a prepared dataset: that of its clips' names and lengths, followed by that of their pixels.
 
     Runs of an earlier version know the first half alone.
@@ -89,15 +97,30 @@ def concatenate(parts: Sequence[Clips]) -> Clips:
     return Clips(names, np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)]), read)
 
 
-def prepared_folder(dataset: str, data_dir: Path) -> Path | None:
+def prepared_folder(dataset: str, data_dir: Location) -> str | Path | None:
     """The newest version of a dataset below `data_dir`, or None. `open_prepared` tells whether all of it is there."""
-
-    def number(folder: Path) -> tuple[int, ...]:
-        return tuple(int(part) for part in folder.name.split("."))
-
-    versions = (path for path in (Path(data_dir) / dataset).glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name))
+    if is_url(data_dir):
+        return _folder_in_bucket(os.fspath(buckets.join(data_dir, dataset)))
+    paths = Path(data_dir, dataset).glob("*")
     # While a dataset is built, its folder has another name; an empty one is of somebody who began to remove it.
-    return max((path for path in versions if path.is_dir() and any(path.iterdir())), key=number, default=None)
+    newest = _newest(path.name for path in paths if path.is_dir() and any(path.iterdir()))
+    return newest and Path(data_dir, dataset, newest)
+
+
+def _folder_in_bucket(dataset: str) -> str | None:
+    if not dataset.startswith("gs://"):
+        raise InputError(
+            f"{dataset} cannot be read: array_record reads gs:// alone, so mount the bucket or copy it to this "
+            "machine, and give that folder as --data-dir"
+        )
+    found = [name.split("/") for name in buckets.list_files(dataset)]
+    newest = _newest(version for version, *rest in found if rest == [INFO])
+    return newest and f"{dataset}/{newest}"
+
+
+def _newest(names: Iterable[str]) -> str | None:
+    versions = (name for name in names if re.fullmatch(r"\d+\.\d+\.\d+", name))
+    return max(versions, key=lambda name: [int(part) for part in name.split(".")], default=None)
 
 
 @dataclass(frozen=True)
@@ -105,7 +128,7 @@ class PreparedDataset:
     """A prepared dataset, all of which is there.
 
     Attributes:
-        folder: That of its version.
+        folder: That of its version, or its URL.
         features: The names of the pictures in a record.
         tables: The name, length and sha256 of every clip, for each split.
         records: The records of each split in order: a frame each, to be read by its number.
@@ -113,7 +136,7 @@ class PreparedDataset:
         source_fingerprint: Tells apart what it can have been made from, where that was kept.
     """
 
-    folder: Path
+    folder: str | Path
     features: frozenset[str]
     tables: Mapping[str, Mapping[str, Sequence[Any]]]
     records: Mapping[str, Any]
@@ -121,44 +144,73 @@ class PreparedDataset:
     source_fingerprint: str | None
 
 
-def open_prepared(folder: Path) -> PreparedDataset:
+def open_prepared(folder: Location) -> PreparedDataset:
     """Open a prepared dataset, or say what is missing of it. Opens every file, but reads no record.
 
-    It is opened once in a process, as long as its files stay as they are.
+    It is opened once in a process, as long as its files stay as they are; those in a bucket are taken to.
     """
+    if is_url(folder):
+        return _open_in_bucket(os.fspath(folder))
     try:
-        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        files = [(path.name, path.stat()) for path in sorted(Path(folder).iterdir())]
     except OSError:
         files = []  # TFDS will say what is wrong
     state = [(name, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns) for name, seen in files]
-    return _open_prepared(folder, tuple(state))
+    return _open_here(Path(folder), tuple(state))
 
 
 @functools.lru_cache(maxsize=32)  # what raises is not kept
-def _open_prepared(folder: Path, state: Hashable) -> PreparedDataset:
-    import tensorflow_datasets as tfds
+def _open_here(folder: Path, state: Sequence[tuple[Any, ...]]) -> PreparedDataset:
+    with _told_as_damage(folder, "build it anew with --force of `rvm data prepare`"):
+        return _open_with(folder, folder, {name for name, *_ in state})
 
+
+@functools.lru_cache(maxsize=32)
+def _open_in_bucket(url: str) -> PreparedDataset:
+    """TFDS reads a copy of the metadata, array_record the records where they are."""
+    names = buckets.list_files(url)
+    with tempfile.TemporaryDirectory(prefix="rvm-") as copy:
+        buckets.download(url, Path(copy), [name for name in names if name.endswith(".json")])
+        with _told_as_damage(url, "copy it there anew with `rvm data prepare … --force --copy-to`", copy):
+            return _open_with(Path(copy), url, set(names))
+
+
+@contextlib.contextmanager
+def _told_as_damage(folder: Location, mend: str, copy: str | None = None) -> Iterator[None]:
+    """Tell whatever is raised as what it is to the user. `copy` is where its metadata lie meanwhile."""
     try:
-        info = tfds.builder_from_directory(folder).info
-        metadata = dict(info.metadata.items())
-        if "clips" not in metadata:
-            raise InputError(f"{folder} has no table of clips: it was not made by `rvm data prepare`")
-        if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-            raise InputError(f"{folder} holds {info.file_format.value} files, not array_record: prepare it again")
-        tables = metadata["clips"]
-        if not tables or tables.keys() != info.splits.keys():
-            raise ValueError(f"it has a table of clips for {_listed(tables)}, but records for {_listed(info.splits)}")
-        records = {split: _records(info.splits[split], table) for split, table in tables.items()}
-        names = frozenset(info.features)
-        return PreparedDataset(folder, names, tables, records, info.dataset_size, metadata.get("sources"))
+        yield
     except InputError:
         raise
     except Exception as error:  # of the JSON in it, of TFDS and of array_record, which raise whatever comes
         reason = " ".join(str(error).split()).removesuffix(".")
-        raise InputError(f"{folder} is damaged ({reason}): build it anew with --force of `rvm data prepare`") from error
+        if copy is not None:
+            reason = reason.replace(copy, os.fspath(folder))
+        raise InputError(f"{folder} is damaged ({reason}): {mend}") from error
 
 
-def verify(dataset: str, data_dir: Path) -> Iterator[str]:
+def _open_with(metadata_folder: Path, folder: str | Path, names: Set[str]) -> PreparedDataset:
+    """Open the dataset in `folder`, which has files of these names."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(metadata_folder).info
+    metadata = dict(info.metadata.items())
+    if "clips" not in metadata:
+        raise InputError(f"{folder} has no table of clips: it was not made by `rvm data prepare`")
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise InputError(f"{folder} holds {info.file_format.value} files, not array_record: prepare it again")
+    tables = metadata["clips"]
+    if not tables or tables.keys() != info.splits.keys():
+        raise ValueError(f"it has a table of clips for {_listed(tables)}, but records for {_listed(info.splits)}")
+    missing = [path.name for split in info.splits.values() for path in split.filepaths if path.name not in names]
+    if missing:
+        raise ValueError(f"{len(missing)} of its files are missing, such as {missing[0]}")
+    records = {split: _records(folder, info.splits[split], table) for split, table in tables.items()}
+    features = frozenset(info.features)
+    return PreparedDataset(folder, features, tables, records, info.dataset_size, metadata.get("sources"))
+
+
+def verify(dataset: str, data_dir: Location) -> Iterator[str]:
     """Read every record of a prepared dataset; a line for each clip that is not as it was when it was prepared."""
     opened = _prepared(dataset, data_dir)
     frames = sum(sum(table["length"]) for table in opened.tables.values())
@@ -187,14 +239,11 @@ def _digest(records: Any, numbers: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _records(split: Any, table: Mapping[str, Sequence[Any]]) -> Any:
+def _records(folder: Location, split: Any, table: Mapping[str, Sequence[Any]]) -> Any:
     """The records of a split, as many as the table has frames."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    missing = [path.name for path in split.filepaths if not path.exists()]
-    if missing:
-        raise ValueError(f"{len(missing)} of its files are missing, such as {missing[0]}")
-    records = ArrayRecordDataSource([str(path) for path in split.filepaths])
+    records = ArrayRecordDataSource([os.fspath(buckets.join(folder, path.name)) for path in split.filepaths])
     frames = sum(table["length"])
     if not frames == split.num_examples == len(records):
         raise ValueError(
@@ -210,7 +259,7 @@ def _listed(splits: Any) -> str:
     return ", ".join(splits) or "no split"
 
 
-def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
+def _open(dataset: str, splits: Sequence[str], data_dir: Location) -> Clips:
     opened = _prepared(dataset, data_dir)
     split = next((name for name in splits if name in opened.tables), None)
     if split is None:
@@ -221,14 +270,25 @@ def _open(dataset: str, splits: Sequence[str], data_dir: Path) -> Clips:
     def read(number: int) -> Mapping[str, bytes]:
         return _pictures(records[number])
 
-    return Clips(names, np.array(table["length"], np.int64), read)
+    def fetch(number: int) -> Mapping[str, bytes]:
+        with buckets.reaching(opened.folder):  # it may be damaged too; what is raised tells
+            return read(number)
+
+    return Clips(names, np.array(table["length"], np.int64), fetch if is_url(opened.folder) else read)
 
 
-def _prepared(dataset: str, data_dir: Path) -> PreparedDataset:
+def _prepared(dataset: str, data_dir: Location) -> PreparedDataset:
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
-        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`, or give another --data-dir")
+        raise InputError(f"{dataset} is not prepared in {data_dir}: {how_to_prepare(dataset, data_dir)}")
     return open_prepared(folder)
+
+
+def how_to_prepare(dataset: str, data_dir: Location) -> str:
+    """What to do about a dataset that is not there."""
+    if is_url(data_dir):
+        return f"run `rvm data prepare {dataset} --copy-to {data_dir}`, or give another --data-dir"
+    return "run `rvm data prepare`, or give another --data-dir"
 
 
 def _pictures(record: bytes) -> dict[str, Any]:

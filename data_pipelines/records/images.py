@@ -49,6 +49,8 @@ def named(clips: Clips, number: int) -> Iterator[None]:
     """Let an error tell which frame of which clip was being read."""
     try:
         yield
+    except InputError:  # it is not the record that is damaged
+        raise
     except Exception as error:
         clip = int(np.searchsorted(clips.firsts, number, side="right")) - 1
         frame = number - int(clips.firsts[clip])

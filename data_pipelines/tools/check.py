@@ -8,8 +8,9 @@ from typing import Literal
 from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images import archive as background_images
 from data_pipelines.builders.footage import archive as footage
-from data_pipelines.records.clips import open_prepared, prepared_folder
+from data_pipelines.records.clips import how_to_prepare, open_prepared, prepared_folder
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import Location, is_url
 
 MOST_LINES = 12
 
@@ -30,13 +31,13 @@ class Checked:
     absent: bool = False
 
 
-def check(names: Sequence[str], manual: Path, data_dir: Path) -> Iterator[Checked]:
-    """Look at what the manual folder holds of each dataset."""
+def check(names: Sequence[str], manual: Path, data_dir: Location) -> Iterator[Checked]:
+    """Look at what is prepared of each dataset, and otherwise at what the manual folder holds of it."""
     catalog.refuse_file(manual)
     return (_look(name, manual, data_dir) for name in names)
 
 
-def chosen(names: Sequence[str], data_dir: Path) -> list[str]:
+def chosen(names: Sequence[str], data_dir: Location) -> list[str]:
     """The datasets that are meant: those of `catalog.named`, and prepared footage of one's own by its name."""
     own = [
         name
@@ -47,7 +48,7 @@ def chosen(names: Sequence[str], data_dir: Path) -> list[str]:
     return own + (catalog.named(others) if others or not own else [])
 
 
-def _look(name: str, manual: Path, data_dir: Path) -> Checked:
+def _look(name: str, manual: Path, data_dir: Location) -> Checked:
     folder = prepared_folder(name, data_dir)
     if folder is not None:
         # What is prepared needs its sources no more, and some of them take long to read.
@@ -56,8 +57,12 @@ def _look(name: str, manual: Path, data_dir: Path) -> Checked:
         except InputError as error:
             return Checked(name, "damaged", errors=[str(error)])
         return Checked(name, "prepared")
+    if is_url(data_dir):
+        errors = [f"it is not in {data_dir}: {how_to_prepare(name, data_dir)}"]
+        return Checked(name, "not ready", errors=errors, absent=True)
     if name in catalog.SYNTHETIC:
         return Checked(name, "ready")
+    data_dir = Path(data_dir)
     found = catalog.find(name, manual, data_dir)
     counts = {split: len(clips) for split, clips in found.splits.items()}
     if not found.errors:

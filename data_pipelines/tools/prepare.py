@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,19 @@ def prepare(name: str, manual: Path, data_dir: Path, *, config: Any = None, over
     return f"{name}: {_counts(open_prepared(version))}"
 
 
-def prepare_footage(folder: Path, name: str, data_dir: Path, *, overwrite: bool = False) -> Iterator[str]:
-    """Build `footage/NAME` from a folder in the plain layout, and `background_images/NAME` if it has backgrounds."""
+def footage_steps(folder: Path, name: str, data_dir: Path, *, overwrite: bool = False) -> dict[str, Callable[[], str]]:
+    """What builds the datasets of a folder in the plain layout: `footage/NAME`, perhaps `background_images/NAME`."""
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise InputError(f"{name!r} cannot name a dataset: use letters, digits, '_' and '-', such as --name shoot")
     errors = check_footage(folder).errors  # of both, before either is built
     if errors:
         raise InputError("\n".join([f"footage/{name} cannot be prepared:", *errors]))
     datasets = ["footage", *(["background_images"] if (folder / BACKGROUNDS).is_dir() else [])]
-    for dataset in datasets:
-        config = FolderConfig(name=name, folder=folder)
-        yield prepare(f"{dataset}/{name}", folder, data_dir, config=config, overwrite=overwrite)
+    config = FolderConfig(name=name, folder=folder)
+    return {
+        one: partial(prepare, one, folder, data_dir, config=config, overwrite=overwrite)
+        for one in (f"{dataset}/{name}" for dataset in datasets)
+    }
 
 
 def _refuse_others(name: str, dataset: PreparedDataset, builder: ClipBuilder) -> None:

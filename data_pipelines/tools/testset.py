@@ -18,10 +18,11 @@ from PIL import Image
 
 from data_pipelines.pipelines import matting
 from data_pipelines.pipelines.matting import MattingAugmentation, MattingData
-from data_pipelines.records.clips import Clips, concatenate, open_clips, open_prepared, prepared_folder
+from data_pipelines.records.clips import Clips, concatenate, how_to_prepare, open_clips, open_prepared, prepared_folder
 from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
+from rvm_jax.host.paths import Location
 from rvm_jax.host.progress import with_progress
 from rvm_jax.video.picture_files import PNG_EFFORT
 
@@ -57,7 +58,7 @@ class Settings:
     seed: int = 0
 
 
-def build(settings: Settings, data_dir: Path, out: Path) -> int:
+def build(settings: Settings, data_dir: Location, out: Path) -> int:
     """Write a test set from prepared datasets, or what is missing of it; returns how many clips it has."""
     people = dict(_people(name, settings.split, data_dir) for name in settings.foregrounds)
     kinds = ("test", "validation", "train")
@@ -98,10 +99,10 @@ def title(dataset: str, split: str) -> str:
     return split.removeprefix("test_") if split.startswith("test_") else dataset.replace("/", "_")
 
 
-def _people(dataset: str, wanted: str | None, data_dir: Path) -> tuple[str, Clips]:
+def _people(dataset: str, wanted: str | None, data_dir: Location) -> tuple[str, Clips]:
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
-        raise InputError(f"{dataset} is not prepared in {data_dir}: run `rvm data prepare`")
+        raise InputError(f"{dataset} is not prepared in {data_dir}: {how_to_prepare(dataset, data_dir)}")
     split = part(dataset, list(open_prepared(folder).tables), wanted)
     return title(dataset, split), open_clips([dataset], split, data_dir)
 

@@ -1,14 +1,13 @@
 """`rvm convert`: parses, calls, prints; nothing else."""
 
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 
 def convert(
-    source: Annotated[Positional[Path], arg(metavar="IN")],
-    target: Annotated[Positional[Path], arg(metavar="OUT")],
+    source: Annotated[Positional[str], arg(metavar="IN")],
+    target: Annotated[Positional[str], arg(metavar="OUT")],
     *,
     force: bool = False,
 ) -> None:
@@ -16,7 +15,8 @@ def convert(
 
     IN is a .pth or .safetensors file in the released format, a JAX folder, the folder of a training run or one of its
     checkpoints, or torchvision's ImageNet mobilenet_v3_large or resnet50, which becomes an encoder to start training
-    from. OUT is written as its ending says: .pth, .safetensors, or a JAX folder if it has none.
+    from. OUT is written as its ending says: .pth, .safetensors, or a JAX folder if it has none. Both may be in a
+    bucket: gs:// or s3://.
 
     Example: rvm convert rvm_mobilenetv3.pth weights/mobilenetv3
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from rvm_jax.cli.parsing import width_and_height
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import data_folder, expanded
+from rvm_jax.host.paths import TFDS_FOLDER, data_folder, expanded, is_url, located
 from rvm_jax.host.quiet_import import quiet_import
 
 
@@ -36,22 +37,31 @@ class Commands(tyro.extras.SubcommandApp):
 
 app = Commands()
 
-DataDir = Annotated[Path | None, arg(metavar="DIR")]
+Folder = Annotated[Path | None, arg(metavar="DIR")]
+DataDir = Annotated[str | None, arg(metavar="DIR|URL")]
 
 
-def _folders(manual: Path | None, data_dir: Path | None) -> tuple[Path, Path]:
-    """The manual folder and the folder of prepared datasets: by default those of TFDS."""
-    data = data_dir or data_folder()
-    return expanded(manual or data / "downloads" / "manual"), expanded(data)
+def _data_dir(given: str | None) -> str | Path:
+    """Where prepared datasets are: by default where TFDS has them."""
+    return data_folder() if given is None else located(given)
+
+
+def _manual(given: Path | None, data_dir: str | Path) -> Path:
+    """What owners gave: by default it lies where TFDS has it. What is in a bucket was prepared elsewhere."""
+    if is_url(data_dir):
+        if given is not None:
+            raise InputError(f"--manual {given}: nothing can be prepared in {data_dir}, so give a path as --data-dir")
+        data_dir = expanded(TFDS_FOLDER)
+    return expanded(given or Path(data_dir, "downloads", "manual"))
 
 
 @app.command
 def check(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")] = ("all",),
     *,
-    manual: DataDir = None,
+    manual: Folder = None,
     data_dir: DataDir = None,
-    folder: DataDir = None,
+    folder: Folder = None,
     deep: bool = False,
 ) -> None:
     """Tell what is there of each dataset before anything is built.
@@ -70,20 +80,22 @@ def check(
         folder: Your own footage.
         deep: Read all of what is prepared, and compare it with the checksums from when that was done.
     """
+    data = _data_dir(data_dir)
+    manual = _manual(manual, data)
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.records import clips
     from data_pipelines.tools import check as checking
 
-    manual, data_dir = _folders(manual, data_dir)
     if _only_footage(names, folder=folder):
         states = iter([checking.check_footage(_footage(folder))])
     else:
-        states = checking.check(checking.chosen(names, data_dir), manual, data_dir)
-        print(f"looking in {manual}" + ("" if manual.is_dir() else ", which does not exist"), flush=True)
+        states = checking.check(checking.chosen(names, data), manual, data)
+        place = data if is_url(data) or manual.is_dir() else f"{manual}, which does not exist"
+        print(f"looking in {place}", flush=True)
     bad = []
     for checked in states:
         print(checking.describe(checked), flush=True)
-        damaged = list(clips.verify(checked.name, data_dir)) if deep and checked.state == "prepared" else []
+        damaged = list(clips.verify(checked.name, data)) if deep and checked.state == "prepared" else []
         for line in damaged:
             print(f"  error: {line}", flush=True)
         asked_for = names != ("all",)  # nobody has all of them
@@ -97,10 +109,11 @@ def check(
 def prepare(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")],
     *,
-    manual: DataDir = None,
+    manual: Folder = None,
     data_dir: DataDir = None,
-    folder: DataDir = None,
+    folder: Folder = None,
     name: str | None = None,
+    copy_to: Annotated[str | None, arg(metavar="URL")] = None,
     force: bool = False,
 ) -> None:
     """Build datasets for training, with all cores.
@@ -114,35 +127,57 @@ def prepare(
 
     Example: rvm data prepare footage --folder ~/shoot --name shoot
 
+    Example: rvm data prepare video_matte_240k/sd --copy-to gs://mine/data
+
     Args:
         names: Datasets, `all`, `synthetic`, or `footage`.
         manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
-        data_dir: Where prepared datasets go; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        data_dir: The folder where prepared datasets go; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         folder: Your own footage.
         name: What to call it, as footage/NAME; the name of its folder by default.
-        force: Build anew what is there already.
+        copy_to: Where to copy it once it is built, or was before: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER. Every file
+            is compared with the original, and an interrupted copy goes on where it was.
+        force: Build anew what is there already, and replace what --copy-to has.
     """
+    data = _to_build_in(data_dir)
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.builders import catalog
 
-    manual, data_dir = _folders(manual, data_dir)
+    manual = _manual(manual, data)
+    faulty: list[str] = []
     if _only_footage(names, folder=folder, name=name):
+        folder = _footage(folder)
         from data_pipelines.tools import prepare
 
-        folder = _footage(folder)
-        for line in prepare.prepare_footage(folder, name or folder.resolve().name, data_dir, overwrite=force):
-            print(line, flush=True)
-        return
-    chosen = catalog.named(list(names))
-    faulty: list[str] = []
-    if "all" in names:
-        chosen, faulty = _those_there(chosen, manual, data_dir, force)
-    from data_pipelines.tools import prepare
+        steps = prepare.footage_steps(folder, name or folder.resolve().name, data, overwrite=force)
+    else:
+        chosen = catalog.named(list(names))
+        if "all" in names:
+            chosen, faulty = _those_there(chosen, manual, data, force)
+        from data_pipelines.tools import prepare
 
-    for dataset in chosen:
-        print(prepare.prepare(dataset, manual, data_dir, overwrite=force), flush=True)
+        steps = {one: partial(prepare.prepare, one, manual, data, overwrite=force) for one in chosen}
+    from data_pipelines.tools import upload
+
+    if copy_to is not None:
+        upload.refuse_unreachable(steps, copy_to)
+    for dataset, step in steps.items():
+        print(step(), flush=True)
+        if copy_to is not None:
+            print(upload.upload(dataset, data, copy_to, overwrite=force), flush=True)
     if faulty:
         raise InputError(f"{', '.join(faulty)} could not be prepared: see above for what is wrong with what is there")
+
+
+def _to_build_in(given: str | None) -> Path:
+    data_dir = _data_dir(given)
+    if is_url(data_dir):
+        option = "$TFDS_DATA_DIR" if given is None else "--data-dir"
+        raise InputError(
+            f"{option} {data_dir}: datasets are built on this machine, so give a path as --data-dir; --copy-to "
+            f"{data_dir} copies what is built"
+        )
+    return Path(data_dir)
 
 
 def _those_there(names: list[str], manual: Path, data_dir: Path, force: bool) -> tuple[list[str], list[str]]:
@@ -219,8 +254,7 @@ def preview(
     from data_pipelines.pipelines import datasets
     from data_pipelines.tools import preview as previewing
 
-    _, data_dir = _folders(None, data_dir)
-    data = datasets.open_named(names, split, data_dir)
+    data = datasets.open_named(names, split, _data_dir(data_dir))
     for path in previewing.write(
         data, out, clips=clips, frames=frames, size=size, seed=seed, augmentation=augmentation, overwrite=force
     ):
@@ -273,10 +307,10 @@ def make_testset(
         raise InputError(f"--size {size}: expected {expected}")
     if frames < 1 or clips < 0:
         raise InputError(f"--frames {frames} --clips {clips}: expected a frame or more, and clips, or 0 for all")
-    _, data_dir = _folders(None, data_dir)
-    foregrounds, backgrounds = datasets.sorted_out(names, data_dir)
+    data = _data_dir(data_dir)
+    foregrounds, backgrounds = datasets.sorted_out(names, data)
     settings = testsets.Settings(tuple(foregrounds), tuple(backgrounds), split, height, width, frames, clips, seed)
-    done = testsets.build(settings, data_dir, out)
+    done = testsets.build(settings, data, out)
     print(f"{out}: {done} clips of {width}×{height}")
 
 
@@ -315,8 +349,7 @@ def bench(
     for option, value in (("frames", frames), ("batch", batch), ("batches", batches), ("accelerator", accelerator)):
         if value <= 0:
             raise InputError(f"--{option} {value}: expected more than 0")
-    _, data_dir = _folders(None, data_dir)
-    data = datasets.matting_only(datasets.open_named(names, "train", data_dir))
+    data = datasets.matting_only(datasets.open_named(names, "train", _data_dir(data_dir)))
     print(bench.table(bench.costs(data, frames=frames, size=size, clips=batch * batches)), flush=True)
     rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, threads=threads)
     print(bench.describe(rate, accelerator))

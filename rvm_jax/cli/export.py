@@ -10,7 +10,7 @@ from rvm_jax.errors import InputError
 
 
 def export(
-    weights: Annotated[Positional[Path], arg(metavar="WEIGHTS")],
+    weights: Annotated[Positional[str], arg(metavar="WEIGHTS")],
     out: Annotated[Positional[Path | None], arg(metavar="[OUT]")] = None,
     *,
     to: Literal["onnx", "torchscript", "stablehlo", "pth", "safetensors"],
@@ -35,7 +35,7 @@ def export(
     Example: rvm export rvm_mobilenetv3.pth --to onnx --size 1920x1080 --downsample-ratio 0.25 --precision float16
 
     Args:
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
+        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
         out: The file to write. By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
         size: The one size of frames that the file is for (onnx, stablehlo): the width comes first, as in 1920x1080.

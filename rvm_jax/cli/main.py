@@ -114,9 +114,14 @@ def _command(name: str) -> Any:
 def _parse(command: Any, prog: str, words: list[str]) -> None:
     import tyro
 
-    config = (tyro.conf.FlagCreatePairsOff,)
-    if isinstance(command, tyro.extras.SubcommandApp):
-        description = COMMANDS.get(prog.removeprefix("rvm "))
-        command.cli(prog=prog, description=description, args=words, config=config)
-    else:
-        tyro.cli(command, prog=prog, args=words, config=config)
+    from rvm_jax.cli import parsing
+
+    options: Any = {"config": (tyro.conf.FlagCreatePairsOff,), "registry": parsing.path_registry()}
+    try:
+        if isinstance(command, tyro.extras.SubcommandApp):
+            description = COMMANDS.get(prog.removeprefix("rvm "))
+            command.cli(prog=prog, description=description, args=words, **options)
+        else:
+            tyro.cli(command, prog=prog, args=words, **options)
+    except parsing.UrlError as error:
+        raise InputError(str(error)) from None

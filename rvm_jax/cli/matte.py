@@ -16,7 +16,7 @@ NAME = "{name}"
 def matte(
     paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT", help_behavior_hint="(required)")],
     *,
-    weights: Annotated[Path, arg(metavar="FILE|FOLDER")],
+    weights: Annotated[str, arg(metavar="FILE|FOLDER|URL")],
     background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
     alpha: Annotated[str | None, arg(metavar="OUT")] = None,
     foreground: Annotated[str | None, arg(metavar="OUT")] = None,
@@ -44,7 +44,7 @@ def matte(
 
     Args:
         paths: What to matte, and what to write.
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
+        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
         background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
             blurred. By default .mp4 is green and everything else transparent.
         alpha: Also write alpha, as gray.
@@ -81,13 +81,14 @@ def matte(
 
     return_freed_memory()
     from rvm_jax.host import signals
+    from rvm_jax.host.buckets import local_path
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.host.progress import Progress
     from rvm_jax.matte import load
     from rvm_jax.video import matting
 
     for name, targets in jobs:
-        outputs = [Path(path).expanduser() for path in targets.values()]
+        outputs = [local_path(path) for path in targets.values()]
         matting.check_targets(name, outputs, force, mbps, background)
     enable_compilation_cache()
     network = load(weights, precision)

@@ -12,7 +12,7 @@ from rvm_jax.errors import InputError
 
 def serve(
     *,
-    weights: Annotated[Path, arg(metavar="FILE|FOLDER")],
+    weights: Annotated[str, arg(metavar="FILE|FOLDER|URL")],
     host: str = "127.0.0.1",
     port: int = 7860,
     auth: Annotated[Path | None, arg(metavar="FILE")] = None,
@@ -34,7 +34,7 @@ def serve(
     Example: rvm serve --weights rvm_mobilenetv3.pth --host 0.0.0.0 --auth people.txt
 
     Args:
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run.
+        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
         host: The address to listen on; 0.0.0.0 is all of this machine's.
         port: The port to listen on.
         auth: A file with a line NAME:PASSWORD for each person who may use it.

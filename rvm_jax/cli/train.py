@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import Suppress, arg
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import expanded, located
+from rvm_jax.host.paths import located
 from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -45,8 +45,8 @@ GROUPS = {
 
 METAVARS = {
     "out": "DIR|URL",
-    "init": "FILE|DIR",
-    "data_dir": "DIR",
+    "init": "FILE|DIR|URL",
+    "data_dir": "DIR|URL",
     "clips_per_device": "INT",
     "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
@@ -130,7 +130,8 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 
-    loop.train(recipe, dataclasses.replace(options, out=located(options.out), data_dir=expanded(options.data_dir)))
+    recipe = dataclasses.replace(recipe, init=recipe.init and located(recipe.init))
+    loop.train(recipe, dataclasses.replace(options, out=located(options.out), data_dir=located(options.data_dir)))
 
 
 app = _commands()

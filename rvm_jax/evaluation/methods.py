@@ -8,7 +8,9 @@ from pathlib import Path
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import layout
 from rvm_jax.evaluation.layout import EvaluationClip
+from rvm_jax.host.paths import is_url
 from rvm_jax.matte import Matte, load
+from rvm_jax.weights.in_buckets import weights_name
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,15 @@ class Method:
 def named_method(text: str, clips: Sequence[EvaluationClip], precision: str = "float32") -> Method:
     """The method that `PATH` or `NAME=PATH` names: weights, or a folder of predictions of these clips."""
     name, separator, path = text.partition("=")
-    if not separator or Path(text).expanduser().exists():  # a path may have a = in it
+    if not separator or is_url(text) or Path(text).expanduser().exists():  # a path may have a = in it
         name, path = "", text
     folder = Path(path).expanduser()
-    called = folder if folder.name not in ("", "..") else folder.resolve()
-    name = name or (called.name if folder.is_dir() else called.stem)
+    name = name or weights_name(path if is_url(path) else folder)
     name = re.sub(r"[^\w.+ -]+", "_", name).strip(". ")  # files are called after it
     if not name:
         raise InputError(f"{text} gives a method no name: expected letters or digits, as in NAME=PATH")
+    if is_url(path):
+        return Method(name, matte=load(path, precision))
     if layout.holds_predictions(folder, list(clips)):
         return Method(name, predictions=folder)
     if not folder.exists():

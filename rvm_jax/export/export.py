@@ -17,10 +17,13 @@ from rvm_jax.errors import InputError
 from rvm_jax.export import parity, sample_clip
 from rvm_jax.export.formats import FORMATS, ExportFormat
 from rvm_jax.export.frame_size import FrameSize
+from rvm_jax.host.buckets import local_path
 from rvm_jax.host.files import replacing
+from rvm_jax.host.paths import Location, is_url
 from rvm_jax.matte import automatic_ratio, from_weights
 from rvm_jax.model.network import SMALLEST_SIDE, check_frames
 from rvm_jax.weights.files import read_network
+from rvm_jax.weights.in_buckets import weights_name
 
 FRAMES = 5
 DRAWN_SIZE = (216, 384)
@@ -30,7 +33,7 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 
 
 def export(
-    source: str | os.PathLike[str],
+    source: Location,
     target: str | os.PathLike[str] | None = None,
     to: str = "onnx",
     *,
@@ -63,7 +66,7 @@ def export(
         halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
         raise InputError(f"--precision float16 is not for {to}: export to {halves}")
     path = _target(source, target, to, kind, setting, precision)
-    if path.exists() and Path(source).exists() and path.samefile(source):
+    if path.exists() and not is_url(source) and Path(source).exists() and path.samefile(source):
         raise InputError(f"{path} holds the weights that are to be exported: name another file to write")
     versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
     versions |= {module: _version(module, to) for module in kind.modules}
@@ -163,7 +166,7 @@ def _setting(to: str, kind: ExportFormat, size: tuple[int, int] | None, ratio: f
 
 
 def _target(
-    source: str | os.PathLike[str],
+    source: Location,
     target: str | os.PathLike[str] | None,
     to: str,
     kind: ExportFormat,
@@ -171,14 +174,14 @@ def _target(
     precision: str,
 ) -> Path:
     if target is None:
-        name = Path(source).resolve().name if Path(source).is_dir() else Path(source).resolve().stem
+        name = weights_name(source)
         if setting:
             height, width = setting.size
             name += f"_{width}x{height}{'_portrait' if height > width else ''}"
         if precision != "float32":
             name += f"_{precision}"
         return Path(name + kind.endings[0])
-    path = Path(target)
+    path = local_path(target)
     if path.suffix.lower() not in kind.endings:
         raise InputError(f"{path} ends in {path.suffix!r}: expected {' or '.join(kind.endings)} for {to}")
     if path.is_dir():

@@ -4,15 +4,16 @@ An object of a bucket is whole or not there, but a folder is nothing but a begin
 by a last object that all of it is there.
 """
 
+import base64
 import contextlib
+import hashlib
 import importlib.util
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location, expanded, is_url
@@ -23,10 +24,17 @@ TRANSFERS = 16
 """Files that are copied at a time; most are small, and each waits for the network."""
 
 
-def local_path(option: str, location: Location, instead: str) -> Path:
-    """The path, with its ~ replaced. A URL is refused: `instead` is what to do with a bucket."""
+def in_bucket(location: Location) -> bool:
+    """Whether this is the URL of something in a bucket, and not that of a stream."""
+    return is_url(location) and os.fspath(location).partition("://")[0] in SCHEMES
+
+
+def local_path(location: Location) -> Path:
+    """The path, with its ~ replaced; a URL is refused."""
     if is_url(location):
-        raise InputError(f"{option} {location}: expected a path on this machine, not a URL; {instead}")
+        raise InputError(
+            f"{location}: expected a path on this machine, not a URL; mount the bucket, or copy from it and to it"
+        )
     return expanded(location)
 
 
@@ -70,12 +78,44 @@ def reaching(url: Location, doing: str = "read") -> Iterator[None]:
         raise InputError(f"cannot {doing} {url}: {lines[0].strip()}") from error
 
 
-def list_files(url: Location) -> list[str]:
-    """The names of all files below a folder, relative to it; of none if there is no such folder."""
+class StoredFile(NamedTuple):
+    """What a store tells of a file.
+
+    Attributes:
+        size: In bytes.
+        md5: Of what is in it. None if that is not told, or is not certain to be that.
+    """
+
+    size: int
+    md5: bytes | None
+
+
+def stored_files(url: Location) -> dict[str, StoredFile]:
+    """All files below a folder, by their names relative to it; none if there is no such folder."""
     system, top = file_system(url)
     with reaching(url):
-        found = system.find(top)
-    return sorted(name.removeprefix(f"{top}/") for name in found if name.startswith(f"{top}/"))
+        found = system.find(top, detail=True)
+    return {
+        name.removeprefix(f"{top}/"): StoredFile(int(told["size"]), _md5(told))
+        for name, told in sorted(found.items())
+        if name.startswith(f"{top}/")
+    }
+
+
+def _md5(told: Mapping[str, Any]) -> bytes | None:
+    return base64.b64decode(told["md5Hash"]) if "md5Hash" in told else None  # as Google Cloud Storage calls it
+
+
+def list_files(url: Location) -> list[str]:
+    """The names of all files below a folder, relative to it; of none if there is no such folder."""
+    return list(stored_files(url))
+
+
+def md5(url: Location) -> bytes:
+    """The MD5 of a file, for which all of it is read."""
+    system, name = file_system(url)
+    with reaching(url), system.open(name, "rb") as file:
+        return hashlib.file_digest(file, "md5").digest()
 
 
 def read(url: Location) -> bytes | None:
@@ -86,6 +126,16 @@ def read(url: Location) -> bytes | None:
             return system.cat_file(name)
         except FileNotFoundError:
             return None
+
+
+def exists(url: Location) -> bool:
+    """Whether there is a file of that name."""
+    system, name = file_system(url)
+    with reaching(url):
+        try:
+            return system.info(name)["type"] == "file"
+        except FileNotFoundError:
+            return False
 
 
 def write(url: Location, content: bytes) -> None:
@@ -108,15 +158,25 @@ def download(url: Location, folder: Path, names: Iterable[str]) -> None:
         _at_once(one, names)
 
 
-def upload(folder: Path, url: Location, names: Iterable[str]) -> None:
-    """Copy these files from below a local folder to below `url`, several at a time."""
+def download_file(url: Location, path: Path) -> None:
+    """Copy a file to `path`, if there is one."""
+    system, name = file_system(url)
+    with reaching(url):
+        try:
+            system.get_file(name, str(path))
+        except FileNotFoundError:
+            path.unlink(missing_ok=True)
+
+
+def upload(folder: Path, url: Location, names: Iterable[str], done: Callable[[str], None] = lambda name: None) -> None:
+    """Copy these files from below a local folder to below `url`, several at a time; `done` is called after each."""
     system, top = file_system(url)
 
     def one(name: str) -> None:
         system.put_file(str(folder / name), f"{top}/{name}")
 
     with reaching(url, "write"):
-        _at_once(one, names)
+        _at_once(one, names, done)
 
 
 def remove(url: Location, names: Iterable[str]) -> None:
@@ -128,25 +188,23 @@ def remove(url: Location, names: Iterable[str]) -> None:
                 system.rm_file(f"{top}/{name}")
 
 
-@contextlib.contextmanager
-def fetched(location: Location) -> Iterator[Path]:
-    """A file or a folder on this machine: that of a path, or a copy of what a URL names, as long as the block runs."""
-    if not is_url(location):
-        yield expanded(location)
-        return
-    system, name = file_system(location)
-    names = list_files(location)
-    with tempfile.TemporaryDirectory(prefix="rvm-") as made:
-        copy = Path(made, name.rpartition("/")[2])
-        if names:
-            download(location, copy, names)
-        else:
-            with reaching(location):
-                system.get_file(name, str(copy))
-        yield copy
+def replace_folder(folder: Path, url: Location, *, last: str) -> None:
+    """Make what lies below `url` a copy of a local folder. Meanwhile it has no file `last`, by which it is whole."""
+    there = list_files(url)
+    remove(url, [name for name in there if name == last])
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    upload(folder, url, names - {last})
+    remove(url, [name for name in there if name not in names])
+    if last in names:
+        upload(folder, url, [last])
+    else:
+        write(join(url, last), b"copied\n")
 
 
-def _at_once(function: Any, names: Iterable[str]) -> None:
+def _at_once(
+    function: Callable[[str], None], names: Iterable[str], done: Callable[[str], None] = lambda name: None
+) -> None:
+    names = list(names)
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        for _ in pool.map(function, names):
-            pass
+        for name, _ in zip(names, pool.map(function, names), strict=True):
+            done(name)

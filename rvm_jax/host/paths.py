@@ -7,6 +7,7 @@ from pathlib import Path
 
 Location = str | os.PathLike[str]
 """A path of this machine, or the URL of something in a bucket (see `buckets`)."""
+TFDS_FOLDER = "~/tensorflow_datasets"
 
 
 def is_url(location: Location) -> bool:
@@ -19,9 +20,9 @@ def located(location: Location) -> str | Path:
     return os.fspath(location) if is_url(location) else expanded(location)
 
 
-def data_folder() -> Path:
+def data_folder() -> str | Path:
     """Of prepared datasets: $TFDS_DATA_DIR, or TFDS's own."""
-    return expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    return located(os.environ.get("TFDS_DATA_DIR") or TFDS_FOLDER)
 
 
 def cache_folder() -> Path:

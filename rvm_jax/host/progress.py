@@ -45,7 +45,8 @@ class Progress:
         self._total = self._total if total is None else max(total, done)
         now = time.monotonic()
         spent = max(now - self._start, 1e-3)
-        speed = f"{(done - self._reused if frames is None else frames) / spent:.1f} frames/s"
+        counted, unit = (done - self._reused, self._unit) if frames is None else (frames, "frames")
+        speed = f"{counted / spent:.1f} {unit}/s"
         if not self._bar.disable:
             self._bar.total = self._total
             if frames is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.buckets import in_bucket, local_path
 from rvm_jax.host.files import replacing, writing
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
@@ -115,7 +116,7 @@ def matte_video(
       stop: asked after every chunk; if it says true, what was matted so far is written.
     """
     name = os.fspath(name)
-    outputs = _outputs(Path(target), background, alpha, foreground, view)
+    outputs = _outputs(local_path(target), background, alpha, foreground, view)
     check_targets(name, list(outputs.values()), force, mbps, background)
     if "composite" in outputs:
         background = background or "green"
@@ -163,7 +164,9 @@ def automatic_chunk(height: int, width: int) -> int:
 def check_targets(
     name: str, targets: list[Path], force: bool, mbps: float | None, background: str | None = None
 ) -> None:
-    """Refuse what cannot be written, before anything is done."""
+    """Refuse what cannot be read or written, before anything is done."""
+    for location in filter(in_bucket, (name, background or "")):
+        local_path(location)
     read = ((_existing(name), "matted"), (_existing(background or ""), "put behind people"))
     for path in targets:
         for file, what in read:
@@ -203,7 +206,7 @@ def _outputs(
     if cut_out and not sink.keeps_alpha(target):
         raise InputError(f"{target} cannot be transparent: write .mov, .webm, .gif or a folder of pictures")
     paths = {"cut_out" if cut_out else "composite": target, "alpha": alpha, "foreground": foreground, "view": view}
-    return {kind: Path(path).expanduser() for kind, path in paths.items() if path is not None}
+    return {kind: local_path(path) for kind, path in paths.items() if path is not None}
 
 
 def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:

@@ -25,9 +25,10 @@ from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
+from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import orbax_folders
+from rvm_jax.weights import in_buckets, orbax_folders
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -73,13 +74,16 @@ def describe(variant: Variant, refiner: Refiner | None, variables: Variables) ->
     return f"{variant.name}, {part}, {count:,} parameters"
 
 
-def read_weights(path: str | os.PathLike[str], variant: Variant | None = None) -> Weights:
+def read_weights(path: Location, variant: Variant | None = None) -> Weights:
     """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network.
 
     The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
     newest if none was validated. A checkpoint's own folder gives that one. Which of `VARIANTS` it is follows from the
-    names of its entries; a `variant` that is not among them is given.
+    names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before.
     """
+    if is_url(path):
+        with in_buckets.fetched(os.fspath(path)) as copy:
+            return read_weights(copy, variant)
     known = list(VARIANTS.values()) if variant is None else [variant]
     path = Path(path)
     if not path.exists():
@@ -92,7 +96,7 @@ def read_weights(path: str | os.PathLike[str], variant: Variant | None = None) -
     return _from_state_dict(arrays, path, known)
 
 
-def read_network(path: str | os.PathLike[str], variant: Variant | None = None) -> Weights:
+def read_network(path: Location, variant: Variant | None = None) -> Weights:
     """`read_weights`, but refuse an encoder alone: what can matte is a whole network."""
     loaded = read_weights(path, variant)
     if loaded.refiner is None:
@@ -112,14 +116,19 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     return Weights(variant, refiner, jax.tree.map(_widen, trees))
 
 
-def write_weights(weights: Weights, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) -> None:
     """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
-    path = Path(path)
-    suffix = path.suffix.lower()
+    ending = Path(path).suffix
+    suffix = ending.lower()
     if suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
         raise InputError(
-            f"{path} ends in {path.suffix!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
+            f"{path} ends in {ending!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
         )
+    if is_url(path):
+        with in_buckets.replacing(os.fspath(path), overwrite=overwrite) as copy:
+            write_weights(weights, copy)
+        return
+    path = Path(path)
     folder = suffix == ""
     if path.exists() and path.is_dir() != folder:
         kind, wanted = ("file", "folder") if folder else ("folder", "file")

@@ -19,6 +19,8 @@ from rvm_jax.errors import InputError
 CHECKPOINTS = "checkpoints"
 VARIABLES = "variables"
 VALIDATION = "validation.json"
+METADATA = "_METADATA"
+"""What every folder of variables has."""
 MARKER = "commit_success.txt"
 """What orbax calls the last file of a folder in a bucket, too."""
 ARRAY_FILES = {".zarray": "zarr", "zarr.json": "zarr3"}  # what marks an array, and how it is stored
@@ -41,8 +43,8 @@ def read_arrays(folder: Path) -> dict[str, Any]:
         drivers = {name: ARRAY_FILES[file] for name, _, file in keys if file in ARRAY_FILES}
         if not drivers:
             raise ValueError("it holds no arrays")
-        if not (folder / "_METADATA").exists():  # a part is missing, and who knows which other
-            raise ValueError("it has no _METADATA")
+        if not (folder / METADATA).exists():  # a part is missing, and who knows which other
+            raise ValueError(f"it has no {METADATA}")
         context = tensorstore.Context()  # one, so that the list of where the arrays lie is read once
         opened = {}
         for name, driver in drivers.items():

@@ -17,7 +17,7 @@ class Options:
     Attributes:
         out: The run's folder, or its URL in a bucket (gs://… or s3://…). Training goes on where it stopped if the
             folder has a run of the same recipe; what begins later, such as a later stage, may have changed.
-        data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        data_dir: Where prepared datasets are, a bucket (gs://) too; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
         wandb_project: The W&B project of the run, which has the name of its folder there.
         save_every: Iterations between checkpoints.
@@ -39,7 +39,7 @@ class Options:
     """
 
     out: str | Path
-    data_dir: Path = field(default_factory=data_folder)
+    data_dir: str | Path = field(default_factory=data_folder)
     wandb: WandbMode = "auto"
     wandb_project: str = "rvm-jax"
     save_every: int = 500

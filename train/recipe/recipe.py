@@ -118,7 +118,7 @@ class Recipe:
         precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
         seed: Decides the random first weights, the order of the data, and the augmentation.
-        init: Weights to start from, of an encoder or a whole network; without them, random ones.
+        init: Weights to start from, of an encoder or a whole network, in a bucket too; without them, random ones.
         validation: The fixed clips on which the network is measured.
     """
 
@@ -135,7 +135,7 @@ class Recipe:
     precision: Precision = "float32"
     buckets: int = 4
     seed: int = 0
-    init: Path | None = None
+    init: str | Path | None = None
     validation: Validation = Validation()
 
     def __post_init__(self) -> None:

@@ -1,18 +1,18 @@
 """The state in which a run begins."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import Location
 from rvm_jax.model.network import MattingNetwork, variant_table
 from rvm_jax.weights.files import read_weights
 from train.device import step
 
 
-def initial_state(network: MattingNetwork, seed: int, init: str | os.PathLike[str] | None) -> step.TrainState:
+def initial_state(network: MattingNetwork, seed: int, init: Location | None) -> step.TrainState:
     """Random weights from the seed; in their place those of `init`, an encoder or a whole network."""
     loaded = None if init is None else read_weights(init)
     wanted = variant_table(network.variant)

@@ -6,7 +6,6 @@ iteration costs no more than to start at the first.
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from data_pipelines.records.clips import EMPTY, Clips
 from data_pipelines.sampling import schedule
 from data_pipelines.sampling.schedule import ClipShape, Pass, PassKind, StageData
 from rvm_jax.errors import InputError
+from rvm_jax.host.paths import Location
 from train.recipe.recipe import Recipe, Stage
 
 VALIDATION_SEED = 0
@@ -39,7 +39,7 @@ UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})
 """Of a stage that is skipped."""
 
 
-def open_sources(recipe: Recipe, data_dir: Path) -> list[Sources]:
+def open_sources(recipe: Recipe, data_dir: Location) -> list[Sources]:
     """The sources of every stage. Whatever is missing is refused before anything starts."""
 
     @cache

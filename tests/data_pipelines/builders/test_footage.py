@@ -129,7 +129,7 @@ def test_backgrounds_become_a_dataset_beside_it(footage, tmp_path):
     folder = shutil.copytree(footage, tmp_path / "footage")
     for number in range(3):
         fake_archives.write_picture(folder / "backgrounds" / f"{number}.png", fake_archives.stamped(number))
-    lines = list(prepare.prepare_footage(folder, "mine", tmp_path / "data"))
+    lines = [step() for step in prepare.footage_steps(folder, "mine", tmp_path / "data").values()]
     assert lines[0].startswith("footage/mine: train 3 (10 frames), validation 1 (3 frames), ")
     assert lines[1].startswith("background_images/mine: train 2 (2 frames), validation 1 (1 frames), ")
     data = datasets.open_named(["footage/mine", "background_images/mine"], "train", tmp_path / "data")
