@@ -121,7 +121,7 @@ class BucketCopy:
             self._upload(Path(scratch), files)
 
     def _upload(self, folder: Path, files: Mapping[str, Version]) -> None:
-        buckets.upload(folder, self.url, files)
+        buckets.upload(folder, self.url, sorted(files))
         self._copied |= files
         self._there |= files.keys()
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import fsspec
 import pytest
 
 from rvm_jax.errors import InputError
@@ -112,12 +113,21 @@ def test_only_what_has_changed_is_copied(tmp_path, url, monkeypatch):
     assert changed == []
 
 
-@pytest.mark.slow
+@pytest.fixture
+def in_memory(monkeypatch, tmp_path):
+    """A bucket that is quick, and where files are copied one after the other."""
+    system = fsspec.filesystem("memory")
+    monkeypatch.setattr(buckets, "file_system", lambda url: (system, url.removeprefix("gs:/")))
+    monkeypatch.setattr(buckets, "TRANSFERS", 1)
+    yield f"gs://{tmp_path.name}/run"
+    system.rm("/", recursive=True)
+
+
 @pytest.mark.parametrize("after", [False, True])
-def test_a_copy_may_be_cut_off_at_every_moment(tmp_path, url, monkeypatch, after):
+def test_a_copy_may_be_cut_off_at_every_moment(tmp_path, in_memory, monkeypatch, after):
     """The newest checkpoint is whole, the metrics reach as far, and the same machine copies the rest later."""
     for number in range(100):
-        at = f"{url}{number}"
+        at = f"{in_memory}{number}"
         folder, copy = pushed(tmp_path / str(number), at)
         train(folder, 6, [4, 6])
         with monkeypatch.context() as patched:
@@ -150,11 +160,10 @@ def test_a_copy_may_be_cut_off_at_every_moment(tmp_path, url, monkeypatch, after
     raise AssertionError("the copy never came to its end")
 
 
-@pytest.mark.slow
-def test_the_first_copy_may_be_cut_off_at_every_moment(tmp_path, url, monkeypatch):
+def test_the_first_copy_may_be_cut_off_at_every_moment(tmp_path, in_memory, monkeypatch):
     """What it leaves is a run, or nothing."""
     for number in range(100):
-        at, place = f"{url}{number}", tmp_path / str(number)
+        at, place = f"{in_memory}{number}", tmp_path / str(number)
         copy = BucketCopy(place / "run", at)
         copy.fetch()
         begin(place / "run")
