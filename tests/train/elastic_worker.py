@@ -36,6 +36,7 @@ def init(network: MattingNetwork, key: jax.Array) -> step.TrainState:
 @contextlib.contextmanager
 def in_float64(stops_after: int) -> Iterator[None]:
     with (
+        jax.numpy_dtype_promotion("standard"),  # validation weighs its clips in float32
         patch.object(step, "init", init),
         patch.object(loop, "init", init),
         patch.object(step, "scaled", lambda pictures: pictures.astype(jnp.float64) / 255),

@@ -29,7 +29,7 @@ def differences(out, whole):
 def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coordinator, monkeypatch, capsys):
     """In float64, and in two parts: losses, gradients and validations are those of eight devices all through."""
     whole, out = tmp_path / "whole", tmp_path / "out"
-    elastic_worker.train("short", whole, prepared, 6)
+    elastic_worker.train("short", whole, prepared, 0)
     elastic_worker.train("short", out, prepared, 2)
     hosts = [begin("elastic_worker", 2, "short", out, prepared, 4, coordinator, number, 2) for number in range(2)]
     first, second = map(finish, hosts)
@@ -50,7 +50,7 @@ def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coord
 @pytest.mark.skipif("RVM_KILLS" not in os.environ, reason="takes half an hour: `make campaign`")
 @pytest.mark.longest
 def test_the_demo_is_killed_and_goes_on_with_other_devices(tmp_path, coordinator):
-    """In float64; rounding grows with every step, so how far is shown and the end is compared loosely."""
+    """In float64, where rounding hardly grows: 1e-15 was seen after 30 iterations on four devices."""
     data, whole, out = tmp_path / "data", tmp_path / "whole", tmp_path / "out"
     prepare = [sys.executable, "-c", "from rvm_jax.cli.main import main; main()", "data", "prepare", "synthetic"]
     subprocess.run([*prepare, "--data-dir", str(data)], check=True)
@@ -64,4 +64,4 @@ def test_the_demo_is_killed_and_goes_on_with_other_devices(tmp_path, coordinator
     assert "going on after 140" in finish(begin("elastic_worker", 1, "demo", out, data, 0))
     found = differences(out, whole)
     print(f"the largest relative differences: {found[::20]}, at the end {found[-1]}")
-    assert max(found) < 1e-3
+    assert max(found) < 1e-6
