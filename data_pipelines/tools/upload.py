@@ -35,7 +35,7 @@ def upload(dataset: str, data_dir: Path, url: str, *, overwrite: bool) -> str:
         return f"{dataset} was in {target} already"
     if INFO in there and not overwrite and any(name.endswith(".json") for name in left):
         raise InputError(
-            f"{target} holds another dataset, or a damaged one: remove it there, or give another --copy-to, or --force, "
+            f"{target} holds another dataset, or a damaged one: remove it there, give another --copy-to, or --force, "
             "which builds anew and replaces it"
         )
     buckets.remove(target, [INFO])

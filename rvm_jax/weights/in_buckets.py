@@ -102,7 +102,7 @@ def _part(url: str, names: Sequence[str], copy: Path) -> str:
     if any(name.startswith(f"{VARIABLES}/") for name in names):
         if MARKER not in names:
             raise InputError(
-                f"{url} is a checkpoint that was not saved to its end, or it would have {MARKER}: give another, or the run"
+                f"{url} is a checkpoint that was not saved to its end, with {MARKER} in it: give another, or the run"
             )
         return f"{VARIABLES}/"
     if METADATA not in names:

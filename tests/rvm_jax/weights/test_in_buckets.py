@@ -181,9 +181,7 @@ def test_what_cannot_be_read_is_told_by_its_url(name, told, folder, bucket, tmp_
 
 
 def test_what_cannot_be_reached_is_not_called_missing(bucket, monkeypatch):
-    with pytest.raises(
-        InputError, match=r"^cannot read gs://elsewhere/a\.pth: there is no bucket or file of that name"
-    ):
+    with pytest.raises(InputError, match=r"^cannot read gs://elsewhere/a\.pth: there is no bucket or file"):
         read_weights("gs://elsewhere/a.pth")
 
     def unreachable(*_, **__):
