@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import gcsfs
+
 BUCKET = "bucket"
 
 
@@ -42,6 +44,7 @@ def serving(log: Path) -> Iterator[str]:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)
         os.environ.update(environment(address))
+        gcsfs.GCSFileSystem.clear_instance_cache()  # those of a server that is gone
         yield f"gs://{BUCKET}"
     finally:
         os.environ.clear()

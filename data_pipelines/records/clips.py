@@ -100,22 +100,23 @@ def concatenate(parts: Sequence[Clips]) -> Clips:
 def prepared_folder(dataset: str, data_dir: Location) -> str | Path | None:
     """The newest version of a dataset below `data_dir`, or None. `open_prepared` tells whether all of it is there."""
     if is_url(data_dir):
-        return _folder_in_bucket(os.fspath(buckets.join(data_dir, dataset)))
+        return _folder_in_bucket(dataset, os.fspath(data_dir))
     paths = Path(data_dir, dataset).glob("*")
     # While a dataset is built, its folder has another name; an empty one is of somebody who began to remove it.
     newest = _newest(path.name for path in paths if path.is_dir() and any(path.iterdir()))
     return newest and Path(data_dir, dataset, newest)
 
 
-def _folder_in_bucket(dataset: str) -> str | None:
-    if not dataset.startswith("gs://"):
+def _folder_in_bucket(dataset: str, data_dir: str) -> str | None:
+    if not data_dir.startswith("gs://"):
         raise InputError(
-            f"{dataset} cannot be read: array_record reads gs:// alone, so mount the bucket or copy it to this "
-            "machine, and give that folder as --data-dir"
+            f"--data-dir {data_dir}: array_record reads gs:// and paths alone, so mount the bucket or copy it to this "
+            "machine, and give that folder"
         )
-    found = [name.split("/") for name in buckets.list_files(dataset)]
+    url = os.fspath(buckets.join(data_dir, dataset))
+    found = [name.split("/") for name in buckets.list_files(url)]
     newest = _newest(version for version, *rest in found if rest == [INFO])
-    return newest and f"{dataset}/{newest}"
+    return newest and f"{url}/{newest}"
 
 
 def _newest(names: Iterable[str]) -> str | None:
@@ -171,7 +172,7 @@ def _open_in_bucket(url: str) -> PreparedDataset:
     names = buckets.list_files(url)
     with tempfile.TemporaryDirectory(prefix="rvm-") as copy:
         buckets.download(url, Path(copy), [name for name in names if name.endswith(".json")])
-        with _told_as_damage(url, "copy it there anew with `rvm data prepare … --force --copy-to`", copy):
+        with _told_as_damage(url, "remove it there, and copy it anew with `rvm data prepare --copy-to`", copy):
             return _open_with(Path(copy), url, set(names))
 
 

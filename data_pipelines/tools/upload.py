@@ -34,7 +34,10 @@ def upload(dataset: str, data_dir: Path, url: str, *, overwrite: bool) -> str:
     if not left:
         return f"{dataset} was in {target} already"
     if INFO in there and not overwrite and any(name.endswith(".json") for name in left):
-        raise InputError(f"{target} holds another dataset: give --force to replace it, or another --copy-to")
+        raise InputError(
+            f"{target} holds another dataset, or a damaged one: remove it there, give another --copy-to, or --force, "
+            "which builds anew and replaces it"
+        )
     buckets.remove(target, [INFO])
     total, sent = sum(sizes.values()), sum(size for name, size in sizes.items() if name not in left)
     with Progress(f"copying {dataset}", "MB", total // 10**6, reused=sent // 10**6) as progress:

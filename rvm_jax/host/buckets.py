@@ -72,7 +72,7 @@ def reaching(url: Location, doing: str = "read") -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"cannot {doing} {url}: there is nothing of that name") from error
+        raise InputError(f"cannot {doing} {url}: there is no bucket or file of that name") from error
     except Exception as error:  # of aiohttp, google.auth, botocore …
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise InputError(f"cannot {doing} {url}: {lines[0].strip()}") from error

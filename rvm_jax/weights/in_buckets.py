@@ -93,17 +93,16 @@ def _part(url: str, names: Sequence[str], copy: Path) -> str:
         saved = re.findall(rf"^{CHECKPOINTS}/(\d+)/{MARKER}$", "\n".join(names), re.MULTILINE)
         iterations = sorted(map(int, saved))
         if not iterations:
-            raise InputError(
-                f"{url} is a training run without a checkpoint that is whole, which has {MARKER} in it: "
-                "let it train for longer"
-            )
+            unmarked = any(name.startswith(f"{CHECKPOINTS}/") for name in names)
+            so_far = f"saved no checkpoint to its end, with {MARKER} in it" if unmarked else "saved no checkpoint yet"
+            raise InputError(f"{url} is a training run that has {so_far}: let it train for longer")
         buckets.download(url, copy, [name for name in names if name == f"{CHECKPOINTS}/{VALIDATION}"])
         best = best_iteration(copy / CHECKPOINTS, iterations)
         return f"{CHECKPOINTS}/{iterations[-1] if best is None else best}/{VARIABLES}/"
     if any(name.startswith(f"{VARIABLES}/") for name in names):
         if MARKER not in names:
             raise InputError(
-                f"{url} is a checkpoint that is not whole, for it has no {MARKER}: give another, or the run"
+                f"{url} is a checkpoint that was not saved to its end, with {MARKER} in it: give another, or the run"
             )
         return f"{VARIABLES}/"
     if METADATA not in names:

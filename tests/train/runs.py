@@ -39,7 +39,7 @@ OF_TIME = {"time", "frames_per_second", "data_wait", "compilations", "device_mem
 """What may differ from run to run."""
 
 
-def options(out: str | Path, data_dir: Path, **others) -> Options:
+def options(out: str | Path, data_dir: str | Path, **others) -> Options:
     return Options(out=out, data_dir=data_dir, wandb="disabled", save_every=2, **others)
 
 
