@@ -24,13 +24,14 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import evaluation, optimizer, parallel
+from train.device import evaluation, hosts, optimizer, parallel
 from train.device.programs import Programs
 from train.device.step import Metrics, TrainState, init
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, for_devices, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
+from train.run.agreement import agree
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
 from train.run.program_keys import all_keys, program_key
@@ -50,6 +51,7 @@ class Run:
     programs: Programs
     checkpoints: Checkpoints
     tracker: Tracker
+    stops: signals.StopSignal
 
     @property
     def iterations(self) -> int:
@@ -81,12 +83,18 @@ def train(recipe: Recipe, options: Options) -> None:
     """Train by a recipe in the folder `options.out`, going on where an earlier run of the same recipe stopped.
 
     Leaves `weights` (and `weights.pth`, where PyTorch is installed) and `report.html` there. When it is told to stop,
-    by Ctrl-C or SIGTERM, it saves a checkpoint and raises `Stopped`.
+    by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, it saves a checkpoint and raises `Stopped`. On several hosts, an exception
+    on one of them ends the processes of all.
     """
     # Devices and hosts
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
+    with hosts.together() as others:
+        _train(recipe, options, others)
+
+
+def _train(recipe: Recipe, options: Options, others: hosts.Hosts) -> None:
     enable_compilation_cache()
     recipe = for_devices(recipe, options.clips_per_device, jax.device_count())
     first_host = jax.process_index() == 0
@@ -99,6 +107,7 @@ def train(recipe: Recipe, options: Options) -> None:
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
         "data": input_pipeline.fingerprints(sources),
     }
+    agree(others, identity, options)
 
     # Network
     network = MattingNetwork(
@@ -113,13 +122,12 @@ def train(recipe: Recipe, options: Options) -> None:
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
         folder = options.out / orbax_folders.CHECKPOINTS
-        with parallel.raise_together():
-            # A run that goes on does not need what it began with, which may be gone by now.
-            begins = first_host and not orbax_folders.saved_iterations(folder)
-            first = initial_state(network, recipe.seed, recipe.init) if begins else None
-            if first_host:
-                stack.enter_context(run_folder.claim(options.out, identity))
-            checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
+        # A run that goes on does not need what it began with, which may be gone by now.
+        begins = first_host and not orbax_folders.saved_iterations(folder)
+        first = initial_state(network, recipe.seed, recipe.init) if begins else None
+        if first_host:
+            stack.enter_context(run_folder.claim(options.out, identity))
+        checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
         # Metrics
@@ -133,14 +141,15 @@ def train(recipe: Recipe, options: Options) -> None:
             silent=not first_host,
         )
         stack.enter_context(tracker)
+        stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
         programs = Programs(network, recipe.accumulation)
-        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker)
+        run = Run(recipe, options, sources, stages, network, programs, checkpoints, tracker, stops)
         _log_start(run, done)
 
         # Iterations
-        should_stop = stack.enter_context(signals.stop_requests())
+        stack.push(others.tell)
         with _explain_out_of_memory(recipe):
-            state = _train_iterations(run, parallel.replicate(state), done, should_stop)
+            state = _train_iterations(run, parallel.replicate(state), done)
 
         # The trained network
         if first_host:
@@ -160,10 +169,11 @@ def _log_start(run: Run, done: int) -> None:
         )
 
 
-def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> TrainState:
+def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
+    _raise_if_stopped(run, done)
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     pending: Iteration | None = None  # the devices compute it
     logged = time.perf_counter()
@@ -178,19 +188,14 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
             pending = iteration
 
             done = number + 1
-            signal = signalled()
-            stops = parallel.should_stop(signal is not None, done)
+            stops = run.stops() is not None
             validates = _validates(run, done)
             if stops or validates or done % run.options.save_every == 0:
                 _log_iteration(run, pending, logged)
                 pending = None
                 _save(run, state, done, validates=validates and not stops)
+                _raise_if_stopped(run, done)
                 logged = time.perf_counter()
-            if stops:
-                run.checkpoints.wait()
-                raise Stopped(
-                    f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on", signal
-                )
     return state
 
 
@@ -285,15 +290,29 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
 
 
-def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
-    """Validate as stage `number` has it, log the metrics with pictures, and return MAD."""
+def _raise_if_stopped(run: Run, done: int) -> None:
+    """`Stopped`, if there was a request to stop and all is saved."""
+    if signal := run.stops():
+        run.checkpoints.wait()
+        raise Stopped(
+            f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on",
+            signal,
+            run.options.requeue_status,
+        )
+
+
+def _validate(run: Run, state: TrainState, done: int, number: int) -> float | None:
+    """Validate as stage `number` has it, log the metrics with pictures, and return MAD; None if it is to stop."""
     stage = run.recipe.stages[number]
     evaluate = evaluation.program(run.network, stage.downsample_ratio if stage.high_frames else 1.0)
     batches = input_pipeline.validation_batches(
         run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host()
     )
     with contextlib.closing(batches):
-        measured, shown = evaluation.validate(evaluate, state, batches)
+        found = evaluation.validate(evaluate, state, batches, run.stops)
+    if found is None:
+        return None
+    measured, shown = found
     run.tracker.log_validation(done, {f"validation/{name}": value for name, value in measured.items()}, shown)
     run.tracker.message(
         f"after {done} iterations: MAD {measured['mad']:.2f}, MSE {measured['mse']:.2f}, "

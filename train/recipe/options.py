@@ -23,6 +23,8 @@ class Options:
         validate_every: Iterations between validations; each stage ends with one, too.
         keep: How many checkpoints are kept, apart from the best one.
         clips_per_device: Clips that each device computes at a time; this makes the batch, in place of --batch.
+        requeue_status: The exit status after a stop by SIGTERM, SIGINT (Ctrl-C), SIGUSR1 or SIGUSR2, once all is saved,
+            for job schedulers that start a job again by its status; in place of 128 + the signal.
         coordinator: The address at which process 0 awaits the others, where several hosts train together. TPU pods
             and SLURM jobs need none of these three options.
         process_id: The number of this process, from 0 to one less than the count.
@@ -39,6 +41,7 @@ class Options:
     validate_every: int = 1000
     keep: int = 3
     clips_per_device: int | None = None
+    requeue_status: int | None = None
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
@@ -49,3 +52,5 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+        if self.requeue_status is not None and not 0 <= self.requeue_status <= 255:
+            raise InputError(f"--requeue-status {self.requeue_status}: expected an exit status, 0 to 255")

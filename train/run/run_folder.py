@@ -43,11 +43,13 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], of_old: str = "in the run", of_new: str = "now"
+) -> list[str]:
     """What differs between the identity of a run and of what was asked for now, a line each."""
     before, now = _flat(old), _flat(new)
     return [
-        f"{name}: {before.get(name, 'nothing')} in the run, {now.get(name, 'nothing')} now"
+        f"{name}: {before.get(name, 'nothing')} {of_old}, {now.get(name, 'nothing')} {of_new}"
         for name in before | now
         if name not in before or name not in now or before[name] != now[name]
     ]
