@@ -12,8 +12,8 @@ class InputError(ValueError):
 
 
 class Stopped(Exception):  # noqa: N818 — it is no error
-    """Something was told to stop, and has saved where it was. `status` is the exit status that such a signal has."""
+    """Something was told to stop, and has saved where it was. `status`: 128 + the signal, or as given."""
 
-    def __init__(self, message: str, signal_number: int | None = None):
+    def __init__(self, message: str, signal_number: int | None = None, status: int | None = None):
         super().__init__(message)
-        self.status = 128 + (signal_number or signal.SIGTERM)
+        self.status = 128 + (signal_number or signal.SIGTERM) if status is None else status

@@ -26,7 +26,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import evaluation, optimizer, parallel
+from train.device import evaluation, hosts, optimizer, parallel
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init
 from train.recipe.division import Division, describe_parts, divide
@@ -34,6 +34,7 @@ from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
 from train.run import input_pipeline, run_folder
+from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import compile_ahead, explain_out_of_memory, first_keys
@@ -57,6 +58,7 @@ class Run:
     checkpoints: Checkpoints
     tracker: Tracker
     bucket: BucketRun
+    stops: signals.StopSignal
 
     @property
     def iterations(self) -> int:
@@ -92,7 +94,8 @@ def train(recipe: Recipe, options: Options) -> None:
     """Train by a recipe in the folder `options.out`, going on where an earlier run of the same recipe stopped.
 
     Leaves `weights` (and `weights.pth`, where PyTorch is installed) and `report.html` there. When it is told to stop,
-    by Ctrl-C or SIGTERM, it saves a checkpoint and raises `Stopped`.
+    by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, it saves a checkpoint and raises `Stopped`. On several hosts, an exception
+    on one of them ends the processes of all.
     """
     # Devices and hosts
     if options.cpu_devices is not None:
@@ -100,18 +103,14 @@ def train(recipe: Recipe, options: Options) -> None:
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
     in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
     enable_compilation_cache(options.compilation_cache, default=in_bucket)
-    with contextlib.ExitStack() as stack:
-        bucket = BucketRun(options.out, first_host=jax.process_index() == 0)
-        with parallel.raise_together():
-            stack.enter_context(bucket)
-        _train(recipe, options, bucket)
+    with hosts.together() as others, BucketRun(options.out, first_host=jax.process_index() == 0) as bucket:
+        _train(recipe, options, others, bucket)
 
 
-def _train(recipe: Recipe, options: Options, bucket: BucketRun) -> None:
+def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: BucketRun) -> None:
     # What the batch is divided into
     first_host = jax.process_index() == 0
-    with parallel.raise_together():
-        kept = run_folder.kept_batch(bucket.folder) if first_host else None
+    kept = run_folder.kept_batch(bucket.folder) if first_host else None
     division = divide(recipe.batch, options, jax.device_count(), parallel.number_from_first_host(kept))
     recipe = replace(recipe, batch=division.batch)
 
@@ -123,6 +122,7 @@ def _train(recipe: Recipe, options: Options, bucket: BucketRun) -> None:
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
         "data": input_pipeline.fingerprints(sources),
     }
+    agree(others, identity, options)
 
     # Network
     network = MattingNetwork(
@@ -138,14 +138,13 @@ def _train(recipe: Recipe, options: Options, bucket: BucketRun) -> None:
         # The run's folder, and the state from which it begins or goes on
         folder = bucket.folder / orbax_folders.CHECKPOINTS
         changed: list[str] = []
-        with parallel.raise_together():
-            # A run that goes on does not need what it began with, which may be gone by now.
-            begins = first_host and not orbax_folders.saved_iterations(folder)
-            first = initial_state(network, recipe.seed, recipe.init) if begins else None
-            if first_host:
-                changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+        # A run that goes on does not need what it began with, which may be gone by now.
+        begins = first_host and not orbax_folders.saved_iterations(folder)
+        first = initial_state(network, recipe.seed, recipe.init) if begins else None
+        if first_host:
+            changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
             bucket.begin()
-            checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
+        checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
         # Metrics
@@ -161,14 +160,15 @@ def _train(recipe: Recipe, options: Options, bucket: BucketRun) -> None:
             named=options.out,
         )
         stack.enter_context(tracker)
+        stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
         programs = Programs(network, division.parts)
-        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket)
+        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket, stops)
         _log_start(run, done, changed)
 
         # Iterations
-        should_stop = stack.enter_context(signals.stop_requests())
+        stack.push(others.tell)
         with _explain_out_of_memory(run):
-            state = _train_iterations(run, parallel.replicate(state), done, should_stop)
+            state = _train_iterations(run, parallel.replicate(state), done)
 
         # The trained network
         if first_host:
@@ -192,12 +192,14 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
         )
 
 
-def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> TrainState:
+def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
-    if not _compile(run, first_keys(run.recipe, run.stages, done), state, signalled):
-        _save_and_stop(run, state, done, signalled)
+    if not _compile(run, first_keys(run.recipe, run.stages, done), state):
+        _save_and_stop(run, state, done)
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
+    if run.stops():
+        _save_and_stop(run, state, done)
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     pending: Iteration | None = None  # the devices compute it
     logged = time.perf_counter()
@@ -208,8 +210,8 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
                 keys = needed_keys(run.recipe, run.stages, stage, number)
-                if not _compile(run, dict.fromkeys(keys, stage), state, signalled):
-                    _save_and_stop(run, state, done, signalled)
+                if not _compile(run, dict.fromkeys(keys, stage), state):
+                    _save_and_stop(run, state, done)
                 state = fresh_moments(state)
             state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
@@ -217,30 +219,33 @@ def _train_iterations(run: Run, state: TrainState, done: int, signalled: signals
             pending = iteration
 
             done = number + 1
-            stops = parallel.should_stop(signalled() is not None, done)
+            stops = run.stops() is not None
             validates = _validates(run, done)
             if stops or validates or done % run.options.save_every == 0:
                 _log_iteration(run, pending, logged)
                 pending = None
                 if stops:
-                    _save_and_stop(run, state, done, signalled)
+                    _save_and_stop(run, state, done)
                 _save(run, state, done, validates=validates)
+                if run.stops():
+                    _save_and_stop(run, state, done)
                 logged = time.perf_counter()
     return state
 
 
-def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, signalled: signals.StopSignal) -> bool:
+def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState) -> bool:
     """Compile programs before they are needed. False if told to stop meanwhile."""
-    return compile_ahead(
-        run.programs, wanted, state, run.clips_per_device, run.tracker.message, lambda: signalled() is not None
-    )
+    return compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops)
 
 
-def _save_and_stop(run: Run, state: TrainState, done: int, signalled: signals.StopSignal) -> NoReturn:
+def _save_and_stop(run: Run, state: TrainState, done: int) -> NoReturn:
+    """What is saved already stays as it is."""
     _save(run, state, done, validates=False)
     run.checkpoints.wait()
     raise Stopped(
-        f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on", signalled()
+        f"stopped and saved after {done} of {run.iterations} iterations: the same command goes on",
+        run.stops(),
+        run.options.requeue_status,
     )
 
 
@@ -326,15 +331,18 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     run.bucket.push(run.checkpoints.wait)
 
 
-def _validate(run: Run, state: TrainState, done: int, number: int) -> float:
-    """Validate as stage `number` has it, log the metrics with pictures, and return MAD."""
+def _validate(run: Run, state: TrainState, done: int, number: int) -> float | None:
+    """Validate as stage `number` has it, log the metrics with pictures, and return MAD; None if it is to stop."""
     stage = run.recipe.stages[number]
     evaluate = evaluation.program(run.network, stage.downsample_ratio if stage.high_frames else 1.0)
     batches = input_pipeline.validation_batches(
         run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host()
     )
     with contextlib.closing(batches):
-        measured, shown = evaluation.validate(evaluate, state, batches)
+        found = evaluation.validate(evaluate, state, batches, run.stops)
+    if found is None:
+        return None
+    measured, shown = found
     run.tracker.log_validation(done, {f"validation/{name}": value for name, value in measured.items()}, shown)
     run.tracker.message(
         f"after {done} iterations: MAD {measured['mad']:.2f}, MSE {measured['mse']:.2f}, "

@@ -38,7 +38,7 @@ GROUPS = {
     "learning_rate": ("scaling", "warmup"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
-    "checkpoint_and_tracking": ("save_every", "validate_every", "keep", "wandb", "wandb_project"),
+    "checkpoint_and_tracking": ("save_every", "validate_every", "keep", "requeue_status", "wandb", "wandb_project"),
     "multi_host": ("coordinator", "process_id", "process_count"),
 }
 """What `--help` shows together, the most important first; validation and the stages follow."""
@@ -50,6 +50,7 @@ METAVARS = {
     "clips_per_device": "INT",
     "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
+    "requeue_status": "INT",
     "coordinator": "HOST:PORT",
     "process_id": "INT",
     "process_count": "INT",

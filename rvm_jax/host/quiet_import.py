@@ -21,7 +21,7 @@ def quiet_import(module: str) -> None:
     """
     with tempfile.TemporaryFile("w+") as log:
         try:
-            with _late_interrupt(), _stderr_to(log.fileno()):
+            with _late_interrupt(), _stderr_to(log.fileno()), _errors_alone():
                 importlib.import_module(module)
         except KeyboardInterrupt:
             raise
@@ -42,6 +42,24 @@ def _stderr_to(file: int) -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+@contextlib.contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Let TensorFlow, which reads this as it is imported, log no warnings: each exception in a pipeline is one.
+
+    What JAX logs, which reads the same and sets it to 1 if nobody has, stays as it is.
+    """
+    before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
+    if before in (None, "1"):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+        else:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = before
 
 
 @contextlib.contextmanager

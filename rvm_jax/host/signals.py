@@ -1,40 +1,32 @@
-"""Signal handling: SIGTERM and Ctrl-C ask a run to stop, at a moment when nothing is lost."""
+"""Signal handling: SIGTERM, Ctrl-C and the like ask a run to stop, at a moment when nothing is lost."""
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-import jax
-
 StopSignal = Callable[[], int | None]
 """Gives the signal that asked to stop, or None."""
+
+LISTENED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Windows lacks the last two, which job schedulers send some time before the end."""
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopSignal]:
-    """Gives a function that tells which signal asked to stop, SIGTERM or Ctrl-C, or None; a second one takes effect.
-
-    On several hosts JAX listens to SIGTERM itself, for all of them have to stop at the same iteration (see
-    `parallel.should_stop`); there Ctrl-C is passed on to it.
-    """
+    """Gives a function that tells which signal asked to stop, or None; the same signal once more takes effect."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, before[number])
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    several = jax.process_count() > 1
-    listened = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in listened}
-    for number in listened:
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in LISTENED}
+    for number in LISTENED:
         signal.signal(number, note)
     try:
         yield lambda: received[0] if received else None
     finally:
-        for number in listened:
+        for number in LISTENED:
             signal.signal(number, before[number])

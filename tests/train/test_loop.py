@@ -87,8 +87,9 @@ def test_a_run_leaves_weights_and_a_report(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "at"), [(signal.SIGTERM, 1), (signal.SIGINT, 4)])
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGTERM, 1), (signal.SIGINT, 4), (signal.SIGUSR1, 2)])
 def test_a_run_that_is_stopped_goes_on_bit_for_bit(whole, prepared, tmp_path, monkeypatch, capsys, number, at):
+    """The last signal comes just before a validation, which is left for the next start."""
     out = tmp_path / "stopped"
     with monkeypatch.context() as patched:
         stop_with(patched, number, at)

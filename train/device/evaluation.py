@@ -60,16 +60,22 @@ def program(network: MattingNetwork, downsample_ratio: float) -> Evaluate:
 
 
 def validate(
-    evaluate: Evaluate, state: step.TrainState, batches: Iterable[tuple[Mapping[str, np.ndarray], np.ndarray]]
-) -> tuple[dict[str, float], list[ValidationClip]]:
+    evaluate: Evaluate,
+    state: step.TrainState,
+    batches: Iterable[tuple[Mapping[str, np.ndarray], np.ndarray]],
+    stops: Callable[[], int | None] = lambda: None,
+) -> tuple[dict[str, float], list[ValidationClip]] | None:
     """The mean of every metric over the real clips of all batches, and pictures of the first that this host has.
 
-    Each batch comes with which of its clips are real: float32 [b] of 1 and 0. The others only fill it up.
+    Each batch comes with which of its clips are real: float32 [b] of 1 and 0. The others only fill it up. Gives None
+    as soon as `stops`, which is asked before each batch, gives a signal.
     """
     totals: dict[str, float] = {}
     clips = 0.0
     shown: list[ValidationClip] = []
     for batch, real in batches:
+        if stops():
+            return None
         weights = parallel.shard({"real": real})["real"]
         sums, count, pictures = evaluate(state.params, state.batch_stats, parallel.shard(batch), weights)
         for name, value in parallel.read_back(sums).items():

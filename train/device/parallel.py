@@ -5,11 +5,10 @@ same on each of them, the batch is divided among them, and what the pass average
 Arrays that lie on devices have one more axis at the front, an entry for each device of this host.
 """
 
-import contextlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -51,6 +50,8 @@ def join_hosts(coordinator: str | None = None, process_id: int | None = None, pr
     on_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1  # by srun
     if coordinator is None and not on_slurm and not on_tpu:
         return
+    # Its notice of a SIGTERM; `hosts` hears of more signals.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         # Where there is a coordinator, JAX shall not ask SLURM as well, by which each task has a single GPU.
         detection = None if coordinator is None else "deactivate"
@@ -147,21 +148,6 @@ def shapes_of_shards(shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) ->
     }
 
 
-@contextlib.contextmanager
-def raise_together() -> Iterator[None]:
-    """An `InputError` that one host raises in the block is raised on all hosts, so that none waits for it."""
-    failed: InputError | None = None
-    try:
-        yield
-    except InputError as error:
-        failed = error
-    anywhere = jax.process_count() > 1 and multihost_utils.process_allgather(np.bool_(failed is not None)).any()
-    if failed is not None:
-        raise failed
-    if anywhere:
-        raise InputError("another host cannot go on: see what it says")
-
-
 def from_first_host(tree: Tree | None, like: Tree) -> Tree:
     """What the first host has, on every host, bit for bit: as bytes, since a sum over hosts makes 0.0 of -0.0.
 
@@ -180,11 +166,6 @@ def number_from_first_host(number: int | None) -> int | None:
     """A number from 0 up, or none, as the first host has it, on every host."""
     given = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if number is None else number)))
     return None if given < 0 else given
-
-
-def should_stop(flag: bool, iteration: int) -> bool:
-    """Whether it is time to stop: `flag` on a single host; on several, what all of them agree on at this iteration."""
-    return multihost_utils.reached_preemption_sync_point(iteration) if jax.process_count() > 1 else flag
 
 
 def peak_memory() -> int | None:

@@ -28,6 +28,8 @@ class Options:
         remat: Compute intermediate results twice instead of keeping them: slower, in much less memory.
         accumulation: In how many parts a batch is computed, one after the other: less memory, and batch statistics of
             each part alone.
+        requeue_status: The exit status after a stop by SIGTERM, SIGINT (Ctrl-C), SIGUSR1 or SIGUSR2, once all is saved,
+            for job schedulers that start a job again by its status; in place of 128 + the signal.
         coordinator: The address at which process 0 awaits the others, where several hosts train together. TPU pods
             and SLURM jobs need none of these three options.
         process_id: The number of this process, from 0 to one less than the count.
@@ -48,6 +50,7 @@ class Options:
     clips_per_device: int | None = None
     remat: bool = False
     accumulation: int = 1
+    requeue_status: int | None = None
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
@@ -59,3 +62,5 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+        if self.requeue_status is not None and not 0 <= self.requeue_status <= 255:
+            raise InputError(f"--requeue-status {self.requeue_status}: expected an exit status, 0 to 255")

@@ -66,11 +66,10 @@ class Checkpoints:
         name, unless all of them are like that.
         """
         found = None
-        with parallel.raise_together():
-            if self._manager is not None:
-                found = self._read_newest(like)
-                self._manager.reload()  # to forget those that were put aside
-                self._drop_unsaved_validations()
+        if self._manager is not None:
+            found = self._read_newest(like)
+            self._manager.reload()  # to forget those that were put aside
+            self._drop_unsaved_validations()
         iterations, state = found or (-1, None)
         iterations = int(multihost_utils.broadcast_one_to_all(np.int32(iterations)))
         return None if iterations < 0 else (iterations, parallel.from_first_host(state, like))

@@ -43,9 +43,9 @@ def compile_ahead(
     state: TrainState,
     clips: int,
     tell: Callable[[str], None],
-    stops: Callable[[], bool],
+    stops: Callable[[], object],
 ) -> bool:
-    """Compile programs, each with the stage that needs it, and tell of it. False if `stops` says so meanwhile.
+    """Compile programs, each with the stage that needs it, and tell of it. False if `stops` gives something meanwhile.
 
     Each device has so many `clips` of a batch.
     """

@@ -80,9 +80,9 @@ def _changes_of_recipe(
 
     A field that the run's version did not have has its default.
     """
-    before, now = _flat(run["recipe"]), _flat(asked)
+    before, now = flat(run["recipe"]), flat(asked)
     missing = now.keys() - before.keys()
-    before |= {name: value for name, value in _flat(defaults(asked["stages"])).items() if name in missing}
+    before |= {name: value for name, value in flat(defaults(asked["stages"])).items() if name in missing}
     begun = _begun(run, acted)
     for name in before | now:
         was, will_be = before.get(name, NOTHING), now.get(name, NOTHING)
@@ -138,9 +138,9 @@ def _told(change: _Change) -> str:
     return f"{name} {change.before} in the run so far, {change.now} from now on"
 
 
-def _flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+def flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """The leaves of a tree, by their paths."""
     found: dict[str, Any] = {}
     for name, value in nested.items():
-        found |= _flat(value, f"{where}{name}.") if isinstance(value, Mapping) else {f"{where}{name}": value}
+        found |= flat(value, f"{where}{name}.") if isinstance(value, Mapping) else {f"{where}{name}": value}
     return found

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import expanded
+from rvm_jax.host.signals import LISTENED
 from train.recipe.options import WandbMode
 from train.run.run_folder import IDENTITY
 from train.tracking import metrics_file
@@ -114,7 +115,8 @@ def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable
 
 def main() -> None:
     """The process: W&B's own messages are dropped, and the first error ends it with one line."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster sends it to all processes; training says when it is over
+    for number in LISTENED:  # a cluster sends them to all processes; training says when it is over
+        signal.signal(number, signal.SIG_IGN)
     stderr = os.fdopen(os.dup(2), "w")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)

@@ -172,6 +172,7 @@ def test_data_are_where_tfds_keeps_them(tmp_path, monkeypatch):
         ("--validate-every -3", "--validate-every -3: expected 1 or more"),
         ("--keep 0", "--keep 0: expected 1 or more"),
         ("--accumulation 0", "--accumulation 0: expected 1 or more"),
+        ("--requeue-status 256", "--requeue-status 256: expected an exit status, 0 to 255"),
         ("--clips-per-device 0", "--clips-per-device 0: expected 1 or more"),
         (
             "--batch 16 --clips-per-device 2",

@@ -64,3 +64,11 @@ def test_large_pictures_are_shown_smaller(network, state):
     _, shown = evaluation.validate(evaluation.program(network, 0.25), parallel.replicate(state), in_batches(made, 8))
     assert shown[0].source.shape == (1, 224, 336, 3)
     assert shown[0].alpha.shape == (1, 224, 336, 1)
+
+
+def test_a_validation_that_is_told_to_stop_gives_nothing(network, state):
+    asked = iter([None, 15])
+    batches = in_batches(clips(24), 8)
+    evaluate = evaluation.program(network, 1.0)
+    assert evaluation.validate(evaluate, parallel.replicate(state), batches, lambda: next(asked)) is None
+    assert len(list(batches)) == 1  # the last
