@@ -29,15 +29,15 @@ def at_change(monkeypatch, number: int, end: Callable[[], Any], *, after: bool =
         def __getattr__(self, attribute: str) -> Any:
             operation = getattr(self._system, attribute)
 
-            def watched(*arguments: Any) -> Any:
+            def watched(*arguments: Any, **options: Any) -> Any:
                 is_it = attribute in CHANGES and names in " ".join(map(str, arguments)) and next(count) == number
                 if is_it and after:
-                    operation(*arguments)
+                    operation(*arguments, **options)
                 if is_it:
                     ended.append(True)
                 if ended:
                     end()
-                return operation(*arguments)
+                return operation(*arguments, **options)
 
             return watched
 
