@@ -101,9 +101,9 @@ def train(recipe: Recipe, options: Options) -> None:
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
-    in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
-    enable_compilation_cache(options.compilation_cache, default=in_bucket)
     with hosts.together() as others, BucketRun(options.out, first_host=jax.process_index() == 0) as bucket:
+        in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
+        enable_compilation_cache(options.compilation_cache, default=in_bucket)
         _train(recipe, options, others, bucket)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -218,10 +219,13 @@ def test_what_is_not_finite_stops_the_run(prepared, tmp_path):
 
 
 def test_what_is_not_finite_in_a_later_stage_is_told_with_what_skips_the_others():
-    checkpoints = SimpleNamespace(folder="out/checkpoints", newest=lambda: 7)
+    run = SimpleNamespace(
+        checkpoints=SimpleNamespace(folder=Path("out/checkpoints"), newest=lambda: 7),
+        bucket=SimpleNamespace(name=lambda path: path),
+    )
     iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, waited=0.0)
     with pytest.raises(InputError) as caught:
-        loop._raise_if_not_finite(SimpleNamespace(checkpoints=checkpoints), iteration, {"matting_low/total": math.nan})
+        loop._raise_if_not_finite(run, iteration, {"matting_low/total": math.nan})
     assert str(caught.value) == (
         "matting_low/total is nan in iteration 9 (stage 3): training stopped. In another --out, try `--init "
         "out/checkpoints/7 --stages.1.iterations 0 --stages.2.iterations 0` with lower --stages.3.rates, --warmup, or "

@@ -62,7 +62,7 @@ def test_what_is_read_is_what_was_written(url, tmp_path):
     assert buckets.read(f"{url}/a") is None
     assert buckets.list_files(url) == []
     (tmp_path / "from" / "b").mkdir(parents=True)
-    files = {"a": b"", "b/c": bytes(range(256)), "b/large": bytes(6 * 2**20)}
+    files = {"a": b"", "b/c": bytes(range(256)), "b/large": bytes(6 * 2**20), "b/return": b"\n\r"}
     for name, content in files.items():
         (tmp_path / "from" / name).write_bytes(content)
     buckets.upload(tmp_path / "from", url, files)
@@ -70,10 +70,11 @@ def test_what_is_read_is_what_was_written(url, tmp_path):
     assert buckets.list_files(f"{url}/") == sorted(files)
     buckets.download(url, tmp_path / "to", files)
     assert {name: (tmp_path / "to" / name).read_bytes() for name in files} == files
-    buckets.write(f"{url}/a", b"new")
-    assert buckets.read(f"{url}/a") == b"new"
+    for content in (b"new", b"new\r"):
+        buckets.write(f"{url}/a", content)
+        assert buckets.read(f"{url}/a") == content
     buckets.remove(url, ["a", "gone"])
-    assert buckets.list_files(url) == ["b/c", "b/large"]
+    assert buckets.list_files(url) == ["b/c", "b/large", "b/return"]
 
 
 def test_what_is_not_there_is_named(url, tmp_path):
