@@ -10,8 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import gcsfs
-
 BUCKET = "bucket"
 
 
@@ -44,13 +42,19 @@ def serving(log: Path) -> Iterator[str]:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)
         os.environ.update(environment(address))
-        gcsfs.GCSFileSystem.clear_instance_cache()  # those of a server that is gone
+        _forget_other_servers()
         yield f"gs://{BUCKET}"
     finally:
         os.environ.clear()
         os.environ.update(before)
         server.terminate()
         server.wait()
+
+
+def _forget_other_servers() -> None:
+    import gcsfs  # it looks at the environment when it is imported
+
+    gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 def _wait_for(address: str, server: subprocess.Popen) -> None:
