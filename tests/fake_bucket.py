@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BUCKET = "bucket"
+SERVER = """
+import socketserver, sys
+from gcp_storage_emulator.__main__ import main
+socketserver.TCPServer.request_queue_size = 128  # of 5, some of many connections at a time are refused
+sys.exit(main())
+"""
 
 
 def environment(address: str) -> dict[str, str]:
@@ -35,9 +41,7 @@ def serving(log: Path) -> Iterator[str]:
     command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", BUCKET]
     before = dict(os.environ)
     with log.open("wb") as out:
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out
-        )
+        server = subprocess.Popen([sys.executable, "-c", SERVER, *command], stdout=out, stderr=out)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)
