@@ -10,9 +10,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import gcsfs
-
 BUCKET = "bucket"
+SERVER = """
+import socketserver, sys
+from gcp_storage_emulator.__main__ import main
+socketserver.TCPServer.request_queue_size = 128  # of 5, some of many connections at a time are refused
+sys.exit(main())
+"""
 
 
 def environment(address: str) -> dict[str, str]:
@@ -37,20 +41,24 @@ def serving(log: Path) -> Iterator[str]:
     command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", BUCKET]
     before = dict(os.environ)
     with log.open("wb") as out:
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("gcp-storage-emulator"), *command], stdout=out, stderr=out
-        )
+        server = subprocess.Popen([sys.executable, "-c", SERVER, *command], stdout=out, stderr=out)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, server)
         os.environ.update(environment(address))
-        gcsfs.GCSFileSystem.clear_instance_cache()  # those of a server that is gone
+        _forget_other_servers()
         yield f"gs://{BUCKET}"
     finally:
         os.environ.clear()
         os.environ.update(before)
         server.terminate()
         server.wait()
+
+
+def _forget_other_servers() -> None:
+    import gcsfs  # it looks at the environment when it is imported
+
+    gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 def _wait_for(address: str, server: subprocess.Popen) -> None:

@@ -172,21 +172,19 @@ def _open_in_bucket(url: str) -> PreparedDataset:
     names = buckets.list_files(url)
     with tempfile.TemporaryDirectory(prefix="rvm-") as copy:
         buckets.download(url, Path(copy), [name for name in names if name.endswith(".json")])
-        with _told_as_damage(url, "remove it there, and copy it anew with `rvm data prepare --copy-to`", copy):
+        with _told_as_damage(url, "remove it there, and copy it anew with `rvm data prepare --copy-to`"):
             return _open_with(Path(copy), url, set(names))
 
 
 @contextlib.contextmanager
-def _told_as_damage(folder: Location, mend: str, copy: str | None = None) -> Iterator[None]:
-    """Tell whatever is raised as what it is to the user. `copy` is where its metadata lie meanwhile."""
+def _told_as_damage(folder: Location, mend: str) -> Iterator[None]:
+    """Tell whatever is raised as what it is to the user."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # of the JSON in it, of TFDS and of array_record, which raise whatever comes
         reason = " ".join(str(error).split()).removesuffix(".")
-        if copy is not None:
-            reason = reason.replace(copy, os.fspath(folder))
         raise InputError(f"{folder} is damaged ({reason}): {mend}") from error
 
 
