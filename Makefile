@@ -36,8 +36,8 @@ test-newest: $(VENV)-newest/installed
 
 $(VENV)-newest/installed: pyproject.toml
 	$(NEWEST) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) --editable '.[train]' \
-		dill pytest pytest-xdist
+	$(VENV)-newest/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) --editable '.[gs,train]' \
+		dill gcp-storage-emulator pytest pytest-xdist
 	touch $@
 
 # Whole campaigns, of which `test-slow` runs a share: many kills, before an issue is closed or a version released.
