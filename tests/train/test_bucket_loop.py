@@ -120,9 +120,9 @@ def test_a_run_that_is_stopped_and_cannot_be_copied_is_not_told_as_saved(
     assert_same_run(in_bucket(url, tmp_path / "copy"), whole)
 
 
-def test_another_recipe_is_refused_by_the_url(prepared, url):
+def test_what_is_refused_is_called_by_its_url(prepared, url):
     buckets.write(f"{url}/recipe.json", json.dumps({"recipe": {}}).encode())
-    with pytest.raises(InputError, match=f"^{url} holds another run"):
+    with pytest.raises(InputError, match=f"^{url}/recipe.json does not say what the run is"):
         loop.train(runs.RECIPE, runs.options(url, prepared))
     assert buckets.list_files(url) == ["recipe.json"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.buckets import join
 from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
 from rvm_jax.host.paths import Location
@@ -35,7 +36,7 @@ def claim(folder: Path, asked: Identity, out: Location | None = None) -> Iterato
                 identity.begin(asked)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / LOCK))
-            run = _read(folder / IDENTITY)
+            run = _read(folder, out or folder)
             done = _done(folder)
         except HeldError as held:
             raise held_by(held.owner, folder) from None
@@ -56,9 +57,9 @@ def claim(folder: Path, asked: Identity, out: Location | None = None) -> Iterato
 def kept_batch(folder: Path) -> int | None:
     """The clips of a step of the run in the folder, once it has a checkpoint; `claim` says what cannot be read."""
     try:
-        run = _read(folder / IDENTITY)
+        run = _read(folder, folder)
         return None if run is None or _done(folder) is None else run["recipe"]["batch"]
-    except OSError:
+    except (OSError, InputError):
         return None
 
 
@@ -79,8 +80,9 @@ def held_by(owner: str, folder: Location) -> InputError:
     return InputError(f"{owner} is training in {folder}: wait for it, stop it, or give another --out DIR")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The identity of the run in the folder, if there is one."""
+def _read(folder: Path, out: Location) -> dict[str, Any] | None:
+    """The identity of the run in the folder, which the user calls `out`, if there is one."""
+    path = folder / IDENTITY
     if not path.exists():
         return None
     try:
@@ -89,5 +91,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
-        raise InputError(f"{path} does not say what the run is: give another folder, --out DIR")
+        raise InputError(f"{join(out, IDENTITY)} does not say what the run is: give another folder, --out DIR")
     return found
