@@ -20,7 +20,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, Variant
 from tests.train import runs
 from train import loop
-from train.device import parallel, step
+from train.device import hosts, step
 from train.recipe.published import DEMO
 
 ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
@@ -33,23 +33,49 @@ def init(network: MattingNetwork, key: jax.Array) -> step.TrainState:
     return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
 
 
+def stopping_after(iterations: int) -> contextlib.ExitStack:
+    """All hosts are told to stop after so many iterations; 0: never."""
+    reached = 0
+    dispatch = loop._dispatch
+
+    def counted(run, state, number, *others):
+        nonlocal reached
+        result = dispatch(run, state, number, *others)
+        reached = number + 1
+        return result
+
+    def stops() -> int | None:
+        return signal.SIGTERM if iterations and reached == iterations else None
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(patch.object(loop, "_dispatch", counted))
+    stack.enter_context(patch.object(hosts.Hosts, "agree_on_stopping", lambda self, asked: stops))
+    return stack
+
+
 @contextlib.contextmanager
 def in_float64(stops_after: int) -> Iterator[None]:
+    promotion = jax.config.jax_numpy_dtype_promotion
+    # Validation weighs its clips in float32. A context would hold in this thread alone, and others compile.
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
     with (
-        jax.numpy_dtype_promotion("standard"),  # validation weighs its clips in float32
         patch.object(step, "init", init),
         patch.object(loop, "init", init),
         patch.object(step, "scaled", lambda pictures: pictures.astype(jnp.float64) / 255),
-        patch.object(loop.signals, "stop_requests", lambda: contextlib.nullcontext(lambda: signal.SIGTERM)),
-        patch.object(parallel, "should_stop", lambda signalled, iteration: iteration == stops_after),
+        stopping_after(stops_after),
     ):
-        yield
+        try:
+            yield
+        finally:
+            jax.config.update("jax_numpy_dtype_promotion", promotion)
 
 
-def train(length: str, out: Path, data_dir: Path, stops_after: int, hosts: tuple[str, int, int] | None = None) -> None:
+def train(
+    length: str, out: Path, data_dir: Path, stops_after: int, together: tuple[str, int, int] | None = None
+) -> None:
     """Train until it stops. Eight devices have a clip each at a time."""
     recipe = runs.ELASTIC if length == "short" else replace(DEMO, batch=8)
-    coordinator, number, count = hosts or (None, None, None)
+    coordinator, number, count = together or (None, None, None)
     options = runs.options(
         out,
         data_dir,
@@ -66,6 +92,6 @@ def train(length: str, out: Path, data_dir: Path, stops_after: int, hosts: tuple
 
 
 if __name__ == "__main__":
-    length, out, data_dir, stops_after, *hosts = sys.argv[1:]
-    given = (hosts[0], int(hosts[1]), int(hosts[2])) if hosts else None
+    length, out, data_dir, stops_after, *others = sys.argv[1:]
+    given = (others[0], int(others[1]), int(others[2])) if others else None
     train(length, Path(out), Path(data_dir), int(stops_after), given)

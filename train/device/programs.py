@@ -96,7 +96,7 @@ class Programs:
     def _compile(
         self, key: Key, state: step.TrainState, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct] | None = None
     ) -> Compilation:
-        name = (self.network, self.parts, key)
+        name = (self.network, self.parts, key, jax.local_device_count())
         if batch is None and name in _COMPILED:
             return _COMPILED[name]._replace(seconds=0.0, from_cache=True)
         begin = time.perf_counter()
@@ -110,7 +110,7 @@ class Programs:
         return compilation
 
 
-_COMPILED: dict[tuple[MattingNetwork, int, Key], Compilation] = {}
+_COMPILED: dict[tuple[MattingNetwork, int, Key, int], Compilation] = {}
 """What all runs of a process share."""
 
 
