@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 BUCKET = "bucket"
 SERVER = """
 import socketserver, sys
@@ -53,6 +55,13 @@ def serving(log: Path) -> Iterator[str]:
         os.environ.update(before)
         server.terminate()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """The URL of a bucket for the tests of a module, which take it in by `bucket = fake_bucket.bucket`."""
+    with serving(tmp_path_factory.mktemp("bucket") / "log") as url:
+        yield url
 
 
 def _forget_other_servers() -> None:

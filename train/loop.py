@@ -194,8 +194,7 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
 
 def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
-    if not _compile(run, first_keys(run.recipe, run.stages, done), state):
-        _save_and_stop(run, state, done)
+    _compile(run, first_keys(run.recipe, run.stages, done), state, done)
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
     if run.stops():
@@ -210,8 +209,7 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
                 keys = needed_keys(run.recipe, run.stages, stage, number)
-                if not _compile(run, dict.fromkeys(keys, stage), state):
-                    _save_and_stop(run, state, done)
+                _compile(run, dict.fromkeys(keys, stage), state, done)
                 state = fresh_moments(state)
             state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
@@ -233,9 +231,10 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     return state
 
 
-def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState) -> bool:
-    """Compile programs before they are needed. False if told to stop meanwhile."""
-    return compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops)
+def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, done: int) -> None:
+    """Compile programs before they are needed; stop if told to meanwhile."""
+    if not compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops):
+        _save_and_stop(run, state, done)
 
 
 def _save_and_stop(run: Run, state: TrainState, done: int) -> NoReturn:

@@ -87,8 +87,8 @@ def marked_folder(name: str) -> str | None:
 
 def whole_files(names: Iterable[str]) -> list[str]:
     """The files of a run in a bucket, without those of folders of which some may be missing."""
-    found = list(names)
-    return [name for name in found if (folder := marked_folder(name)) is None or f"{folder}/{MARKER}" in found]
+    there = dict.fromkeys(names)
+    return [name for name in there if (folder := marked_folder(name)) is None or f"{folder}/{MARKER}" in there]
 
 
 def best_iteration(checkpoints: Path, iterations: Iterable[int]) -> int | None:

@@ -14,20 +14,16 @@ from rvm_jax.weights import orbax_folders
 from tests import fake_bucket
 from tests.data_pipelines import conftest
 from tests.killed_bucket import Killed, at_change, raise_killed, unreachable
-from tests.train import runs
+from tests.train import runs, test_loop
 from tests.train.test_loop import assert_same_run, stop_with
 from tests.train.test_processes import begin, check_same, finish, newest
 from train import loop
 
 prepared = conftest.prepared
+bucket = fake_bucket.bucket
+whole = test_loop.whole
 pytestmark = [pytest.mark.longest, pytest.mark.slow]
 KILLS = int(os.environ.get("RVM_KILLS", "1"))
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
 
 
 @pytest.fixture
@@ -36,14 +32,6 @@ def url(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(bucket_lock, "MOMENT", 0)
     monkeypatch.setattr(bucket_lock.BucketLock, "beat", lambda _: None)  # in a thread, where no test waits for `Killed`
     return f"{bucket}/{tmp_path.name}/run"
-
-
-@pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory):
-    """The folder of a run on a disk, from its beginning to its end."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    loop.train(runs.RECIPE, runs.options(out, prepared))
-    return out
 
 
 def empty_the_machine(tmp_path):

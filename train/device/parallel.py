@@ -121,6 +121,7 @@ class Program:
         if jax.process_count() > 1:  # `pmap` takes no shapes there
             arguments = jax.tree.map(_stand_in, arguments)
         self._compiled = function.lower(*arguments).compile()
+        self._mesh = Mesh(np.array(jax.devices()), (AXIS,))
         size = self._compiled.memory_analysis()
         made = size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
         self.memory: int = size.argument_size_in_bytes + made + size.generated_code_size_in_bytes
@@ -130,7 +131,7 @@ class Program:
         if jax.process_count() == 1:
             return self._compiled(*arguments)
         # What is compiled knows all hosts' devices, so its arrays span them.
-        mesh, spec = Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec(AXIS)
+        mesh, spec = self._mesh, PartitionSpec(AXIS)
         spanning = jax.tree.map(
             lambda x: (
                 multihost_utils.host_local_array_to_global_array(x, mesh, spec) if isinstance(x, jax.Array) else x

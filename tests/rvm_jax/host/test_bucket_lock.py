@@ -14,11 +14,7 @@ from rvm_jax.host.bucket_lock import BucketLock, LostError
 from rvm_jax.host.locks import HeldError
 from tests import fake_bucket
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
+bucket = fake_bucket.bucket
 
 
 @pytest.fixture

@@ -9,11 +9,7 @@ from rvm_jax.host import buckets
 from rvm_jax.host.paths import is_url, located
 from tests import fake_bucket
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
+bucket = fake_bucket.bucket
 
 
 @pytest.fixture

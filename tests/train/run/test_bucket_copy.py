@@ -13,13 +13,9 @@ from tests import fake_bucket
 from tests.killed_bucket import Killed, at_change, raise_killed
 from train.run.bucket_copy import BucketCopy
 
+bucket = fake_bucket.bucket
+
 MARKER = "commit_success.txt"
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
 
 
 @pytest.fixture

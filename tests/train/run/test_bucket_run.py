@@ -14,11 +14,7 @@ from tests import fake_bucket
 from tests.killed_bucket import at_change, unreachable
 from train.run.bucket_run import BucketRun, UncopiedError
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
+bucket = fake_bucket.bucket
 
 
 @pytest.fixture
