@@ -1,7 +1,6 @@
 """Prepared datasets in a bucket: copied, compared, gone on with, and read from there."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,12 @@ from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
 from tests import fake_bucket
 
+bucket = fake_bucket.bucket
+
 DATASET = "synthetic/tiny_matting_clips"
 SHARD = "synthetic-train.array_record-00000-of-00001"
 OTHER_SHARD = SHARD.replace("train", "validation")
 FILES = {"dataset_info.json", "features.json", "metadata.json", SHARD, OTHER_SHARD}
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory) -> Iterator[str]:
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Weights in buckets: what is fetched of them, what comes back, and what is said of those that cannot be read."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,11 +16,7 @@ from rvm_jax.weights.in_buckets import weights_name
 from tests import fake_bucket
 from tests.rvm_jax.conftest import write_tiny
 
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory) -> Iterator[str]:
-    with fake_bucket.serving(tmp_path_factory.mktemp("bucket") / "log") as url:
-        yield url
+bucket = fake_bucket.bucket
 
 
 @pytest.fixture(scope="module")
