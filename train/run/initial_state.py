@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location
@@ -32,5 +33,9 @@ def initial_state(network: MattingNetwork, seed: int, init: Location | None) -> 
 
 
 def _of(groups: Mapping[str, Any], loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """What was loaded of these groups."""
-    return {group: tree for group, tree in loaded.items() if group in groups}
+    """What was loaded of these groups, in the type that they are trained in."""
+    return {
+        group: jax.tree.map(lambda ours, theirs: np.asarray(theirs, ours.dtype), groups[group], tree)
+        for group, tree in loaded.items()
+        if group in groups
+    }

@@ -39,6 +39,13 @@ def test_a_whole_network(states, tmp_path):
     assert all(moments.count == 0 for moments in begun.moments.values())
 
 
+def test_weights_of_another_type_are_trained_in_our_own(states, tmp_path):
+    half = jax.tree.map(lambda x: x.astype(np.float16), states[0])
+    begun = initial_state(MattingNetwork("tiny"), 2, save(half, tmp_path / "half.safetensors"))
+    assert same(begun.params, jax.tree.map(lambda x, like: x.astype(like.dtype), half.params, states[0].params))
+    assert jax.tree.map(lambda x: x.dtype, begun) == jax.tree.map(lambda x: x.dtype, states[0])
+
+
 def test_an_encoder(states, tmp_path):
     encoder = {
         "params": {"encoder": states[0].params["encoder"]},
