@@ -22,7 +22,7 @@ test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-slow: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --durations 30
 
 # The fast tests of each room on another Python, with the libraries it brings, such as a newer JAX; without PyTorch.
 NEWEST ?= python3

@@ -23,7 +23,7 @@ prepared = conftest.prepared
 bucket = fake_bucket.bucket
 whole = test_loop.whole
 pytestmark = [pytest.mark.longest, pytest.mark.slow]
-KILLS = int(os.environ.get("RVM_KILLS", "1"))
+KILLS = int(os.environ.get("RVM_KILLS", "0"))
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ def test_what_is_refused_is_called_by_its_url(prepared, url):
     assert buckets.list_files(url) == ["recipe.json"]
 
 
+@pytest.mark.skipif(not KILLS, reason="takes minutes: `make campaign`")
 def test_kills_while_it_copies_lose_nothing(whole, prepared, url, tmp_path):
     """Processes that are killed at any change of the bucket; the next starts on an emptied machine, or on the same."""
     draw = random.Random(1)

@@ -30,12 +30,14 @@ def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coord
     """In float64, and in two parts: losses, gradients and validations are those of eight devices all through."""
     whole, out = tmp_path / "whole", tmp_path / "out"
     elastic_worker.train("short", whole, prepared, 0)
-    elastic_worker.train("short", out, prepared, 2)
-    hosts = [begin("elastic_worker", 2, "short", out, prepared, 4, coordinator, number, 2) for number in range(2)]
+    elastic_worker.train("short", out, prepared, 1)
+    outs = [out, tmp_path / "second"]
+    hosts = [begin("elastic_worker", 2, "short", outs[i], prepared, 2, coordinator, i, 2) for i in range(2)]
     first, second = map(finish, hosts)
     assert "on 4 × cpu" in first
     assert "a batch of 16 clips is computed in 2 parts of 8" in first
-    assert "stopped and saved after 4 of 6" in second
+    assert "stopped and saved after 2 of 3" in second
+    assert not outs[1].exists()  # the first alone reads and writes
     device = jax.local_devices()[:1]
     monkeypatch.setattr(jax, "local_devices", lambda: device)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -43,7 +45,7 @@ def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coord
     capsys.readouterr()
     elastic_worker.train("short", out, prepared, 0)
     assert "on 1 × cpu" in (told := capsys.readouterr().err)
-    assert "going on after 4" in told
+    assert "going on after 2" in told
     assert max(differences(out, whole)) < 1e-10  # 7e-15 was seen
 
 

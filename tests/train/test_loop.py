@@ -124,20 +124,6 @@ def test_a_run_that_goes_on_does_not_need_what_it_began_with(whole, prepared, tm
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.slow
-def test_a_batch_in_parts_is_normalised_part_by_part(prepared, tmp_path):
-    """The loss of the first pass is near that of the whole batch, and not the same."""
-    stages = (replace(runs.LOW, iterations=1), *(replace(stage, iterations=0) for stage in runs.RECIPE.stages[1:]))
-    losses = []
-    for parts in (1, 2):
-        recipe = replace(runs.RECIPE, stages=stages, batch=16)
-        loop.train(recipe, runs.options(tmp_path / str(parts), prepared, accumulation=parts))
-        (iteration,) = [line for line in runs.recorded(tmp_path / str(parts)) if "stage" in line]
-        losses.append(iteration["matting_low/total"])
-    assert losses[0] != losses[1]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.2)
-
-
 def test_too_little_memory_is_the_users_error(prepared, tmp_path, monkeypatch):
     """Before the first iteration, though it is stage 3 that needs the most."""
 

@@ -123,24 +123,3 @@ def test_passes_of_two_hosts_with_four_devices_are_those_of_one_with_eight(tmp_p
     assert any(name.startswith("1/gradient_norm/refiner") for name in expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.slow
-def test_a_run_on_two_hosts(prepared, tmp_path, coordinator):
-    whole = tmp_path / "whole"
-    finish(begin("run_worker", 2, "short", whole, prepared))
-    outs = [tmp_path / name for name in ("first", "second")]
-    processes = [
-        begin("run_worker", 1, "short", out, prepared, coordinator, number, 2) for number, out in enumerate(outs)
-    ]
-    for process in processes:
-        finish(process)
-    assert not outs[1].exists()  # the first alone writes
-    ours, theirs = runs.recorded(outs[0]), runs.recorded(whole)
-    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
-    for name, value in theirs[1].items():  # in later ones, the rounding of sums over devices is amplified
-        np.testing.assert_allclose(ours[1][name], value, rtol=2e-5, atol=1e-7, err_msg=name)
-    for line, expected in zip(ours, theirs, strict=True):
-        for name in expected:
-            if name.endswith("/total") or name == "validation/mad":
-                np.testing.assert_allclose(line[name], expected[name], rtol=0.02, err_msg=f"{line['iteration']} {name}")
