@@ -25,6 +25,14 @@ from train.recipe.published import DEMO
 
 ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
 SMALL = Variant("tiny", ENCODER, aspp=4, decoder=(4, 4, 4, 4))
+SHORT_DEMO = replace(
+    DEMO,
+    batch=8,
+    stages=tuple(
+        replace(stage, iterations=iterations) for stage, iterations in zip(DEMO.stages, (8, 4, 4, 4), strict=True)
+    ),
+)
+"""All of the demo in float64 would take hours."""
 init_in_float32 = step.init
 
 
@@ -74,7 +82,7 @@ def train(
     length: str, out: Path, data_dir: Path, stops_after: int, together: tuple[str, int, int] | None = None
 ) -> None:
     """Train until it stops. Eight devices have a clip each at a time."""
-    recipe = runs.ELASTIC if length == "short" else replace(DEMO, batch=8)
+    recipe = runs.ELASTIC if length == "short" else SHORT_DEMO
     coordinator, number, count = together or (None, None, None)
     options = runs.options(
         out,

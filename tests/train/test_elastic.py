@@ -52,18 +52,18 @@ def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coord
 @pytest.mark.skipif("RVM_KILLS" not in os.environ, reason="takes half an hour: `make campaign`")
 @pytest.mark.longest
 def test_the_demo_is_killed_and_goes_on_with_other_devices(tmp_path, coordinator):
-    """In float64, where rounding hardly grows: 1e-15 was seen after 30 iterations on four devices."""
+    """Through all four stages of the demo in float64, where rounding hardly grows."""
     data, whole, out = tmp_path / "data", tmp_path / "whole", tmp_path / "out"
     prepare = [sys.executable, "-c", "from rvm_jax.cli.main import main; main()", "data", "prepare", "synthetic"]
     subprocess.run([*prepare, "--data-dir", str(data)], check=True)
     finish(begin("elastic_worker", 8, "demo", whole, data, 0))
     process = begin("elastic_worker", 8, "demo", out, data, 0)
-    wait_for(process, out, 70)
+    wait_for(process, out, 6)
     process.kill()
     process.communicate()
-    for host in [begin("elastic_worker", 2, "demo", out, data, 140, coordinator, number, 2) for number in range(2)]:
+    for host in [begin("elastic_worker", 2, "demo", out, data, 14, coordinator, number, 2) for number in range(2)]:
         finish(host)
-    assert "going on after 140" in finish(begin("elastic_worker", 1, "demo", out, data, 0))
+    assert "going on after 14" in finish(begin("elastic_worker", 1, "demo", out, data, 0))
     found = differences(out, whole)
-    print(f"the largest relative differences: {found[::20]}, at the end {found[-1]}")
+    print(f"the largest relative differences, line by line: {found}")
     assert max(found) < 1e-6
