@@ -1,6 +1,8 @@
 """Building: whole or not at all, and an interrupted build goes on where it was."""
 
+import contextlib
 import fcntl
+import itertools
 import os
 import resource
 from pathlib import Path
@@ -14,7 +16,7 @@ from data_pipelines.records import clips
 from data_pipelines.tools import prepare
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
-from tests.data_pipelines.builders.footage import assert_whole, builder, left, packing
+from tests.data_pipelines.builders.footage import assert_whole, builder, contents, left, moving
 from tests.data_pipelines.building import build, numbers, opened
 
 
@@ -25,8 +27,7 @@ def test_nothing_is_left_beside_a_whole_dataset(folder, tmp_path):
     assert_whole(tmp_path / "data")
 
 
-def test_clips_stay_in_order_over_several_shards(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_builder, "SHARD_BYTES", 1)
+def test_clips_stay_in_order_over_several_shards(folder, tmp_path):
     for first in (30, 40, 50):
         fake_archives.write_pair(folder, f"clip{first}", range(first, first + 4))
     built = builder(folder, tmp_path / "data")
@@ -34,15 +35,6 @@ def test_clips_stay_in_order_over_several_shards(folder, tmp_path, monkeypatch):
     assert built.info.splits["train"].shard_lengths == [4] * 5
     shown = numbers(opened(built, "train"), "foreground")
     assert list(shown.values()) == [list(range(first, first + 4)) for first in (10, 20, 30, 40, 50)]
-
-
-def test_shards_are_filled(tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_builder, "SHARD_BYTES", 6)
-    files = [tmp_path / str(place) for place in range(6)]
-    for file, size in zip(files, (3, 3, 1, 10, 4, 2), strict=True):
-        file.write_bytes(bytes(size))
-    assert clip_builder._shards(files) == [files[:2], files[2:3], files[3:4], files[4:]]
-    assert clip_builder._shards([]) == []
 
 
 def test_an_error_leaves_no_half_dataset_and_keeps_finished_clips(folder, tmp_path, monkeypatch):
@@ -55,38 +47,38 @@ def test_an_error_leaves_no_half_dataset_and_keeps_finished_clips(folder, tmp_pa
     with pytest.raises(InputError, match=rf"^{bad} cannot be read as a picture, or it is damaged"):
         build(attempt)
     assert left(data) == [".clips-1.0.0"]
-    finished = {path: path.stat().st_mtime_ns for path in (data / "footage/mine/.clips-1.0.0").iterdir()}
-    assert finished
+    finished = contents(data)
+    assert len(finished) == 2
     bad.write_bytes(good)
-    kept = {}
-    prepare = worker_pool.prepare
-
-    def observed(*args, **options):
-        files = prepare(*args, **options)
-        kept.update({path: path.stat().st_mtime_ns for paths in files.values() for path in paths})
-        return files
-
-    monkeypatch.setattr(worker_pool, "prepare", observed)
     build(attempt)  # the same builder can be used again
-    assert finished.items() <= kept.items()
+    assert set(finished) < set(contents(data))
     assert_whole(data)
 
 
-def test_an_error_while_packing_leaves_no_half_dataset(folder, tmp_path, monkeypatch):
-    """TFDS adds to the message of what a generator raises; it is still an InputError."""
-    read = worker_pool.read
+def test_an_end_after_the_last_clip_loses_none(folder, tmp_path, monkeypatch):
+    """Whichever of the files and folders was to be moved, forwards or back, when everything stopped."""
+    data = tmp_path / "data"
+    build(builder(folder, data))
+    old = contents(data)
+    rename = Path.rename
+    finished: list[tuple[int, int]] = []
+    for moves in itertools.count():
+        left_to_move = itertools.repeat(None, moves)
 
-    def broken(file):
-        yield from read(file)
-        raise InputError("the clip file is gone")
+        def stopped(path, target):
+            if next(left_to_move, "no more"):  # noqa: B023 - it is of this turn
+                raise KeyboardInterrupt
+            return rename(path, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "read", broken)
-        with pytest.raises(InputError, match="the clip file is gone"):
-            build(builder(folder, tmp_path / "data"))
-    assert left(tmp_path / "data") == [".clips-1.0.0"]
-    build(builder(folder, tmp_path / "data"))
-    assert_whole(tmp_path / "data")
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(Path, "rename", stopped)
+            build(builder(folder, data, anew=True))
+            break
+        finished = finished or sorted(set(contents(data)) - set(old))
+        assert contents(data) == sorted(old + finished)
+    assert moves >= len(finished) + 2
+    assert contents(data) == finished
+    assert_whole(data)
 
 
 @pytest.mark.slow
@@ -94,34 +86,37 @@ def test_a_killed_build_can_be_run_again(folder, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     with (
-        packing(folder, data),
+        moving(folder, data),
         pytest.raises(InputError, match=r"^footage/mine/1\.0\.0 is being prepared by process \d+ on .*: wait until"),
     ):
         build(builder(folder, data))
-    finished, lock, incomplete = left(data)
-    assert (finished, lock) == (".clips-1.0.0", ".lock")
-    assert incomplete.startswith("incomplete.")
+    finished = contents(data)
+    assert left(data) == [".clips-1.0.0", ".lock", ".new-1.0.0"]
     assert not builder(folder, data).info.splits
     build(builder(folder, data))
+    assert contents(data) == finished
     assert_whole(data)
 
 
-def test_a_full_disk_is_named_while_packing(folder, tmp_path, monkeypatch):
-    prepare = worker_pool.prepare
+def test_a_full_disk_is_named_while_the_metadata_are_written(folder, tmp_path, monkeypatch):
+    run = worker_pool.run
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def then_full(*args, **options):
-        files = prepare(*args, **options)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
-        return files
+        run(*args, **options)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
 
-    monkeypatch.setattr(worker_pool, "prepare", then_full)
+    monkeypatch.setattr(worker_pool, "run", then_full)
+    data = tmp_path / "data"
     try:
-        with pytest.raises(InputError, match=rf"cannot prepare {tmp_path}/data/footage/mine/1\.0\.0.*: File too large"):
-            build(builder(folder, tmp_path / "data"))
+        with pytest.raises(InputError, match=rf"cannot prepare {data}/footage/mine/1\.0\.0.*: File too large"):
+            build(builder(folder, data))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert left(tmp_path / "data") == [".clips-1.0.0"]
+    assert left(data) == [".clips-1.0.0"]
+    finished = contents(data)
+    build(builder(folder, data))
+    assert contents(data) == finished
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
