@@ -1,12 +1,20 @@
-"""Building: whole or not at all, and an interrupted build goes on where it was."""
+"""Building: whole or not at all, and an interrupted build goes on where it was.
+
+RVM_KILLS is how many kills there are; `make campaign` asks for many.
+"""
 
 import contextlib
 import fcntl
 import itertools
 import os
+import random
 import resource
+import signal
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_pipelines.builders import clip_builder, worker_pool
@@ -16,8 +24,10 @@ from data_pipelines.records import clips
 from data_pipelines.tools import prepare
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
-from tests.data_pipelines.builders.footage import assert_whole, builder, contents, left, moving
+from tests.data_pipelines.builders.footage import assert_whole, builder, contents, left, moving, start, wait_for
 from tests.data_pipelines.building import build, numbers, opened
+
+KILLS = int(os.environ.get("RVM_KILLS", "3"))
 
 
 def test_nothing_is_left_beside_a_whole_dataset(folder, tmp_path):
@@ -96,6 +106,74 @@ def test_a_killed_build_can_be_run_again(folder, tmp_path):
     build(builder(folder, data))
     assert contents(data) == finished
     assert_whole(data)
+
+
+def tables(home: Path) -> set[Path]:
+    """Those of finished shards."""
+    return set(home.glob(".clips-*/*-*.json"))
+
+
+@pytest.mark.slow
+def test_kills_lose_no_finished_clip(tmp_path):
+    """However often and whenever it is killed, the same command ends with what was finished before."""
+    folder, data = tmp_path / "footage", tmp_path / "data"
+    for number in range(60):
+        fake_archives.write_pair(folder, f"clip{number:02d}", [number] * 20)
+    home = data / "footage" / "mine"
+    draw = random.Random(0)
+    finished: set[tuple[int, int]] = set()
+    seen = tables(home)
+    for kill in range(KILLS + 1):
+        process = start(folder, data, "plain")
+        if kill < KILLS:
+            more = len(seen)
+            wait_for(process, lambda: len(tables(home)) > more or (home / "1.0.0").exists())  # noqa: B023
+            time.sleep(draw.uniform(0, 0.3))
+            process.kill()
+        assert process.wait() in ((0, -signal.SIGKILL) if kill < KILLS else (0,))
+        assert finished <= set(contents(data))
+        seen = tables(home)
+        shards = [path.with_suffix(".array_record") for path in seen]
+        finished |= {(path.stat().st_ino, path.stat().st_mtime_ns) for path in shards if path.exists()}
+        print(f"kill {kill}: {len(finished)} shards")
+    assert left(data) == ["1.0.0"]
+    prepared = clips.open_prepared(home / "1.0.0")
+    assert sum(map(len, prepared.records.values())) == 60 * 20
+    assert list(clips.verify("footage/mine", data)) == []
+
+
+def test_the_disk_holds_little_more_than_what_is_made(tmp_path):
+    noise = np.random.default_rng(0)
+    folder, data = tmp_path / "footage", tmp_path / "data"
+    for number, frame in itertools.product(range(8), range(4)):
+        for half, channels in (("fgr", 3), ("pha", 1)):
+            pixels = noise.integers(0, 256, (256, 256, channels), np.uint8).squeeze()
+            fake_archives.write_picture(folder / half / str(number) / f"{frame}.jpg", pixels)
+    peak, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.is_set():
+            peak = max(peak, size(data))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        build(builder(folder, data))
+    finally:
+        ended.set()
+        watcher.join()
+    assert size(data) > 4_000_000
+    assert peak <= 1.1 * size(data)
+
+
+def size(folder: Path) -> int:
+    """Of all files below it, some of which may vanish while one looks."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def test_a_full_disk_is_named_while_the_metadata_are_written(folder, tmp_path, monkeypatch):
