@@ -34,13 +34,13 @@ def requested(runner: str | None, given: str) -> BeamRequest | None:
         if given:
             raise InputError(f"--beam-options {given}: give --beam-runner too, such as DirectRunner")
         return None
+    logging.getLogger().setLevel(logging.ERROR)
     try:
         from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
     except ImportError as error:
         raise InputError(
             f"--beam-runner {runner}: Apache Beam is not installed: pip install 'rvm-jax[beam]'"
         ) from error
-    logging.getLogger().setLevel(logging.ERROR)
     flags = [f"--{option.strip().removeprefix('--')}" for option in given.split(",") if option.strip()]
     options = PipelineOptions(flags)
     known = options.get_all_options(retain_unknown_options=False)

@@ -101,10 +101,13 @@ def prepare(
                 progress.update(done, frames=frames)
 
             run(missing, count)
-    if errors := [line for shard in missing for line in shard.take_errors()]:
+    failed = [shard for shard in missing if shard.table() is None]
+    if errors := [line for shard in failed for line in shard.take_errors()]:
         raise InputError("\n".join(first_errors(errors)))
-    if lost := [shard for shard in missing if shard.table() is None]:
-        raise InputError(f"{len(lost)} of {len(planned)} shards did not come to {folder}: all workers must write there")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(planned)} shards did not come to {folder}: all workers must write there"
+        )
     return shards
 
 
@@ -177,7 +180,8 @@ def _write_clips(path: Path, clips: Sequence[ArchiveClip], stop: Callable[[], bo
     """Write all records of clips to a file; their table."""
     table: Table = {"name": [], "length": [], "sha256": []}
     errors = []
-    writer = ArrayRecordWriter(str(path), "group_size:1")
+    with _errors_of_writing():
+        writer = ArrayRecordWriter(str(path), "group_size:1")
     for clip in clips:
         digest, length = hashlib.sha256(), 0
         try:
