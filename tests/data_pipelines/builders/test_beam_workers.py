@@ -4,6 +4,7 @@ import functools
 import os
 import pickle
 import sys
+import threading
 
 import pytest
 
@@ -95,13 +96,20 @@ def test_nothing_is_asked_of_beam_without_a_runner_or_without_beam(monkeypatch):
 def test_shards_are_counted_as_they_turn_up(tmp_path, monkeypatch):
     """Those with errors too; and those of which the folder tells only after the pipeline has ended."""
     monkeypatch.setattr(beam_workers, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(beam_workers, "SECONDS_OF_OLD_NEWS", 0)
     given = [Shard(tmp_path / f"{number}.array_record", ()) for number in range(3)]
     seen: list[Shard] = []
-    with beam_workers._watching(given, seen.append):
+    two = threading.Event()
+
+    def done(shard: Shard) -> None:
+        seen.append(shard)
+        if len(seen) == 2:
+            two.set()
+
+    with beam_workers._watching(given, done):
         shards.write(given[1])
         given[0].fail(["video.mp4 is damaged"])
-        while len(seen) < 2:
-            pass
+        assert two.wait(60)
         shards.write(given[2])
     assert sorted(shard.path.name for shard in seen) == [shard.path.name for shard in given]
 
