@@ -42,7 +42,7 @@ $(VENV)-newest/installed: pyproject.toml
 
 # Whole campaigns, of which `test-slow` runs a share: many kills, before an issue is closed or a version released.
 campaign: install
-	RVM_KILLS=20 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" -k kill tests/train
+	RVM_KILLS=20 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" -k kill tests/train tests/data_pipelines
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,33 +1,34 @@
 """The TFDS builder that all datasets share: clips in, one record a frame out.
 
-A subclass says which features a record has and what lies in the manual folder. Preparing has two phases. First every
-clip is decoded and encoded by a pool of worker processes into a file beside the dataset (`worker_pool`); what is there
-from an earlier, interrupted run is used again. Then TFDS packs these files, in order, into shards. The clip table
-(name, length and checksum of each) goes into the metadata, so that `data_pipelines.records.clips` can read any frame of
-any clip.
+A subclass says which features a record has and what lies in the manual folder. Worker processes here, or those of
+Apache Beam, decode and encode the clips into the final shards (`shards`), which wait beside the dataset until all are
+there; those of an earlier, interrupted run are used again. The clip table (name, length and checksum of each) goes into
+the metadata, so that `data_pipelines.records.clips` can read any frame of any clip.
 
-TFDS's usual builder would sort the records of a split in memory, all of them at once if they are to stay in order; one
-that makes the shards itself holds none. A folder with the version of a dataset as its name is whole: TFDS gives it that
-name at the end. One that is built anew takes the place of the old one when it is whole, not before.
+A folder with the version of a dataset as its name is whole. It is put together under another name: TFDS writes its
+metadata there, the shards are moved into it, and it takes the place of an old one when it is whole, not before.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_pipelines.archives.clip import ArchiveClip, Found
-from data_pipelines.builders import worker_pool
+from data_pipelines.builders import beam_workers, shards, worker_pool
+from data_pipelines.builders.shards import Table
 from rvm_jax.errors import InputError
+from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
 
 JPEG = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
@@ -36,11 +37,8 @@ MATTING = tfds.features.FeaturesDict({"foreground": JPEG, "alpha": GRAY_PNG})
 BACKGROUND = tfds.features.FeaturesDict({"image": JPEG})
 SEGMENTATION = tfds.features.FeaturesDict({"image": JPEG, "mask": GRAY_PNG})
 
-
-SHARD_BYTES = 2**29
-"""How large a shard gets, unless a single prepared file is larger."""
-
-Examples = Iterator[tuple[int, Mapping[str, worker_pool.Picture]]]
+NAMES = "names.json"
+"""Says which shards were given their final names, so that this can be undone."""
 
 
 @dataclass(eq=False)
@@ -50,13 +48,13 @@ class FolderConfig(tfds.core.BuilderConfig):
     folder: Path | None = None
 
 
-class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Prepares clips, a record a frame, in order. The description is the README.md beside the builder."""
 
     FEATURES: ClassVar[tfds.features.FeaturesDict]
     HOMEPAGE: ClassVar[str | None] = None
-    CLIPS_PER_FILE: ClassVar[int] = 1
-    """How many clips are prepared together: one for videos, a few dozen for stills."""
+    CLIPS_PER_SHARD: ClassVar[int] = 1
+    """How many clips make a shard, if these are not too many shards: one for videos, a few dozen for stills."""
 
     def __init__(self, *, anew: bool = False, **options: Any) -> None:
         """See TFDS for the options; with `anew`, the dataset is built whether or not it is there, sound or damaged."""
@@ -73,34 +71,35 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         try:
             with _alone(version.parent, self.info.full_name):
                 _tidy(version)
+                if self._anew or not version.exists():
+                    self._data_dir = os.fspath(_new(version))
                 try:
                     super().download_and_prepare(**options)
+                    if Path(self.data_dir) == _new(version):
+                        self._move_shards()
+                        _exchange(_new(version), version)
+                        self._anew = False
+                        self.info.update_data_dir(os.fspath(version))
                 finally:
+                    self._data_dir = self._version_folder
+                    _tidy(version)
                     with contextlib.suppress(OSError):
-                        self._clip_files.rmdir()  # if nothing was finished
-                if self._anew:
-                    _exchange(Path(self.data_dir), version)
-                    self._anew, self._data_dir = False, self._version_folder
-                    self.info.update_data_dir(self._data_dir)
-                shutil.rmtree(self._clip_files, ignore_errors=True)
+                        _unfinished(version).rmdir()  # if nothing was finished
+                shutil.rmtree(_unfinished(version), ignore_errors=True)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise InputError(f"cannot prepare {version}: {place}{error.strerror or error}") from error
-        except RuntimeError as error:
-            if "write() failed" not in str(error):  # what array_record makes of a full disk
-                raise
-            raise InputError(f"cannot prepare {version}: {error}") from error
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
         """The folders of all datasets and of this one; what is to be replaced is not even looked at."""
         root, self._version_folder = super()._build_data_dir(given_data_dir)
-        return root, os.fspath(_new(Path(self._version_folder))) if self._anew else self._version_folder
+        return root, f"{self._version_folder}-not-read" if self._anew else self._version_folder
 
     def _make_download_manager(self, **options: Any) -> tfds.download.DownloadManager:
         """What TFDS calls first: whatever is wrong is told before it writes anything."""
         manager = super()._make_download_manager(**options)
         self._found = self._sound(self._manual(manager))
-        self._workers = worker_pool.worker_count()
+        worker_pool.worker_count()
         return manager
 
     def _log_download_bytes(self) -> None:
@@ -117,22 +116,42 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
             metadata=tfds.core.MetadataDict(clips={}),
         )
 
-    def _shard_iterators_per_split(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> Mapping[str, Sequence[Callable[[], Examples]]]:
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        """Have all shards written, and say in `info` what is in them."""
+        self.info.set_file_format("array_record", override=True)  # whatever was asked for
         # There are no clips yet if their source, another dataset, was only made since.
         found = self._found if any(self._found.splits.values()) else self._sound(self._manual(dl_manager))
         splits = {split: clips for split, clips in found.splits.items() if clips}  # TFDS takes no empty ones
-        self.info.metadata["clips"] = {}
         if isinstance(self.builder_config, FolderConfig):  # nobody asks for it of other datasets
             self.info.metadata["sources"] = source_fingerprint(splits)
-        prepared = worker_pool.prepare(self._clip_files, splits, self.CLIPS_PER_FILE, workers=self._workers)
-        generators = {}
-        for split, files in prepared.items():
-            clips: dict[str, list[Any]] = {"name": [], "length": [], "sha256": []}
-            self.info.metadata["clips"][split] = clips
-            generators[split] = [functools.partial(_examples, shard, clips) for shard in _shards(files)]
-        return generators
+        runner, options = download_config.beam_runner, download_config.beam_options
+        run = partial(beam_workers.run, runner=runner, options=options) if runner else worker_pool.run
+        folder = _unfinished(Path(self._version_folder))
+        self._shards = shards.prepare(folder, splits, self.CLIPS_PER_SHARD, run)
+        tables = {split: [shard.table() or {} for shard in written] for split, written in self._shards.items()}
+        self.info.metadata["clips"] = {split: _joined(parts) for split, parts in tables.items()}
+        self.info.set_splits(tfds.core.SplitDict([self._split_info(split, parts) for split, parts in tables.items()]))
+
+    def _split_info(self, split: str, tables: Sequence[Table]) -> tfds.core.SplitInfo:
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[sum(table["length"]) for table in tables],
+            num_bytes=sum(shard.path.stat().st_size for shard in self._shards[split]),
+            filename_template=self._get_filename_template(split),
+        )
+
+    def _move_shards(self) -> None:
+        """Give all shards their final names, in the folder of the metadata."""
+        names: dict[Path, Path] = {}
+        for split, written in self._shards.items():
+            final = self._get_filename_template(split).sharded_filepaths(len(written))
+            names |= {shard.path: Path(path) for shard, path in zip(written, final, strict=True)}
+        with replacing(_unfinished(Path(self._version_folder)) / NAMES) as partial_file:
+            partial_file.write_text(json.dumps({path.name: final.name for path, final in names.items()}))
+        for path, final in names.items():
+            path.rename(final)
 
     def _sound(self, manual: Path) -> Found:
         """What `find` finds, nothing of which is wrong."""
@@ -154,44 +173,25 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         except AssertionError:  # it is not there, or empty: `find` says what that means
             return Path(dl_manager._manual_dir)
 
-    @property
-    def _clip_files(self) -> Path:
-        """Where prepared clips wait to be packed: beside the versions of the dataset, removed once it is whole."""
-        version = Path(self.data_dir)  # while TFDS builds, this is its own temporary folder
-        return version.parent / f".clips-{self.info.version}"
-
 
 def source_fingerprint(splits: Mapping[str, Sequence[ArchiveClip]]) -> str:
     """A digest of what a dataset is made from: the clips, and the files of each; not where they lie."""
     digest = hashlib.sha256()
     for split, clips in splits.items():
         for clip in clips:
-            files = [list(worker_pool.file_stats(path)) for path in clip.files]
+            files = [list(shards.file_stats(path)) for path in clip.files]
             digest.update(json.dumps([split, clip.name, files]).encode())
     return digest.hexdigest()
 
 
-def _shards(files: Sequence[Path]) -> list[list[Path]]:
-    """Files in order, those together that make up a shard."""
-    shards: list[list[Path]] = []
-    size = 0
-    for file in files:
-        size += file.stat().st_size
-        if not shards or size > SHARD_BYTES:
-            shards.append([])
-            size = file.stat().st_size
-        shards[-1].append(file)
-    return shards
+def _joined(tables: Sequence[Table]) -> Table:
+    """The table of all clips, from those of the shards."""
+    return {column: [value for table in tables for value in table[column]] for column in tables[0]}
 
 
-def _examples(files: Sequence[Path], clips: dict[str, list[Any]]) -> Examples:
-    """Every frame of every clip, for TFDS; adds the clips to the table `clips` on the way."""
-    for file in files:
-        for clip in worker_pool.read(file):
-            yield from enumerate(clip.records)  # TFDS wants a key; nothing depends on it
-            clips["name"].append(clip.name)
-            clips["length"].append(clip.length)
-            clips["sha256"].append(clip.sha256)
+def _unfinished(version: Path) -> Path:
+    """Where shards wait until all of them are there."""
+    return version.parent / f".clips-{version.name}"
 
 
 def _new(version: Path) -> Path:
@@ -221,6 +221,11 @@ def _tidy(version: Path) -> None:
     """Put back or remove what a run left that was killed."""
     if not version.exists() and _old(version).exists():
         _old(version).rename(version)
+    if (names := _unfinished(version) / NAMES).exists():
+        for shard, name in json.loads(names.read_text()).items():
+            if (_new(version) / name).exists():
+                (_new(version) / name).rename(names.parent / shard)
+        names.unlink()
     unfinished = [path for end in (version, _new(version)) for path in version.parent.glob(f"incomplete.*_{end.name}")]
     for leftover in (*unfinished, _new(version), _old(version)):
         if leftover.exists():

@@ -229,7 +229,7 @@ def verify(dataset: str, data_dir: Location) -> Iterator[str]:
 
 
 def _digest(records: Any, numbers: Sequence[int]) -> str:
-    """The checksum of a clip, as `builders.worker_pool` makes it."""
+    """The checksum of a clip, as `builders.shards` makes it."""
     digest = hashlib.sha256()
     for number in numbers:
         pictures = _pictures(records[number])

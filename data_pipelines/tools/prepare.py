@@ -12,16 +12,26 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images.archive import FOLDER as BACKGROUNDS
+from data_pipelines.builders.beam_workers import BeamRequest
 from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, source_fingerprint
 from data_pipelines.records.clips import PreparedDataset, open_prepared
 from data_pipelines.tools.check import check_footage
 from rvm_jax.errors import InputError
 
 
-def prepare(name: str, manual: Path, data_dir: Path, *, config: Any = None, overwrite: bool = False) -> str:
+def prepare(
+    name: str,
+    manual: Path,
+    data_dir: Path,
+    *,
+    config: Any = None,
+    overwrite: bool = False,
+    beam: BeamRequest | None = None,
+) -> str:
     """Build a dataset, unless it is there; returns a line about it.
 
-    An interrupted build goes on where it was. What is to be overwritten stays until the new dataset is whole.
+    An interrupted build goes on where it was. What is to be overwritten stays until the new dataset is whole. Without
+    `beam`, processes of this machine do it.
     """
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS tells much that is of no use here
     catalog.refuse_file(manual)
@@ -33,15 +43,22 @@ def prepare(name: str, manual: Path, data_dir: Path, *, config: Any = None, over
         return f"{name} was there already: {_counts(dataset)}"
     builder = catalog.builder(name, data_dir, config, anew=overwrite)
     options = tfds.download.DownloadConfig(
-        manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP, try_download_gcs=False
+        manual_dir=manual,
+        compute_stats=tfds.download.ComputeStatsMode.SKIP,
+        try_download_gcs=False,
+        beam_runner=beam and beam.runner,
+        beam_options=beam and beam.options,
     )
     with tempfile.TemporaryDirectory() as downloads:  # TFDS makes a folder for them, though there are none
         builder.download_and_prepare(download_dir=downloads, download_config=options)
     return f"{name}: {_counts(open_prepared(version))}"
 
 
-def footage_steps(folder: Path, name: str, data_dir: Path, *, overwrite: bool = False) -> dict[str, Callable[[], str]]:
-    """What builds the datasets of a folder in the plain layout: `footage/NAME`, perhaps `background_images/NAME`."""
+def footage_steps(folder: Path, name: str, data_dir: Path, **options: Any) -> dict[str, Callable[[], str]]:
+    """What builds the datasets of a folder in the plain layout: `footage/NAME`, perhaps `background_images/NAME`.
+
+    For `options`, see `prepare`.
+    """
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise InputError(f"{name!r} cannot name a dataset: use letters, digits, '_' and '-', such as --name shoot")
     errors = check_footage(folder).errors  # of both, before either is built
@@ -50,7 +67,7 @@ def footage_steps(folder: Path, name: str, data_dir: Path, *, overwrite: bool = 
     datasets = ["footage", *(["background_images"] if (folder / BACKGROUNDS).is_dir() else [])]
     config = FolderConfig(name=name, folder=folder)
     return {
-        one: partial(prepare, one, folder, data_dir, config=config, overwrite=overwrite)
+        one: partial(prepare, one, folder, data_dir, config=config, **options)
         for one in (f"{dataset}/{name}" for dataset in datasets)
     }
 

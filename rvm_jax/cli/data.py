@@ -114,6 +114,8 @@ def prepare(
     folder: Folder = None,
     name: str | None = None,
     copy_to: Annotated[str | None, arg(metavar="URL")] = None,
+    beam_runner: Annotated[str | None, arg(metavar="RUNNER")] = None,
+    beam_options: Annotated[str, arg(metavar="NAME=VALUE,...")] = "",
     force: bool = False,
 ) -> None:
     """Build datasets for training, with all cores.
@@ -129,6 +131,8 @@ def prepare(
 
     Example: rvm data prepare video_matte_240k/sd --copy-to gs://mine/data
 
+    Example: rvm data prepare video_matte_240k/hd --beam-runner FlinkRunner --beam-options flink_master=host:8081
+
     Args:
         names: Datasets, `all`, `synthetic`, or `footage`.
         manual: What the owners of the datasets gave you; downloads/manual in the data folder by default.
@@ -137,26 +141,30 @@ def prepare(
         name: What to call it, as footage/NAME; the name of its folder by default.
         copy_to: Where to copy it once it is built, or was before: gs://BUCKET/FOLDER or s3://BUCKET/FOLDER. Every file
             is compared with the original, and an interrupted copy goes on where it was.
+        beam_runner: Let workers of Apache Beam do it, on machines that all have these folders under the same paths:
+            DirectRunner (this machine), FlinkRunner, SparkRunner and so on.
+        beam_options: Those of its pipeline, such as direct_num_workers=8,direct_running_mode=multi_processing.
         force: Build anew what is there already, and replace what --copy-to has.
     """
     data = _to_build_in(data_dir)
     quiet_import("data_pipelines.pipelines.batches")
-    from data_pipelines.builders import catalog
+    from data_pipelines.builders import beam_workers, catalog
 
+    beam = beam_workers.requested(beam_runner, beam_options)
     manual = _manual(manual, data)
     faulty: list[str] = []
     if _only_footage(names, folder=folder, name=name):
         folder = _footage(folder)
         from data_pipelines.tools import prepare
 
-        steps = prepare.footage_steps(folder, name or folder.resolve().name, data, overwrite=force)
+        steps = prepare.footage_steps(folder, name or folder.resolve().name, data, overwrite=force, beam=beam)
     else:
         chosen = catalog.named(list(names))
         if "all" in names:
             chosen, faulty = _those_there(chosen, manual, data, force)
         from data_pipelines.tools import prepare
 
-        steps = {one: partial(prepare.prepare, one, manual, data, overwrite=force) for one in chosen}
+        steps = {one: partial(prepare.prepare, one, manual, data, overwrite=force, beam=beam) for one in chosen}
     from data_pipelines.tools import upload
 
     if copy_to is not None:

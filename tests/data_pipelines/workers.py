@@ -62,3 +62,10 @@ def encode_modules() -> Iterator[Record]:
     if slow:
         raise InputError(f"a worker process has imported {slow}")
     yield from encode([1])
+
+
+def encode_and_tell_who(number: int, *, log: Path) -> Iterator[Record]:
+    """A record, as slow as a worker that others can keep up with; a file in `log` is named after the process."""
+    (log / str(os.getpid())).touch()
+    time.sleep(0.5)
+    yield from encode([number])

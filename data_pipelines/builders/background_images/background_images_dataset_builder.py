@@ -23,7 +23,7 @@ class Builder(ClipBuilder):
     folders below it.
     """
     FEATURES = BACKGROUND
-    CLIPS_PER_FILE = 48
+    CLIPS_PER_SHARD = 48
 
     def find(self, manual: Path) -> Found:
         return archive.find(manual)

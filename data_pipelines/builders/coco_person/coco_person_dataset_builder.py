@@ -1,14 +1,13 @@
 """The TFDS builder of COCO's pictures of people with masks."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
 from data_pipelines.archives.clip import Found
-from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder, Examples
+from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
 from data_pipelines.builders.coco_person import archive
 from rvm_jax.errors import InputError
 
@@ -24,18 +23,18 @@ class Builder(ClipBuilder):
     """
     HOMEPAGE = "https://cocodataset.org"
     FEATURES = SEGMENTATION
-    CLIPS_PER_FILE = 128
+    CLIPS_PER_SHARD = 128
 
     def find(self, manual: Path) -> Found:
         return archive.find(manual, "", self._shared_data_dir)
 
-    def _shard_iterators_per_split(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> Mapping[str, Sequence[Callable[[], Examples]]]:
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
         manual = self._manual(dl_manager)
         if not archive.panoptic_folder(self._shared_data_dir).is_dir() and not self.find(manual).errors:
             _prepare_panoptic(manual, self._shared_data_dir)
-        return super()._shard_iterators_per_split(dl_manager)
+        super()._download_and_prepare(dl_manager, download_config)
 
     @property
     def _shared_data_dir(self) -> Path:

@@ -21,7 +21,7 @@ class Builder(ClipBuilder):
     """
     HOMEPAGE = "https://sites.google.com/view/deepimagematting"
     FEATURES = MATTING
-    CLIPS_PER_FILE = 24
+    CLIPS_PER_SHARD = 24
 
     def find(self, manual: Path) -> Found:
         return archive.find(manual)

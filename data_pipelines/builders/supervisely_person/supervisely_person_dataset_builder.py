@@ -21,7 +21,7 @@ class Builder(ClipBuilder):
     """
     HOMEPAGE = "https://supervisely.com"
     FEATURES = SEGMENTATION
-    CLIPS_PER_FILE = 48
+    CLIPS_PER_SHARD = 48
 
     def find(self, manual: Path) -> Found:
         return archive.find(manual)

@@ -42,7 +42,7 @@ class Builder(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     HOMEPAGE = ""
-    CLIPS_PER_FILE = 8
+    CLIPS_PER_SHARD = 8
     BUILDER_CONFIGS: ClassVar[list[SyntheticConfig]] = [
         SyntheticConfig(name=role, role=role, clips=clips, validation=validation, frames=frames)
         for role, clips, validation, frames in (

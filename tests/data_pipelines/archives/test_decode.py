@@ -56,6 +56,49 @@ def test_decord_and_pyav_agree(videos, codec):
         np.testing.assert_array_equal(decord, pyav)
 
 
+@pytest.mark.parametrize("number", [0, 9, 18, 27, 36])
+def test_pyav_takes_over_where_one_of_five_frames_differs(videos, number, monkeypatch, capsys):
+    """By a single bit; a frame that is none of the five is not looked at."""
+    decord = pytest.importorskip("decord")
+
+    class Reader(decord.VideoReader):
+        """Gives one wrong pixel."""
+
+        def next(self):
+            self.count = getattr(self, "count", -1) + 1
+            frame = super().next().asnumpy()
+            frame[50, 60, 1] ^= self.count == wrong
+            return decord.nd.array(frame)
+
+    video = videos["hevc_open_gop"]
+    expected = list(decode._read_with_pyav(video, decode._header(video)))
+    monkeypatch.setattr(decord, "VideoReader", Reader)
+    wrong = number
+    np.testing.assert_array_equal(list(decode.read_video(video)), expected)
+    assert capsys.readouterr().err == f"warning: {video} is decoded with PyAV: decord gives other frames\n"
+    wrong = number + 1 if number < 36 else 35
+    assert (np.asarray(list(decode.read_video(video))) != expected).sum() == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_pyav_takes_over_where_decord_fails(videos, monkeypatch, capsys):
+    decord = pytest.importorskip("decord")
+
+    class Reader(decord.VideoReader):
+        def next(self):
+            raise decord.DECORDError("no idea")
+
+    monkeypatch.setattr(decord, "VideoReader", Reader)
+    assert [fake_archives.number_in(frame) for frame in decode.read_video(videos["vp9"])] == list(range(FRAMES))
+    assert capsys.readouterr().err == f"warning: {videos['vp9']} is decoded with PyAV: decord cannot read it\n"
+
+
+@pytest.mark.parametrize("codec", fake_archives.CODECS)
+def test_frames_that_are_sought_are_those_of_reading_in_order(videos, codec):
+    in_order = list(decode._read_with_pyav(videos[codec], decode._header(videos[codec])))
+    np.testing.assert_array_equal(decode._frames_at(videos[codec], range(FRAMES)), in_order)
+
+
 def test_decord_reads_neither_large_nor_deep_videos(videos, tmp_path, monkeypatch):
     pytest.importorskip("decord")
     deep = fake_archives.write_video(

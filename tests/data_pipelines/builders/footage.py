@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_pipelines.builders.clip_builder import FolderConfig
@@ -20,6 +21,12 @@ def builder(folder: Path, data: Path, **options) -> Builder:
 def left(data: Path) -> list[str]:
     """What lies beside the versions of the dataset, and these."""
     return sorted(path.name for path in (data / "footage" / "mine").iterdir())
+
+
+def contents(data: Path) -> list[tuple[int, int]]:
+    """What tells a shard from one that was written again, for all of them, whatever they are called."""
+    stats = [path.stat() for path in data.rglob("*.array_record*") if path.is_file()]
+    return sorted((stat.st_ino, stat.st_mtime_ns) for stat in stats)
 
 
 def assert_whole(data: Path) -> None:
@@ -38,35 +45,44 @@ from pathlib import Path
 
 folder, data = map(Path, sys.argv[1:3])
 
-def slow(file):
-    yield from read(file)
-    (data / "packing").touch()
-    time.sleep(60)
+def slow(path, target):
+    rename(path, target)
+    if path.suffix == ".array_record" and Path(target).name.count("-of-"):
+        (data / "moving").touch()
+        time.sleep(60)
 
 if __name__ == "__main__":  # workers come here too, and need nothing of this
-    from data_pipelines.builders import worker_pool
     from data_pipelines.builders.clip_builder import FolderConfig
     from data_pipelines.builders.footage.footage_dataset_builder import Builder
     from tests.data_pipelines.building import build
-    read, worker_pool.read = worker_pool.read, slow
+    if sys.argv[3] != "plain":
+        rename, Path.rename = Path.rename, slow
     build(Builder(config=FolderConfig(name="mine", folder=folder), data_dir=data, anew=sys.argv[3] == "anew"))
 """
 
 
-@contextlib.contextmanager
-def packing(folder: Path, data: Path, how: str = "first"):
-    """A process that packs the dataset, and is killed at the end of the block."""
+def start(folder: Path, data: Path, how: str) -> subprocess.Popen[bytes]:
+    """A process that builds the dataset: "first" or "anew", and waits amid its last moves; or "plain"."""
     script = data.parent / "build.py"
     script.write_text(BUILD)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, script, folder, data, how]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, script, folder, data, how], env=environment, stderr=subprocess.DEVNULL)
+
+
+def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def moving(folder: Path, data: Path, how: str = "first") -> Iterator[None]:
+    """A process that has moved one of the shards to the dataset, and is killed at the end of the block."""
+    process = start(folder, data, how)
     try:
-        end = time.monotonic() + 60
-        while not (data / "packing").exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_for(process, (data / "moving").exists)
         yield
     finally:
         process.send_signal(signal.SIGKILL)

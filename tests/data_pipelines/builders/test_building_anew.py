@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.builders import worker_pool
+from data_pipelines.builders.clip_builder import ClipBuilder
 from data_pipelines.records import clips
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
-from tests.data_pipelines.builders.footage import assert_whole, builder, left, packing
+from tests.data_pipelines.builders.footage import assert_whole, builder, left, moving
 from tests.data_pipelines.building import build, numbers, opened
 
 
@@ -60,12 +60,12 @@ def test_the_old_one_stays_if_the_new_one_fails(folder, tmp_path, monkeypatch, f
         build(builder(tmp_path / "nowhere", data, anew=True))
     assert_whole(data)
 
-    def broken(file):
+    def broken(self):
         raise fault
 
     other(tmp_path / "other")
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "read", broken)
+        patch.setattr(ClipBuilder, "_move_shards", broken)
         with pytest.raises(KeyboardInterrupt if fault is KeyboardInterrupt else InputError):
             build(builder(tmp_path / "other", data, anew=True))
     shutil.rmtree(data / "footage" / "mine" / ".clips-1.0.0")  # what was finished
@@ -89,7 +89,7 @@ def test_the_old_one_stays_if_the_new_one_cannot_take_its_place(folder, tmp_path
         patch.setattr(Path, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(builder(tmp_path / "other", data, anew=True))
-    assert left(data) == [".clips-1.0.0", ".new-1.0.0", "1.0.0"]
+    assert left(data) == [".clips-1.0.0", "1.0.0"]
     build(builder(folder, data))
     assert left(data) == ["1.0.0"]
     assert_whole(data)
@@ -99,7 +99,7 @@ def test_the_old_one_stays_if_the_new_one_cannot_take_its_place(folder, tmp_path
 def test_the_old_one_stays_if_the_process_is_killed(folder, tmp_path):
     data = tmp_path / "data"
     build(builder(folder, data))
-    with packing(other(tmp_path / "other"), data, "anew"):
+    with moving(other(tmp_path / "other"), data, "anew"):
         assert "1.0.0" in left(data)
     assert set(clips.open_prepared(data / "footage" / "mine" / "1.0.0").tables) == {"train", "validation"}
     build(builder(folder, data))

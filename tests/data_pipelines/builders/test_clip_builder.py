@@ -1,10 +1,20 @@
-"""Building: whole or not at all, and an interrupted build goes on where it was."""
+"""Building: whole or not at all, and an interrupted build goes on where it was.
 
+RVM_KILLS is how many kills there are; `make campaign` asks for many.
+"""
+
+import contextlib
 import fcntl
+import itertools
 import os
+import random
 import resource
+import signal
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_pipelines.builders import clip_builder, worker_pool
@@ -14,8 +24,10 @@ from data_pipelines.records import clips
 from data_pipelines.tools import prepare
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
-from tests.data_pipelines.builders.footage import assert_whole, builder, left, packing
+from tests.data_pipelines.builders.footage import assert_whole, builder, contents, left, moving, start, wait_for
 from tests.data_pipelines.building import build, numbers, opened
+
+KILLS = int(os.environ.get("RVM_KILLS", "2"))
 
 
 def test_nothing_is_left_beside_a_whole_dataset(folder, tmp_path):
@@ -25,8 +37,7 @@ def test_nothing_is_left_beside_a_whole_dataset(folder, tmp_path):
     assert_whole(tmp_path / "data")
 
 
-def test_clips_stay_in_order_over_several_shards(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_builder, "SHARD_BYTES", 1)
+def test_clips_stay_in_order_over_several_shards(folder, tmp_path):
     for first in (30, 40, 50):
         fake_archives.write_pair(folder, f"clip{first}", range(first, first + 4))
     built = builder(folder, tmp_path / "data")
@@ -34,15 +45,6 @@ def test_clips_stay_in_order_over_several_shards(folder, tmp_path, monkeypatch):
     assert built.info.splits["train"].shard_lengths == [4] * 5
     shown = numbers(opened(built, "train"), "foreground")
     assert list(shown.values()) == [list(range(first, first + 4)) for first in (10, 20, 30, 40, 50)]
-
-
-def test_shards_are_filled(tmp_path, monkeypatch):
-    monkeypatch.setattr(clip_builder, "SHARD_BYTES", 6)
-    files = [tmp_path / str(place) for place in range(6)]
-    for file, size in zip(files, (3, 3, 1, 10, 4, 2), strict=True):
-        file.write_bytes(bytes(size))
-    assert clip_builder._shards(files) == [files[:2], files[2:3], files[3:4], files[4:]]
-    assert clip_builder._shards([]) == []
 
 
 def test_an_error_leaves_no_half_dataset_and_keeps_finished_clips(folder, tmp_path, monkeypatch):
@@ -55,38 +57,38 @@ def test_an_error_leaves_no_half_dataset_and_keeps_finished_clips(folder, tmp_pa
     with pytest.raises(InputError, match=rf"^{bad} cannot be read as a picture, or it is damaged"):
         build(attempt)
     assert left(data) == [".clips-1.0.0"]
-    finished = {path: path.stat().st_mtime_ns for path in (data / "footage/mine/.clips-1.0.0").iterdir()}
-    assert finished
+    finished = contents(data)
+    assert len(finished) == 2
     bad.write_bytes(good)
-    kept = {}
-    prepare = worker_pool.prepare
-
-    def observed(*args, **options):
-        files = prepare(*args, **options)
-        kept.update({path: path.stat().st_mtime_ns for paths in files.values() for path in paths})
-        return files
-
-    monkeypatch.setattr(worker_pool, "prepare", observed)
     build(attempt)  # the same builder can be used again
-    assert finished.items() <= kept.items()
+    assert set(finished) < set(contents(data))
     assert_whole(data)
 
 
-def test_an_error_while_packing_leaves_no_half_dataset(folder, tmp_path, monkeypatch):
-    """TFDS adds to the message of what a generator raises; it is still an InputError."""
-    read = worker_pool.read
+def test_an_end_after_the_last_clip_loses_none(folder, tmp_path, monkeypatch):
+    """Whichever of the files and folders was to be moved, forwards or back, when everything stopped."""
+    data = tmp_path / "data"
+    build(builder(folder, data))
+    old = contents(data)
+    rename = Path.rename
+    finished: list[tuple[int, int]] = []
+    for moves in itertools.count():
+        left_to_move = itertools.repeat(None, moves)
 
-    def broken(file):
-        yield from read(file)
-        raise InputError("the clip file is gone")
+        def stopped(path, target):
+            if next(left_to_move, "no more"):  # noqa: B023 - it is of this turn
+                raise KeyboardInterrupt
+            return rename(path, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "read", broken)
-        with pytest.raises(InputError, match="the clip file is gone"):
-            build(builder(folder, tmp_path / "data"))
-    assert left(tmp_path / "data") == [".clips-1.0.0"]
-    build(builder(folder, tmp_path / "data"))
-    assert_whole(tmp_path / "data")
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(Path, "rename", stopped)
+            build(builder(folder, data, anew=True))
+            break
+        finished = finished or sorted(set(contents(data)) - set(old))
+        assert contents(data) == sorted(old + finished)
+    assert moves >= len(finished) + 2
+    assert contents(data) == finished
+    assert_whole(data)
 
 
 @pytest.mark.slow
@@ -94,34 +96,106 @@ def test_a_killed_build_can_be_run_again(folder, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     with (
-        packing(folder, data),
+        moving(folder, data),
         pytest.raises(InputError, match=r"^footage/mine/1\.0\.0 is being prepared by process \d+ on .*: wait until"),
     ):
         build(builder(folder, data))
-    finished, lock, incomplete = left(data)
-    assert (finished, lock) == (".clips-1.0.0", ".lock")
-    assert incomplete.startswith("incomplete.")
+    finished = contents(data)
+    assert left(data) == [".clips-1.0.0", ".lock", ".new-1.0.0"]
     assert not builder(folder, data).info.splits
     build(builder(folder, data))
+    assert contents(data) == finished
     assert_whole(data)
 
 
-def test_a_full_disk_is_named_while_packing(folder, tmp_path, monkeypatch):
-    prepare = worker_pool.prepare
+def tables(home: Path) -> set[Path]:
+    """Those of finished shards."""
+    return set(home.glob(".clips-*/*-*.json"))
+
+
+@pytest.mark.slow
+def test_kills_lose_no_finished_clip(tmp_path):
+    """However often and whenever it is killed, the same command ends with what was finished before."""
+    folder, data = tmp_path / "footage", tmp_path / "data"
+    for number in range(40):
+        fake_archives.write_pair(folder, f"clip{number:02d}", [number] * 20)
+    home = data / "footage" / "mine"
+    draw = random.Random(0)
+    finished: set[tuple[int, int]] = set()
+    seen = tables(home)
+    for kill in range(KILLS + 1):
+        process = start(folder, data, "plain")
+        if kill < KILLS:
+            more = len(seen)
+            wait_for(process, lambda: len(tables(home)) > more or (home / "1.0.0").exists())  # noqa: B023
+            time.sleep(draw.uniform(0, 0.3))
+            process.kill()
+        assert process.wait() in ((0, -signal.SIGKILL) if kill < KILLS else (0,))
+        assert finished <= set(contents(data))
+        seen = tables(home)
+        shards = [path.with_suffix(".array_record") for path in seen]
+        finished |= {(path.stat().st_ino, path.stat().st_mtime_ns) for path in shards if path.exists()}
+        print(f"kill {kill}: {len(finished)} shards")
+    assert left(data) == ["1.0.0"]
+    prepared = clips.open_prepared(home / "1.0.0")
+    assert sum(map(len, prepared.records.values())) == 40 * 20
+    assert list(clips.verify("footage/mine", data)) == []
+
+
+def test_the_disk_holds_little_more_than_what_is_made(tmp_path):
+    noise = np.random.default_rng(0)
+    folder, data = tmp_path / "footage", tmp_path / "data"
+    for number, frame in itertools.product(range(8), range(4)):
+        for half, channels in (("fgr", 3), ("pha", 1)):
+            pixels = noise.integers(0, 256, (256, 256, channels), np.uint8).squeeze()
+            fake_archives.write_picture(folder / half / str(number) / f"{frame}.jpg", pixels)
+    peak, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.is_set():
+            peak = max(peak, size(data))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        build(builder(folder, data))
+    finally:
+        ended.set()
+        watcher.join()
+    assert size(data) > 4_000_000
+    assert peak <= 1.1 * size(data)
+
+
+def size(folder: Path) -> int:
+    """Of all files below it, some of which may vanish while one looks."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).stat().st_size
+    return total
+
+
+def test_a_full_disk_is_named_while_the_metadata_are_written(folder, tmp_path, monkeypatch):
+    run = worker_pool.run
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def then_full(*args, **options):
-        files = prepare(*args, **options)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
-        return files
+        run(*args, **options)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
 
-    monkeypatch.setattr(worker_pool, "prepare", then_full)
+    monkeypatch.setattr(worker_pool, "run", then_full)
+    data = tmp_path / "data"
     try:
-        with pytest.raises(InputError, match=rf"cannot prepare {tmp_path}/data/footage/mine/1\.0\.0.*: File too large"):
-            build(builder(folder, tmp_path / "data"))
+        with pytest.raises(InputError, match=rf"cannot prepare {data}/footage/mine/1\.0\.0.*: File too large"):
+            build(builder(folder, data))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert left(tmp_path / "data") == [".clips-1.0.0"]
+    assert left(data) == [".clips-1.0.0"]
+    finished = contents(data)
+    build(builder(folder, data))
+    assert contents(data) == finished
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):

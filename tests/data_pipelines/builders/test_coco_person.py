@@ -19,6 +19,7 @@ from tensorflow_datasets.object_detection.coco import Coco
 from data_pipelines.builders.coco_person import archive
 from data_pipelines.builders.coco_person.coco_person_dataset_builder import Builder
 from rvm_jax.errors import InputError
+from tests.data_pipelines.building import OfArrayRecords
 from tests.data_pipelines.fake_still_archives import built, decoded
 
 HEIGHT, WIDTH = 12, 16
@@ -223,7 +224,7 @@ def test_unusable_examples(coco, monkeypatch, changes, message):
         list(archive.encode(folder, "train", 0))
 
 
-class TestBuilder(tfds.testing.DatasetBuilderTestCase):
+class TestBuilder(OfArrayRecords, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     SPLITS = {"train": 2, "validation": 1}  # noqa: RUF012
 

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.builders.image_matte import archive
 from data_pipelines.builders.image_matte.image_matte_dataset_builder import Builder
 from rvm_jax.errors import InputError
+from tests.data_pipelines.building import OfArrayRecords
 from tests.data_pipelines.fake_still_archives import built, decoded, save
 
 LISTS = Path(__file__).parent / "lists"
@@ -193,7 +194,7 @@ def test_records_bit_for_bit(small, tmp_path):
     assert built(Builder, small, tmp_path / "data") == expected
 
 
-class TestBuilder(tfds.testing.DatasetBuilderTestCase):
+class TestBuilder(OfArrayRecords, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     SPLITS = {"train": 415, "validation": 15, "test_d646": 11, "test_aim": 11}  # noqa: RUF012
 

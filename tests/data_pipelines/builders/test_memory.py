@@ -14,15 +14,16 @@ PREPARE = """
 import sys
 from functools import partial
 from pathlib import Path
-from data_pipelines.builders import worker_pool
+from data_pipelines.builders import shards
 from data_pipelines.archives.clip import ArchiveClip
 from data_pipelines.archives.folders import matting_records
 
 foreground, alpha, short_side, file = map(Path, sys.argv[1:])
 encode = partial(matting_records, foreground, alpha, short_side=int(short_side.name))
-frames = worker_pool._write(file, [ArchiveClip("clip", (foreground, alpha), encode)])
+shard = shards.Shard(file, [ArchiveClip("clip", (foreground, alpha), encode)])
+shards.write(shard)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(frames, peak.split()[1])
+print(shard.table()["length"][0], peak.split()[1])
 """
 HEIGHT, WIDTH = 2160, 3840
 
@@ -42,7 +43,7 @@ def test_a_worker_prepares_a_4k_clip_in_less_than_4_gb(tmp_path, reader):
     )
     assert decode._suits_decord(foreground, decode._header(foreground)) == (reader == "decord")
     done = subprocess.run(
-        [sys.executable, "-c", PREPARE, foreground, alpha, "1080", tmp_path / "clip.zip"],
+        [sys.executable, "-c", PREPARE, foreground, alpha, "1080", tmp_path / "clip.array_record"],
         capture_output=True,
         text=True,
         check=True,

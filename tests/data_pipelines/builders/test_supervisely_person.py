@@ -15,6 +15,7 @@ from PIL import Image
 from data_pipelines.builders.supervisely_person import archive
 from data_pipelines.builders.supervisely_person.supervisely_person_dataset_builder import Builder
 from rvm_jax.errors import InputError
+from tests.data_pipelines.building import OfArrayRecords
 from tests.data_pipelines.fake_archives import tag_picture
 from tests.data_pipelines.fake_still_archives import built, decoded, save
 
@@ -262,7 +263,7 @@ def test_records_bit_for_bit(request, tmp_path, form):
     assert {split: len(records) for split, records in expected.items()} == {"train": 1, "validation": 1}
 
 
-class TestBuilder(tfds.testing.DatasetBuilderTestCase):
+class TestBuilder(OfArrayRecords, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     SPLITS = {"train": 1, "validation": 1}  # noqa: RUF012
 

@@ -1,27 +1,29 @@
 """Preparing in worker processes: what is finished stays, what fails leaves nothing, and errors say which file."""
 
 import functools
-import hashlib
-import io
+import itertools
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+import tensorflow as tf
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 
 from data_pipelines.archives.clip import ArchiveClip
-from data_pipelines.builders import worker_pool
+from data_pipelines.builders import shards, worker_pool
+from data_pipelines.builders.shards import Shard
+from data_pipelines.records.clips import _pictures
 from rvm_jax.errors import InputError
 from rvm_jax.host import progress
 from tests.data_pipelines import workers
-from tests.data_pipelines.fake_archives import number_in
+from tests.data_pipelines.building import pixels
+from tests.data_pipelines.fake_archives import digest, number_in
 
 
 @pytest.fixture
@@ -35,35 +37,63 @@ def clip(name: str, encode, *args, files: tuple[Path, ...] = (), **options) -> A
     return ArchiveClip(name, files, functools.partial(encode, *args, **options))
 
 
-def numbers(files: list[Path]) -> dict[str, list[int]]:
+def prepare(folder: Path, splits, clips_per_shard: int, **options) -> dict[str, list[Shard]]:
+    return shards.prepare(folder, splits, clips_per_shard, functools.partial(worker_pool.run, **options))
+
+
+def written_to(folder: Path) -> list[Shard]:
+    return [Shard(path, ()) for path in folder.glob("*.array_record")]
+
+
+def numbers(written: list[Shard]) -> dict[str, list[int]]:
+    """What the frames of each clip show."""
     shown = {}
-    for file in files:
-        for prepared in worker_pool.read(file):
-            frames = [np.asarray(Image.open(io.BytesIO(record["foreground"].read()))) for record in prepared.records]
-            assert prepared.length == len(frames)
-            shown[prepared.name] = [number_in(frame) for frame in frames]
+    for shard in written:
+        records = iter(ArrayRecordDataSource([str(shard.path)]))
+        table = shard.table()
+        for name, length in zip(table["name"], table["length"], strict=True):
+            frames = itertools.islice(records, length)
+            shown[name] = [number_in(pixels(_pictures(record)["foreground"])) for record in frames]
+        assert not list(records)
     return shown
 
 
 def test_clips_come_back_in_order_whatever_is_ready_first(tmp_path):
     lengths = [30, 1, 7, 2, 11]  # the first takes the longest
     clips = [clip(f"set/{i}", workers.encode, range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)]
-    files = worker_pool.prepare(tmp_path / "scratch", {"train": clips, "test": clips[:1], "empty": []}, 2, workers=2)
-    assert {split: len(files) for split, files in files.items()} == {"train": 3, "test": 1, "empty": 0}
-    shown = numbers(files["train"])
+    made = prepare(tmp_path / "scratch", {"train": clips, "test": clips[:1], "empty": []}, 2, workers=2)
+    assert {split: len(written) for split, written in made.items()} == {"train": 3, "test": 1, "empty": 0}
+    shown = numbers(made["train"])
     assert list(shown) == [f"set/{i}" for i in range(5)]
     assert shown == {f"set/{i}": list(range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)}
-    assert sorted((tmp_path / "scratch").iterdir()) == sorted([*files["train"], *files["test"]])
+    paths = [shard.path for shard in (*made["train"], *made["test"])]
+    assert sorted((tmp_path / "scratch").iterdir()) == sorted(paths + [path.with_suffix(".json") for path in paths])
 
 
-def test_a_file_is_a_zip_that_a_person_can_look_into(tmp_path):
-    [file] = worker_pool.prepare(tmp_path, {"train": [clip("a", workers.encode, [3, 4])]}, 1)["train"]
-    names = ["a/00000.alpha.png", "a/00000.foreground.jpg", "a/00001.alpha.png", "a/00001.foreground.jpg"]
-    with zipfile.ZipFile(file) as archive:
-        assert archive.namelist() == [*names, "clips.json"]
-        images = [archive.read(name) for name in names]
-    [prepared] = worker_pool.read(file)
-    assert prepared.sha256 == hashlib.sha256(b"".join(images)).hexdigest()
+def test_a_record_is_what_tensorflow_makes_of_it(tmp_path):
+    """Features of many lengths, each in as many bytes as protobuf needs; and the checksum of a clip."""
+    for size in (0, 1, 127, 128, 300, 2**14, 2**21 + 1):
+        record = {"image": bytes(size), "alpha": b"other"}
+        message = tf.train.Example()
+        for name, content in record.items():
+            message.features.feature[name].bytes_list.value.append(content)
+        assert shards.example(record) == message.SerializeToString(deterministic=True)
+    [shard] = prepare(tmp_path, {"train": [clip("a", workers.encode, [3, 4])]}, 1)["train"]
+    assert shard.table() == {"name": ["a"], "length": [2], "sha256": [digest(workers.encode([3, 4]))]}
+
+
+def test_there_are_not_too_many_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARDS", 4)
+
+    def sizes(count: int, clips_per_shard: int) -> list[int]:
+        clips = [clip(str(number), workers.encode, [number]) for number in range(count)]
+        return [len(shard.clips) for shard in shards._plan(tmp_path, {"train": clips}, clips_per_shard)["train"]]
+
+    assert sizes(3, 1) == [1, 1, 1]
+    assert sizes(7, 3) == [3, 3, 1]
+    assert sizes(9, 1) == [3, 3, 3]
+    assert sizes(13, 1) == [4, 4, 4, 1]
+    assert sizes(0, 1) == []
 
 
 def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, source, monkeypatch):
@@ -78,9 +108,9 @@ def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, sourc
 
     def encoded() -> list[str]:
         log.write_text("")
-        files = worker_pool.prepare(folder, {"train": clips}, 1, workers=1)
-        assert numbers(files["train"]) == {"a": [1, 2], "b": [3]}
-        assert len(list(folder.iterdir())) == 2
+        made = prepare(folder, {"train": clips}, 1, workers=1)
+        assert numbers(made["train"]) == {"a": [1, 2], "b": [3]}
+        assert len(list(folder.iterdir())) == 4
         return log.read_text().split()
 
     assert encoded() == ["1", "3"]
@@ -94,15 +124,18 @@ def test_what_is_finished_is_used_again_until_its_source_changes(tmp_path, sourc
     assert encoded() == ["3"]
     clips[0] = clip("a", workers.encode, (1, 2), files=(source,), log=log)  # made in another way, from the same
     assert encoded() == ["1"]
-    monkeypatch.setattr(worker_pool, "FORMAT", worker_pool.FORMAT + 1)  # encoded in another way
+    monkeypatch.setattr(shards, "FORMAT", shards.FORMAT + 1)  # encoded in another way
     assert encoded() == ["1", "3"]
     (folder / ".rvm-killed").mkdir()
     (folder / ".rvm-killed" / "new").touch()
+    (folder / "train-0.zip").touch()  # of an earlier version
     assert encoded() == []
+    next(folder.glob("*.json")).unlink()  # it was killed before the shard was finished
+    assert len(encoded()) == 1
 
 
 def test_workers_import_nothing_slow(tmp_path):
-    worker_pool.prepare(tmp_path, {"train": [clip("a", workers.encode_modules)]}, 1)
+    prepare(tmp_path, {"train": [clip("a", workers.encode_modules)]}, 1)
 
 
 @pytest.mark.parametrize(("per_file", "kept"), [(1, {"good": [1], "late": [2]}), (2, {"late": [2]})])
@@ -113,15 +146,16 @@ def test_a_bad_clip_keeps_no_other_from_being_finished(tmp_path, per_file, kept)
         clip("late", workers.encode, [2]),
     ]
     with pytest.raises(InputError, match=r"^video\.mp4 is damaged$"):
-        worker_pool.prepare(tmp_path, {"train": clips}, per_file, workers=2)
-    assert numbers(list(tmp_path.iterdir())) == kept
+        prepare(tmp_path, {"train": clips}, per_file, workers=2)
+    assert numbers(written_to(tmp_path)) == kept
+    assert len(list(tmp_path.iterdir())) == 2 * len(kept)
 
 
 @pytest.mark.parametrize(("count", "last"), [(20, "19 is damaged"), (25, "... and more of this kind")])
 def test_all_bad_clips_are_told_of_in_order(tmp_path, count, last):
     clips = [clip(str(i), workers.fail, f"{i} is damaged") for i in range(count)]
     with pytest.raises(InputError) as caught:
-        worker_pool.prepare(tmp_path, {"train": clips}, 3, workers=2)
+        prepare(tmp_path, {"train": clips}, 3, workers=2)
     lines = str(caught.value).splitlines()
     assert lines[:20] == [f"{i} is damaged" for i in range(20)]
     assert lines[-1] == last
@@ -130,18 +164,18 @@ def test_all_bad_clips_are_told_of_in_order(tmp_path, count, last):
 
 def test_an_error_of_encoding_is_not_taken_for_one_of_writing(tmp_path, source):
     with pytest.raises(InputError, match=rf"^{source} cannot be read or encoded: broken data stream"):
-        worker_pool.prepare(tmp_path / "s", {"train": [clip("a", workers.encode_too_wide, files=(source,))]}, 1)
+        prepare(tmp_path / "s", {"train": [clip("a", workers.encode_too_wide, files=(source,))]}, 1)
     assert list((tmp_path / "s").iterdir()) == []
 
 
 def test_large_pictures_are_no_reason_to_warn(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8 * 6 - 1)
-    assert len(list(worker_pool._checked(clip("a", workers.encode_sizes, [(8, 6)])))) == 1
+    assert len(list(shards._checked(clip("a", workers.encode_sizes, [(8, 6)])))) == 1
 
 
 def test_a_worker_that_is_killed_is_reported(tmp_path):
     with pytest.raises(InputError, match="a worker process was killed, perhaps because the memory is full"):
-        worker_pool.prepare(tmp_path, {"train": [clip("a", workers.end_process)]}, 1)
+        prepare(tmp_path, {"train": [clip("a", workers.end_process)]}, 1)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +187,19 @@ def test_a_worker_that_is_killed_is_reported(tmp_path):
 )
 def test_clips_of_no_frames_or_several_sizes_are_refused(tmp_path, source, sizes, message):
     with pytest.raises(InputError, match=rf"{source}.*{message}"):
-        worker_pool.prepare(tmp_path / "s", {"train": [clip("a", workers.encode_sizes, sizes, files=(source,))]}, 1)
+        prepare(tmp_path / "s", {"train": [clip("a", workers.encode_sizes, sizes, files=(source,))]}, 1)
     assert list((tmp_path / "s").iterdir()) == []
 
 
 def test_two_clips_of_one_name_are_refused(tmp_path):
     with pytest.raises(InputError, match="2 clips of the split 'train' are called 'a'"):
-        worker_pool.prepare(tmp_path, {"train": [clip("a", workers.encode, [1]), clip("a", workers.encode, [2])]}, 1)
+        prepare(tmp_path, {"train": [clip("a", workers.encode, [1]), clip("a", workers.encode, [2])]}, 1)
 
 
 def test_a_missing_source_is_named(tmp_path):
     missing = tmp_path / "missing.mp4"
     with pytest.raises(InputError, match=rf"cannot read {missing}: No such file"):
-        worker_pool.prepare(tmp_path / "s", {"train": [clip("a", workers.encode, [1], files=(missing,))]}, 1)
+        prepare(tmp_path / "s", {"train": [clip("a", workers.encode, [1], files=(missing,))]}, 1)
 
 
 def test_a_full_disk_is_named(tmp_path):
@@ -173,8 +207,8 @@ def test_a_full_disk_is_named(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(InputError, match=rf"cannot write {tmp_path}.*train-.*zip: File too large"):
-            worker_pool.prepare(tmp_path, {"train": [clip("a", workers.encode, range(40))]}, 1)
+        with pytest.raises(InputError, match=rf"cannot write {tmp_path}.*train-.*array_record: .*File too large"):
+            prepare(tmp_path, {"train": [clip("a", workers.encode, range(40))]}, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -184,15 +218,15 @@ def test_a_full_disk_is_named(tmp_path):
 def test_a_wrong_number_of_workers_is_refused(tmp_path, monkeypatch, given):
     monkeypatch.setenv("RVM_WORKERS", given)
     with pytest.raises(InputError, match=f"RVM_WORKERS is {given!r}: expected the number"):
-        worker_pool.prepare(tmp_path, {"train": [clip("a", workers.encode, [1])]}, 1)
+        prepare(tmp_path, {"train": [clip("a", workers.encode, [1])]}, 1)
 
 
 def test_progress_is_a_line_in_a_log(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     clips = [clip(str(i), workers.encode, [i, i]) for i in range(3)]
-    worker_pool.prepare(tmp_path, {"train": clips[:1]}, 1)
+    prepare(tmp_path, {"train": clips[:1]}, 1)
     capfd.readouterr()
-    worker_pool.prepare(tmp_path, {"train": clips}, 1)
+    prepare(tmp_path, {"train": clips}, 1)
     lines = capfd.readouterr().err.splitlines()
     assert [line.split(", ")[0] for line in lines] == ["preparing: 2 of 3 clips", "preparing: 3 of 3 clips"]
 
@@ -200,7 +234,7 @@ def test_progress_is_a_line_in_a_log(tmp_path, capfd, monkeypatch):
 PREPARE = """
 import functools, signal, sys
 from pathlib import Path
-from data_pipelines.builders import worker_pool
+from data_pipelines.builders import shards, worker_pool
 from data_pipelines.archives.clip import ArchiveClip
 from tests.data_pipelines import workers
 
@@ -209,7 +243,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     clips = [ArchiveClip("a", (), functools.partial(workers.encode, [1])),
              ArchiveClip("b", (), functools.partial(workers.encode_slowly, folder / "started"))]
-    worker_pool.prepare(folder / "scratch", {"train": clips}, 1, workers=2)
+    shards.prepare(folder / "scratch", {"train": clips}, 1, functools.partial(worker_pool.run, workers=2))
 """
 
 
@@ -224,8 +258,7 @@ def test_an_interrupted_run_ends_its_workers_and_keeps_what_is_finished(tmp_path
         command, start_new_session=True, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
         try:
-            finished = (tmp_path / "scratch").glob("train-*.zip")
-            wait_for(lambda: (tmp_path / "started").exists() and list((tmp_path / "scratch").glob("train-*.zip")))
+            wait_for(lambda: (tmp_path / "started").exists() and list((tmp_path / "scratch").glob("train-*.json")))
             if by == signal.SIGINT:
                 os.killpg(process.pid, by)
             else:
@@ -234,11 +267,10 @@ def test_an_interrupted_run_ends_its_workers_and_keeps_what_is_finished(tmp_path
         finally:
             process.kill()
     assert process.returncode == -by
-    [kept] = finished
-    assert numbers([kept]) == {"a": [1]}
+    assert numbers(written_to(tmp_path / "scratch")) == {"a": [1]}
     if by == signal.SIGINT:
         assert messages.count("KeyboardInterrupt") == 1  # the workers keep silent
-        assert list((tmp_path / "scratch").iterdir()) == [kept]
+        assert len(list((tmp_path / "scratch").iterdir())) == 2
 
 
 def wait_for(condition, seconds: float = 60) -> None:

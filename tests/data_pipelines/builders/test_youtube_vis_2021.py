@@ -12,6 +12,7 @@ from data_pipelines.archives.rle import to_mask
 from data_pipelines.builders.youtube_vis_2021 import archive
 from data_pipelines.builders.youtube_vis_2021.youtube_vis_2021_dataset_builder import Builder
 from rvm_jax.errors import InputError
+from tests.data_pipelines.building import OfArrayRecords
 from tests.data_pipelines.fake_archives import tag_picture
 from tests.data_pipelines.fake_still_archives import built, decoded, save
 
@@ -218,7 +219,7 @@ def test_records_bit_for_bit(manual, tmp_path):
     assert len(expected["train"]) == 3
 
 
-class TestBuilder(tfds.testing.DatasetBuilderTestCase):
+class TestBuilder(OfArrayRecords, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     SPLITS = {"train": 3, "validation": 3}  # noqa: RUF012
 
