@@ -10,9 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_pipelines.pipelines import matting
+from data_pipelines.pipelines import matting, matting_pixels
 from data_pipelines.pipelines.batches import Slice, arrays
-from data_pipelines.pipelines.matting import OPERATIONS, Operations
+from data_pipelines.pipelines.matting_pixels import OPERATIONS, Operations
+from data_pipelines.pipelines.samples import Plan
 from data_pipelines.records.clips import concatenate
 from data_pipelines.sampling import random_draws, windows
 
@@ -71,7 +72,6 @@ def whole(
         frames=frames,
         size=size,
         augmentation=data.augmentation,
-        threads=threads,
     )
     stream = arrays(pipeline)
     next(stream), next(stream)
@@ -113,7 +113,7 @@ def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> d
     operations = Operations(*(timed(name, operation) for name, operation in zip(NAMES, OPERATIONS, strict=True)))
     begin = time.perf_counter()
     for plan in plans:
-        matting.render(plan, foregrounds, backgrounds, size, operations)
+        matting_pixels.render(plan, foregrounds, backgrounds, size, operations)
     seconds["rest"] = time.perf_counter() - begin + seconds["draw"] - sum(seconds.values())
     made = clips * frames
     return {
@@ -122,7 +122,7 @@ def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> d
     }
 
 
-def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[matting.Plan]:
+def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[Plan]:
     table = data.windows(frames)
 
     @tf.autograph.experimental.do_not_convert

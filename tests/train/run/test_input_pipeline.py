@@ -152,13 +152,13 @@ def streams(monkeypatch):
     """Which streams have been opened, and which of them closed again."""
     opened, closed = [], set()
 
-    def arrays(dataset):
-        opened.append(dataset)
+    def arrays(batches, workers):
+        opened.append(batches)
         try:
             while True:
                 yield {}
         finally:
-            closed.add(dataset)
+            closed.add(batches)
 
     monkeypatch.setattr(input_pipeline, "arrays", arrays)
     return opened, closed
@@ -179,7 +179,7 @@ def test_a_pass_waits_for_no_other_passs_batch(monkeypatch):
     """The devices are given it while the next one's batch is still being made."""
     made = []
 
-    def arrays(dataset):
+    def arrays(batches, workers):
         for number in itertools.count():
             made.append(number)
             yield {}
