@@ -6,7 +6,7 @@ first in the memory of their batch, so nothing copies them before they go to the
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +107,7 @@ def batched(
     return Batches(plans, render, outputs)
 
 
-def arrays(batches: Batches, workers: Workers | None = None) -> Iterator[Batch]:
+def arrays(batches: Batches, workers: Workers | None = None) -> Generator[Batch]:
     """The batches as NumPy arrays, made by `workers`; by default, by threads of this process, one a core.
 
     Some are made ahead. For a record that is damaged, raises the `InputError` that names it.

@@ -96,14 +96,14 @@ class Workers:
     def __init__(self, processes: int | None = None, threads: int | None = None, *, sharing: int = 1) -> None:
         """By default, as many as there are cores for this one of `sharing` processes, as processes if they are many."""
         available = max(1, cores() // sharing)
+        if processes is not None and processes < 0:
+            raise InputError(f"--data-processes {processes}: expected 0 or more")
+        if threads is not None and threads < 1:
+            raise InputError(f"--data-threads {threads}: expected 1 or more")
         if processes is None:
             processes = 0 if available <= ONE_PROCESS else -(-available // (threads or 1))
         self.processes = processes
         self.threads = threads or (1 if processes else available)
-        if self.processes < 0 or self.threads < 1:
-            raise InputError(
-                f"{processes} processes with {threads} threads each: expected 0 processes or more, and 1 thread or more"
-            )
         self.core_seconds = 0.0
         self._counting = threading.Lock()
         self._bytes_ahead = 0
@@ -149,10 +149,15 @@ class Workers:
         self._streams += 1
         return Stream(self._streams, render, pickle.dumps(render) if self.processes else None)
 
+    def batches_ahead(self, count: int) -> int:
+        """How many batches of so many samples a stream is ahead, if they are not too large: enough for all to work."""
+        return max(BATCHES_AHEAD, -(-self.count // count))
+
     def has_room(self, ahead: int, shapes: Shapes) -> bool:
         """Whether a stream that is so many batches ahead may begin another one, with layers of these shapes."""
-        enough = max(BATCHES_AHEAD, -(-self.count // shapes[0][0]))
-        return ahead <= enough and self._bytes_ahead + samples.byte_count(shapes) <= BYTES_AHEAD
+        return (
+            ahead <= self.batches_ahead(shapes[0][0]) and self._bytes_ahead + samples.byte_count(shapes) <= BYTES_AHEAD
+        )
 
     def begin(self, stream: Stream, plans: Plan, shapes: Shapes) -> PendingBatch:
         """Begin to make the samples of these plans, as layers of these shapes: uint8 [b, T, h, w, C]."""

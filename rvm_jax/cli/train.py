@@ -34,8 +34,10 @@ COMMANDS = {
 
 GROUPS = {
     "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
-    "memory_and_time": ("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
-    "input_pipeline": ("data_processes", "data_threads"),
+    "memory_and_time": (
+        *("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
+        *("data_processes", "data_threads"),
+    ),
     "learning_rate": ("scaling", "warmup"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
