@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
@@ -116,6 +117,8 @@ class Workers:
                 self._connections.put((process, connection))
         self._of_thread = threading.local()
         self._executor = ThreadPoolExecutor(self.count, "samples", self._connect if processes else None)
+        # Also where Python ends with batches that nobody asks for any more.
+        self._end = weakref.finalize(self, _end, self._executor, self._started, self._memory)
 
     @property
     def count(self) -> int:
@@ -132,17 +135,7 @@ class Workers:
 
     def close(self) -> None:
         """End all threads and processes; batches that are not done never will be."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process, _ in self._started:
-            process.kill()  # it has nothing to lose
-        self._executor.shutdown()
-        for process, connections in self._started:
-            process.wait()
-            for connection in connections:
-                connection.close()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
+        self._end()
 
     def stream(self, render: Render) -> Stream:
         """Samples that this function makes."""
@@ -218,6 +211,23 @@ class Workers:
         """What each thread does first, where there are processes: take a connection to one."""
         self._of_thread.known = set()
         self._of_thread.process, self._of_thread.connection = self._connections.get()
+
+
+def _end(
+    executor: ThreadPoolExecutor,
+    started: Sequence[tuple[subprocess.Popen[bytes], Sequence[Connection]]],
+    memory: SharedMemory | None,
+) -> None:
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process, _ in started:
+        process.kill()  # it has nothing to lose
+    executor.shutdown()
+    for process, connections in started:
+        process.wait()
+        for connection in connections:
+            connection.close()
+    if memory is not None:
+        memory.close()
 
 
 def _start(threads: int, memory: SharedMemory) -> tuple[subprocess.Popen[bytes], list[Connection]]:

@@ -18,7 +18,7 @@ class Options:
         out: The run's folder, or its URL in a bucket (gs://… or s3://…). Training goes on where it stopped if the
             folder has a run of the same recipe; what begins later, such as a later stage, may have changed.
         data_dir: Where prepared datasets are, a bucket (gs://) too; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
-        data_processes: Worker processes that make clips; 0: threads do. By default, one a core if there are more than 8.
+        data_processes: Worker processes that make clips; 0: threads do. By default, one a core of more than 8.
         data_threads: Clips that each worker process makes at a time, or this one where there are none.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
         wandb_project: The W&B project of the run, which has the name of its folder there.

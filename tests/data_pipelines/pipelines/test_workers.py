@@ -3,6 +3,7 @@
 RVM_KILLS is how many times they are killed.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -113,7 +114,12 @@ def test_closing_waits_for_no_sample(data, tmp_path):
     one = Workers(processes=1)
     ((process, _),) = one._started
     waiting = arrays_of(with_read(data, faulty.Waiting(str(fifo))), one)
-    asking = threading.Thread(target=lambda: next(waiting, None))
+
+    def ask():
+        with contextlib.suppress(InputError):
+            next(waiting)
+
+    asking = threading.Thread(target=ask)
     asking.start()
     with fifo.open("w"):  # is open when the worker waits
         one.close()
@@ -142,6 +148,14 @@ def test_when_the_parent_is_killed_its_workers_end(prepared):
         assert process.returncode == -signal.SIGKILL
         assert b"Traceback" not in told, told
         assert named == set()
+
+
+@pytest.mark.slow
+def test_batches_may_be_left_when_python_ends(prepared):
+    command = [sys.executable, "-W", "error", "-m", "tests.data_pipelines.endless", prepared, "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1"]
+    assert "Traceback" not in done.stderr
 
 
 def test_memory_is_lent_again_only_when_nobody_sees_it():

@@ -148,26 +148,30 @@ def test_any_iteration_is_reached_at_once():
     assert [made.batch for made, _ in passes] == [10**12 - 1, 5 * 10**11 - 1]
 
 
-@pytest.mark.parametrize("given", [{"processes": 1}, {"processes": 3}, {"processes": 1, "threads": 2}], ids=str)
-def test_worker_processes_make_the_batches_of_threads(prepared, given):
+@pytest.mark.slow
+def test_worker_processes_make_the_batches_of_threads(prepared):
     """From any iteration, for any of several hosts, and for validation."""
     first, _, last = input_pipeline.open_sources(RECIPE, prepared)
     opened = [first, input_pipeline.UNOPENED, last]
 
-    def made(start, workers=None, **where):
+    def fed(start, workers, **where):
         feed = input_pipeline.feed(RECIPE, STAGES, opened, start, workers=workers, **where)
         return [(number, list(passes)) for number, passes in feed]
 
-    def validated(workers=None):
-        return list(input_pipeline.validation_batches(RECIPE, HIGH, first, 2, workers=workers))
+    def validated(workers):
+        return [
+            (None, [(None, batch)])
+            for batch, _ in input_pipeline.validation_batches(RECIPE, HIGH, first, 2, workers=workers)
+        ]
 
-    with Workers(**given) as workers:
-        assert_equal(made(0, workers), made(0))
-        assert_equal(made(5, workers, host=1, hosts=2), made(5, host=1, hosts=2))
-        for (batch, real), (expected, really) in zip(validated(workers), validated(), strict=True):
-            np.testing.assert_array_equal(real, really)
-            for name in expected:
-                np.testing.assert_array_equal(batch[name], expected[name], strict=True)
+    def everything(workers):
+        return [fed(0, workers), fed(5, workers, host=1, hosts=2), validated(workers)]
+
+    expected = everything(None)
+    for given in ({"processes": 1, "threads": 2}, {"processes": 3}):
+        with Workers(**given) as workers:
+            for ours, theirs in zip(everything(workers), expected, strict=True):
+                assert_equal(ours, theirs)
 
 
 @pytest.fixture
