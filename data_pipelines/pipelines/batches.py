@@ -123,9 +123,8 @@ def arrays(batches: Batches, workers: Workers | None = None) -> Generator[Batch]
             while drawn and (not pending or makers.has_room(len(pending), _shapes(batches, drawn))):
                 pending.append(makers.begin(stream, drawn, _shapes(batches, drawn)))
                 drawn = next(plans, None)
-            layers = makers.finish(pending[0])
-            pending.popleft()
-            yield dict(zip(batches.outputs, layers, strict=True))
+            # No name here keeps the batch, so that its memory is free as soon as it is used.
+            yield dict(zip(batches.outputs, makers.finish(pending), strict=True))
 
 
 def _shapes(batches: Batches, plans: Plan) -> samples.Shapes:

@@ -1,5 +1,6 @@
 """Worker processes, or threads, that make the samples of all streams together."""
 
+import collections
 import os
 import pickle
 import queue
@@ -166,10 +167,11 @@ class Workers:
         self._bytes_ahead += size
         return PendingBatch(jobs, layers, size)
 
-    def finish(self, batch: PendingBatch) -> Sequence[np.ndarray]:
-        """Wait for a batch; its layers. What went wrong with a sample is raised, the first in order."""
-        for job in batch.jobs:
+    def finish(self, pending: collections.deque[PendingBatch]) -> Sequence[np.ndarray]:
+        """Wait for the first batch and take it out; its layers. What went wrong with a sample is raised, in order."""
+        for job in pending[0].jobs:
             job.result()
+        batch = pending.popleft()
         self._bytes_ahead -= batch.bytes
         return batch.layers
 

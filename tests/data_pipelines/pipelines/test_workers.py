@@ -13,6 +13,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,6 +217,7 @@ def test_batches_ahead_are_bounded(data, bytes_ahead, threads, begun, monkeypatc
 )
 def test_by_default_cores_that_are_many_have_a_process_each(cores, sharing, given, processes, threads, monkeypatch):
     monkeypatch.setattr(workers, "cores", lambda: cores)
-    monkeypatch.setattr(workers, "_start", lambda *given: (None, []))
-    made = Workers(**given, sharing=sharing)
-    assert (made.processes, made.threads) == (processes, threads)
+    none = SimpleNamespace(kill=lambda: None, wait=lambda: 0)
+    monkeypatch.setattr(workers, "_start", lambda *given: (none, []))
+    with Workers(**given, sharing=sharing) as made:
+        assert (made.processes, made.threads) == (processes, threads)
