@@ -1,5 +1,7 @@
 """The matting pipeline against a plain tf.data port of the recipe, in one run, and where its time goes.
 
+It is measured in threads of one process, and with one and two worker processes.
+
     python benchmarks/data.py [--json results.json] [--rounds 3] [--batches 6] [--background-size 432]
 
 Both read the same prepared records: synthetic people of 768×432, JPEG with PNG alphas, on backgrounds half still and
@@ -25,10 +27,12 @@ import tensorflow as tf
 
 from data_pipelines.builders.synthetic.synthetic_dataset_builder import SyntheticConfig
 from data_pipelines.pipelines import datasets, matting
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.records.clips import concatenate
 from data_pipelines.tools import bench, prepare
 
 FRAMES, SIZE, BATCH = 15, 512, 4
+PROCESSES = {"threads": 0, "1 process": 1, "2 processes": 2}
 FOREGROUND = (432, 768)
 
 
@@ -187,19 +191,19 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=6, help="of four clips, in a round")
     parser.add_argument("--clips", type=int, default=8, help="of each kind, in the data")
     parser.add_argument("--background-size", type=int, default=432, metavar="HEIGHT")
-    parser.add_argument("--threads", type=int, help="clips made at the same time; all cores by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = make_data(Path(folder), options.clips, options.background_size)
         parts = bench.costs(data, frames=FRAMES, size=SIZE, clips=options.batches * BATCH)
         print(bench.table(parts), flush=True)
-        rates: dict[str, list[bench.Rate]] = {"this pipeline": [], "plain tf.data": []}
+        rates: dict[str, list[bench.Rate]] = {name: [] for name in (*PROCESSES, "plain tf.data")}
         for _ in range(options.rounds):
-            rates["this pipeline"].append(
-                bench.whole(
-                    data, frames=FRAMES, size=SIZE, batch=BATCH, batches=options.batches, threads=options.threads
-                )
-            )
+            for name, processes in PROCESSES.items():
+                with Workers(processes) as workers:
+                    rate = bench.whole(
+                        data, frames=FRAMES, size=SIZE, batch=BATCH, batches=options.batches, workers=workers
+                    )
+                rates[name].append(rate)
             rates["plain tf.data"].append(rate_of_plain(data, options.batches))
     rows = {}
     print(f"\n{'contender':16}{'frames/s':>10}{'cores':>7}{'MB/s':>7}{'frames/s a core':>17}{'ratio':>7}")

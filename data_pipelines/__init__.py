@@ -6,8 +6,8 @@ It walks through the rooms in this order, and each imports only what comes befor
     synthetic   the archive that needs no owner
     builders    archive → TFDS records, by worker processes
     records     any frame of any prepared clip by its number
-    sampling    a sample's number → its clip, frames and shape
     augment     what happens to pixels
-    pipelines   number → plan → pixels → batch (tf.data)
+    sampling    a sample's number → its clip, frames and shape, and how it is augmented
+    pipelines   number → plan (tf.data) → pixels (worker processes or threads) → batch
     tools       for people: check, prepare, preview, bench, testset
 """

@@ -42,11 +42,23 @@ def test_data_benchmark(tmp_path):
     command = [sys.executable, "-W", "ignore", FOLDER / "data.py", "--rounds", "1", "--batches", "1", "--clips", "2"]
     result = subprocess.run([*command, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True)
     out = json.loads((tmp_path / "out.json").read_text())
-    assert list(out["rates"]) == ["this pipeline", "plain tf.data"]
+    assert list(out["rates"]) == ["threads", "1 process", "2 processes", "plain tf.data"]
     assert all(rate["per_core"] > 0 for rate in out["rates"].values())
     assert out["rates"]["plain tf.data"]["ratio"] == 1
     assert out["stages"]["warp"]["milliseconds"] > 0
     assert "frames/s a core" in result.stdout
+
+
+@pytest.mark.slow
+def test_data_lock_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "data_lock.py", "--threads", "1", "2", "--seconds", "0.5"]
+    options = ["--clips", "2", "--json", tmp_path / "out.json"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert list(out["rates"]) == ["1", "2"]
+    assert all(rate > 0 for rate in out["rates"].values())
+    assert 0 < out["drawing"] < out["sample"]
+    assert "a sample of a worker process costs this one" in result.stdout
 
 
 @pytest.mark.slow

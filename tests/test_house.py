@@ -35,8 +35,8 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.host rvm_jax.video data_pipelines.archives data_pipelines.synthetic"
     ),
     "data_pipelines.records": "rvm_jax.errors rvm_jax.host",
-    "data_pipelines.sampling": "rvm_jax.errors data_pipelines.records",
-    "data_pipelines.augment": "data_pipelines.sampling",
+    "data_pipelines.augment": "",
+    "data_pipelines.sampling": "rvm_jax.errors data_pipelines.records data_pipelines.augment",
     "data_pipelines.pipelines": (
         "rvm_jax.errors rvm_jax.host data_pipelines.records data_pipelines.sampling data_pipelines.augment"
     ),
@@ -66,6 +66,9 @@ FORBIDDEN = {
     "data_pipelines": {"jax", "flax", "torch", "wandb"},
     "data_pipelines.archives": {"tensorflow", "tensorflow_datasets"},
     "data_pipelines.synthetic": {"tensorflow", "tensorflow_datasets"},
+    # What worker processes import that make samples.
+    "data_pipelines.augment": {"tensorflow"},
+    "data_pipelines.records": {"tensorflow"},
     "train": {"torch"},
     "train.recipe": {"jax", "tensorflow", "wandb"},
     "train.device": {"tensorflow", "wandb", "orbax"},

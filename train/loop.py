@@ -17,6 +17,7 @@ from typing import NoReturn
 import jax
 
 from data_pipelines.pipelines.batches import Batch
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.sampling.schedule import Pass, StageData, stage_of
 from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import buckets, signals
@@ -59,6 +60,7 @@ class Run:
     tracker: Tracker
     bucket: BucketRun
     stops: signals.StopSignal
+    workers: Workers
 
     @property
     def iterations(self) -> int:
@@ -162,7 +164,10 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         stack.enter_context(tracker)
         stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
         programs = Programs(network, division.parts)
-        run = Run(recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket, stops)
+        workers = stack.enter_context(input_pipeline.open_workers(options, others))
+        run = Run(
+            recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket, stops, workers
+        )
         _log_start(run, done, changed)
 
         # Iterations
@@ -203,7 +208,7 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     pending: Iteration | None = None  # the devices compute it
     logged = time.perf_counter()
     parts = run.division.parts
-    batches = input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host(), parts)
+    batches = input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host(), parts, run.workers)
     with contextlib.closing(batches) as feed:
         for number, passes in feed:
             stage, in_stage = stage_of(run.stages, number)
@@ -335,7 +340,7 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
     stage = run.recipe.stages[number]
     evaluate = evaluation.program(run.network, stage.downsample_ratio if stage.high_frames else 1.0)
     batches = input_pipeline.validation_batches(
-        run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host()
+        run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host(), run.workers
     )
     with contextlib.closing(batches):
         found = evaluation.validate(evaluate, state, batches, run.stops)

@@ -1,1 +1,1 @@
-"""Augmentation: movement, colour, noise, and the curves they follow."""
+"""Augmentation: movement, colour, noise, and the curves they follow, all in NumPy and OpenCV."""

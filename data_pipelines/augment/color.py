@@ -9,69 +9,14 @@ import math
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
-from data_pipelines.augment.easing import draw_curve
-from data_pipelines.sampling import random_draws
-from data_pipelines.sampling.random_draws import Drawn
+from data_pipelines.augment.easing import Draws
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Y, I and Q of a colour, the axes about and in which hue turns.
 YIQ = np.array([LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 UNCHANGED = (0.0, 0.0, 0.0, 0.0)
 """An adjustment: brightness, contrast and saturation as factors less one, hue in turns."""
-
-
-def draw_drift(at: random_draws.Position, who: str, probability: float) -> Drawn:
-    """Colours that move at most a fifth of the way from one random adjustment to another."""
-    begin, end = (
-        random_draws.normal(at, f"{who} colour {name}", 0.1, (4,)) * tf.constant([1.0, 1.0, 1.0, 0.1])
-        for name in ("begin", "end")
-    )
-    reached = begin + (end - begin) * random_draws.uniform(at, f"{who} colour reach", 0.0, 0.2)
-    ends = tf.where(
-        random_draws.happens(at, f"{who} colour drifts", probability),
-        tf.stack([begin, reached]),
-        tf.constant([UNCHANGED, UNCHANGED]),
-    )
-    return {"ends": ends, "curve": draw_curve(at, f"{who} colour")}
-
-
-def draw_jitter(at: random_draws.Position, *, amounts: tuple[float, float, float, float]) -> tf.Tensor:
-    """One adjustment for a whole clip, each part uniform within ± its amount: float32 [4]."""
-    return random_draws.uniform(at, "jitter", -1.0, 1.0, (4,)) * tf.constant(amounts)
-
-
-def draw_noise(at: random_draws.Position, who: str, happens: tf.Tensor) -> Drawn:
-    """Film grain: its size in pixels, how strong (0 if it does not happen), whether gray, and the key of its bits.
-
-    The recipe draws it on the square of side S, before that is shrunk to the step's shape; here its pixels are those of
-    the step, so it is a little coarser and stronger.
-    """
-    grain = 1 + random_draws.integer(at, f"{who} grain", 4)
-    deviation = random_draws.uniform(at, f"{who} noise", 0.0, 0.2) / tf.cast(grain, tf.float32)
-    return {
-        "grain": grain,
-        "deviation": tf.where(happens, deviation, 0.0),
-        "gray": random_draws.happens(at, f"{who} noise is gray", 0.5),
-        "key": random_draws.key(at, f"{who} noise bits"),
-    }
-
-
-def draw_sharpness(at: random_draws.Position, probability: float) -> tf.Tensor:
-    """A factor: 0 smooths, 1 changes nothing, more sharpens (at the step's shape, where the recipe does at S)."""
-    return tf.where(
-        random_draws.happens(at, "sharpness", probability), random_draws.uniform(at, "sharpness factor", 0.0, 8.0), 1.0
-    )
-
-
-def draw_blur(at: random_draws.Position, who: str, probability: float) -> Drawn:
-    """A standard deviation in pixels that moves between two values."""
-    ends = random_draws.uniform(at, f"{who} blur ends", 0.0, 10.0, (2,))
-    return {
-        "ends": tf.where(random_draws.happens(at, f"{who} blur", probability), ends, tf.zeros(2)),
-        "curve": draw_curve(at, f"{who} blur"),
-    }
 
 
 def adjustment(values: np.ndarray, *, grayscale: bool, mean: float) -> np.ndarray:
@@ -101,7 +46,7 @@ def adjust(frame: np.ndarray, values: np.ndarray, grayscale: bool = False) -> np
     return cv2.transform(frame, adjustment(values, grayscale=grayscale, mean=mean))
 
 
-def add_noise(frame: np.ndarray, noise: Drawn, number: int) -> np.ndarray:
+def add_noise(frame: np.ndarray, noise: Draws, number: int) -> np.ndarray:
     """A frame uint8 [H, W, 3] under film grain; every frame `number` has its own."""
     if noise["deviation"] == 0:
         return frame

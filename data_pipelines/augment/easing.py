@@ -4,14 +4,13 @@ Ten families, each easing in, out, or in and out, after R. Penner's equations; t
 and elastic overshoot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import tensorflow as tf
-
-from data_pipelines.sampling import random_draws
 
 Array = np.ndarray
+Draws = Mapping[str, np.ndarray]
+"""What `sampling.augmentations` drew for one augmentation of a clip: scalars and small vectors."""
 
 
 def _back(t: Array) -> Array:
@@ -87,13 +86,7 @@ def ease(curve: int, frames: int) -> Array:
     return CURVES[NAMES[curve]](np.linspace(0.0, 1.0, frames))
 
 
-def draw_curve(at: random_draws.Position, who: str) -> tf.Tensor:
-    """An easing curve: linear with probability 0.2, else one of all others."""
-    other = 1 + random_draws.integer(at, f"{who} curve", len(NAMES) - 1)
-    return tf.where(random_draws.happens(at, f"{who} is linear", 0.2), tf.zeros_like(other), other)
-
-
-def along(path: random_draws.Drawn, frames: int) -> np.ndarray:
+def along(path: Draws, frames: int) -> np.ndarray:
     """What moves between `path["ends"]` along its curve: float64 [T, ...]."""
     begin, end = np.asarray(path["ends"], np.float64)
     progress = ease(int(path["curve"]), frames)

@@ -5,59 +5,19 @@ matrix a frame, so that a pixel is interpolated once. The published recipe resam
 visible difference: there, what an affine moved out of the picture is gone (black, or transparent) when the next one
 zooms out; here it comes back.
 
-Coordinates are continuous: the centre of the first pixel is (0.5, 0.5). Draws are TensorFlow's, a few numbers a clip;
-what is made of them is NumPy's.
+Coordinates are continuous: the centre of the first pixel is (0.5, 0.5).
 """
 
 import math
 
 import cv2
 import numpy as np
-import tensorflow as tf
-
-from data_pipelines.augment import easing
-from data_pipelines.sampling import random_draws
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in a picture."""
 
 UNMOVED = (0.0, 0.0, 0.0, 1.0, 0.0)
 """A pose: degrees, translation in x and y as parts of width and height, scale, x-shear in degrees."""
-
-
-def draw_pose(
-    at: random_draws.Position, who: str, *, degrees: float, shift: float, scale: tuple[float, float], shear: float
-) -> tf.Tensor:
-    """A random pose: float32 [5]."""
-    low = tf.constant([-degrees, -shift, -shift, scale[0], -shear])
-    high = tf.constant([degrees, shift, shift, scale[1], shear])
-    return low + (high - low) * random_draws.uniform(at, f"{who} pose", 0.0, 1.0, (5,))
-
-
-def draw_path(at: random_draws.Position, who: str, probability: float) -> random_draws.Drawn:
-    """A movement from one random pose to another; if it does not happen, both are `UNMOVED`."""
-    ends = [
-        draw_pose(at, f"{who} {end}", degrees=10.0, shift=0.1, scale=(0.9, 1.1), shear=5.0) for end in ("begin", "end")
-    ]
-    moves = random_draws.happens(at, f"{who} moves", probability)
-    return {
-        "ends": tf.where(moves, tf.stack(ends), tf.constant([UNMOVED, UNMOVED])),
-        "curve": easing.draw_curve(at, who),
-    }
-
-
-def draw_pause(at: random_draws.Position, probability: float, frames: int) -> tf.Tensor:
-    """Which frame is shown at each moment: int64 [T]; in a pause, a run of frames repeats its first."""
-    start = random_draws.integer(at, "pause start", frames)
-    length = 1 + random_draws.integer(at, "pause length", frames - start)
-    moments = tf.range(frames, dtype=tf.int64)
-    paused = tf.where((moments >= start) & (moments < start + length), start, moments)
-    return tf.where(random_draws.happens(at, "pause", probability), paused, moments)
-
-
-def draw_aspect(at: random_draws.Position, who: str, low: float, high: float) -> tf.Tensor:
-    """Width by height, as likely wide as tall."""
-    return tf.exp(random_draws.uniform(at, f"{who} aspect", math.log(low), math.log(high)))
 
 
 def affine(poses: np.ndarray, width: int, height: int) -> np.ndarray:

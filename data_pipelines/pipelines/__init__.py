@@ -1,1 +1,1 @@
-"""The tf.data pipelines: from a number to a plan, to pixels, to a batch."""
+"""The pipelines: from a number to a plan with tf.data, and to pixels and a batch by worker processes or threads."""

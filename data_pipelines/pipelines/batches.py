@@ -1,21 +1,28 @@
-"""Endless batches with tf.data: a sample's number becomes a plan, and NumPy makes the pixels of it."""
+"""Endless batches: with tf.data a sample's number becomes a plan, of which workers make the pixels with NumPy.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+The plans are all that passes through tf.data, and through the interpreter of this process. The pixels lie from the
+first in the memory of their batch, so nothing copies them before they go to the devices.
+"""
+
+import collections
+import contextlib
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from data_pipelines.pipelines import samples
+from data_pipelines.pipelines.samples import Plan, Render
+from data_pipelines.pipelines.workers import PendingBatch, Workers
 from rvm_jax.errors import InputError
-from rvm_jax.host.cores import cores
 
 # The accelerator is JAX's: TensorFlow would take all of its memory.
 tf.config.set_visible_devices([], "GPU")
 
 Batch = dict[str, np.ndarray]
-Plan = Mapping[str, Any]
-"""All that is drawn for one clip, as tensors or, to make its pixels, as NumPy arrays."""
+DRAWING = 2
+"""Threads that draw the plans of a stream."""
 
 
 @dataclass(frozen=True)
@@ -59,79 +66,68 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Endless batches of one host; `arrays` gives them.
+    """Endless batches of one host; `arrays` makes them.
 
     Attributes:
-        dataset: The pipeline of tf.data.
-        errors: What was wrong with a sample, by its number. TensorFlow passes on no more than the text of an exception.
+        plans: What is drawn for their samples, that of a batch at a time.
+        render: Makes the pixels of a sample.
+        outputs: The names of its layers, uint8 [T, h, w, C], with (T, C) of each.
     """
 
-    dataset: tf.data.Dataset
-    errors: dict[int, InputError] = field(default_factory=dict)
+    plans: tf.data.Dataset
+    render: Render
+    outputs: Mapping[str, tuple[int, int]]
 
 
 def batched(
-    plan: Callable[[tf.Tensor], Plan],
-    render: Callable[[Plan], Sequence[np.ndarray]],
-    outputs: Mapping[str, tuple[int, int]],
-    part: Slice,
-    threads: int | None = None,
+    plan: Callable[[tf.Tensor], Plan], render: Render, outputs: Mapping[str, tuple[int, int]], part: Slice
 ) -> Batches:
-    """Batches of `render(plan(number))`, in order of number, made by `threads` threads (all cores by default).
+    """Batches of what `render` makes of `plan(number)`, in order of number.
 
-    `plan` gives tensors, `render` takes NumPy arrays. `outputs` names what `render` returns, uint8 [T, h, w, C], and
-    gives each (T, C).
+    `plan` gives tensors, `height` and `width` of the batch among them; `render` takes NumPy arrays.
     """
-    errors: dict[int, InputError] = {}
 
     @tf.autograph.experimental.do_not_convert  # our functions are plain calls of TensorFlow; nothing is to be rewritten
-    def sample(place: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        """The sample at this place among those of this host."""
-        number = part.number(place)
-        drawn = plan(number)
+    def drawn(place: tf.Tensor) -> Plan:
+        """The plan of the sample at this place among those of this host."""
+        return plan(part.number(place))
 
-        def pixels(number: np.ndarray, *values: np.ndarray) -> Sequence[np.ndarray]:
-            try:
-                return render(tf.nest.pack_sequence_as(drawn, values))
-            except InputError as error:
-                errors[int(number)] = error
-                raise
-
-        # As one operation.
-        pictures = tf.numpy_function(
-            pixels, [number, *tf.nest.flatten(drawn)], [tf.uint8] * len(outputs), stateful=False
-        )
-        for picture, (frames, channels) in zip(pictures, outputs.values(), strict=True):
-            picture.set_shape([frames, None, None, channels])
-        return dict(zip(outputs, pictures, strict=True))
-
-    threads = cores() if threads is None else threads
-    if threads < 1:
-        raise InputError(f"{threads} threads: expected 1 or more")
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = threads
+    options.threading.private_threadpool_size = DRAWING
     # Nothing here is for it to tune, and an iterator that is left can wait a minute for the thread that would.
     options.autotune.enabled = False
-    dataset = (
+    plans = (
         tf.data.Dataset.range(part.start * part.share, tf.int64.max)
-        .map(sample, num_parallel_calls=threads, deterministic=True)
+        .map(drawn, num_parallel_calls=DRAWING, deterministic=True)
         .batch(part.share, drop_remainder=True)
-        .prefetch(1)  # samples are made ahead too, and four streams with large batches fill a host's memory
+        .prefetch(1)
         .with_options(options)
     )
-    return Batches(dataset, errors)
+    return Batches(plans, render, outputs)
 
 
-def arrays(batches: Batches) -> Iterator[Batch]:
-    """The batches as NumPy arrays. For a record that is damaged, raises the `InputError` that names it."""
-    try:
-        yield from batches.dataset.as_numpy_iterator()
-    except tf.errors.OpError as error:
-        if not batches.errors:
-            raise
-        # Samples come in order, so that the first is the one that TensorFlow stopped at. Nothing may keep a traceback
-        # with the iterator in it: where one is left when Python ends, it often does not end.
-        first = batches.errors[min(batches.errors)]
-        batches.errors.clear()
-        raise first from error.with_traceback(None)
+def arrays(batches: Batches, workers: Workers | None = None) -> Generator[Batch]:
+    """The batches as NumPy arrays, made by `workers`; by default, by threads of this process, one a core.
+
+    Some are made ahead. For a record that is damaged, raises the `InputError` that names it.
+    """
+    with contextlib.ExitStack() as stack:
+        makers = workers or stack.enter_context(Workers(processes=0))
+        pending: collections.deque[PendingBatch] = collections.deque()
+        stack.callback(makers.abandon, pending)
+        stream = makers.stream(batches.render)
+        plans = iter(batches.plans.as_numpy_iterator())
+        drawn = next(plans, None)
+        while drawn or pending:
+            while drawn and (not pending or makers.has_room(len(pending), _shapes(batches, drawn))):
+                pending.append(makers.begin(stream, drawn, _shapes(batches, drawn)))
+                drawn = next(plans, None)
+            # No name here keeps the batch, so that its memory is free as soon as it is used.
+            yield dict(zip(batches.outputs, makers.finish(pending), strict=True))
+
+
+def _shapes(batches: Batches, plans: Plan) -> samples.Shapes:
+    """The shapes of a batch's layers."""
+    count, height, width = len(plans["height"]), int(plans["height"][0]), int(plans["width"][0])
+    return [(count, frames, height, width, channels) for frames, channels in batches.outputs.values()]

@@ -3,18 +3,17 @@
 Samples have positions, plans and pixels as in `data_pipelines.pipelines.matting`.
 """
 
-import functools
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from data_pipelines.augment import color, motion
-from data_pipelines.pipelines.batches import Batches, Plan, Slice, batched
-from data_pipelines.records import images
+from data_pipelines.pipelines import segmentation_pixels
+from data_pipelines.pipelines.batches import Batches, Slice, batched
+from data_pipelines.pipelines.samples import Plan
 from data_pipelines.records.clips import Clips
-from data_pipelines.sampling import random_draws, windows
+from data_pipelines.sampling import augmentations, random_draws, windows
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ def batches(
     augmentation: SegmentationAugmentation,
     shape: tuple[int, int] | None = None,
     buckets: int = windows.BUCKETS,
-    threads: int | None = None,
 ) -> Batches:
     """Endless batches for one host: dicts of uint8, `image` [b, T, h, w, 3] and `mask` [b, T, h, w, 1] of 0 and 1.
 
@@ -76,7 +74,7 @@ def batches(
         return drawn | {"height": height, "width": width}
 
     outputs = {"image": (frames, 3), "mask": (frames, 1)}
-    return batched(drawn, lambda plan: render(plan, clips), outputs, part, threads)
+    return batched(drawn, partial(segmentation_pixels.render, clips=clips), outputs, part)
 
 
 def plan(
@@ -87,36 +85,13 @@ def plan(
     first, length, start = windows.take(table, random_draws.item(at, len(table.first)))
     return {
         "frames": windows.in_order(first, length, start, frames),
-        "placed": motion.draw_pose(at, "clip", degrees=a.degrees, shift=a.shift, scale=(1.0, 1.0), shear=a.shear),
+        "placed": augmentations.draw_pose(
+            at, "clip", degrees=a.degrees, shift=a.shift, scale=(1.0, 1.0), shear=a.shear
+        ),
         "area": random_draws.uniform(at, "area", *a.area),
-        "aspect": motion.draw_aspect(at, "clip", *a.aspect),
+        "aspect": augmentations.draw_aspect(at, "clip", *a.aspect),
         "corner": random_draws.uniform(at, "corner", 0.0, 1.0, (2,)),
         "flip": random_draws.happens(at, "flip", a.flip),
-        "jitter": color.draw_jitter(at, amounts=a.jitter),
+        "jitter": augmentations.draw_jitter(at, amounts=a.jitter),
         "grayscale": random_draws.happens(at, "grayscale", a.grayscale),
     }
-
-
-def render(plan: Plan, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of a plan (as NumPy arrays): image and mask, uint8 [T, h, w, 3 or 1]."""
-    numbers = plan["frames"].tolist()
-    height, width = int(plan["height"]), int(plan["width"])
-    read = functools.lru_cache(maxsize=1)(clips.read)
-    with images.named(clips, numbers[0]):
-        source = images.size(read(numbers[0])["image"])
-    box = motion.random_box(*source, float(plan["area"]), float(plan["aspect"]), plan["corner"])
-    inverse = np.linalg.inv(motion.affine(plan["placed"], *source))
-    inverse = inverse @ motion.crop(box, bool(plan["flip"]), height, width)
-    reduction = motion.reduction(inverse)
-    inverse = np.diag([1 / reduction, 1 / reduction, 1.0]) @ inverse
-    pictures = np.empty((len(numbers), height, width, 3), np.uint8)
-    masks = np.empty((len(numbers), height, width, 1), np.uint8)
-    for moment, number in enumerate(numbers):
-        with images.named(clips, number):
-            record = read(number)
-            image = images.decode_color(record["image"], reduction)
-            mask = images.decode_gray(record["mask"], reduction)
-        image, mask = (motion.warp(picture, inverse, height, width) for picture in (image, mask))
-        pictures[moment] = color.adjust(image, plan["jitter"], grayscale=bool(plan["grayscale"]))
-        masks[moment, :, :, 0] = mask >= 128
-    return pictures, masks

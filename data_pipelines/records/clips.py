@@ -5,6 +5,7 @@ its `as_data_source` with `SkipDecoding` gives 41,000 of these records a second 
 checks nothing of what `open_prepared` does.
 """
 
+import bisect
 import contextlib
 import functools
 import hashlib
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from tensorflow_datasets.proto import tf_example_generated_pb2  # the same without TensorFlow
 from tqdm import tqdm
 
 from rvm_jax.errors import InputError
@@ -56,7 +57,11 @@ class Clips:
         return int(np.sum(self.lengths))
 
 
-EMPTY = Clips((), np.zeros(0, np.int64), lambda number: {})
+def _no_record(number: int) -> Mapping[str, bytes]:
+    raise IndexError(number)
+
+
+EMPTY = Clips((), np.zeros(0, np.int64), _no_record)
 
 
 def open_clips(datasets: Sequence[str], split: str, data_dir: Location, *, otherwise: Sequence[str] = ()) -> Clips:
@@ -87,12 +92,7 @@ def concatenate(parts: Sequence[Clips]) -> Clips:
     """All clips of `parts`, in order."""
     if len(parts) == 1:
         return parts[0]
-    ends = list(accumulate(part.frames for part in parts))
-
-    def read(number: int) -> Mapping[str, bytes]:
-        which = int(np.searchsorted(ends, number, side="right"))
-        return parts[which].read(number - (ends[which] - parts[which].frames))
-
+    read = _Concatenated([part.read for part in parts], [0, *accumulate(part.frames for part in parts)])
     names = [name for part in parts for name in part.names]
     return Clips(names, np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)]), read)
 
@@ -258,6 +258,31 @@ def _listed(splits: Any) -> str:
     return ", ".join(splits) or "no split"
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the pictures of a frame by its number. It can be pickled, and opens the files anew where it gets."""
+
+    records: Any
+    folder: str | Path
+
+    def __call__(self, number: int) -> Mapping[str, bytes]:
+        # What is in a bucket may be damaged too; what is raised tells.
+        with buckets.reaching(self.folder) if is_url(self.folder) else contextlib.nullcontext():
+            return _pictures(self.records[number])
+
+
+@dataclass(frozen=True)
+class _Concatenated:
+    """Reads a frame of what stands one after the other: `firsts` are the numbers of their first frames, and the end."""
+
+    parts: Sequence[Callable[[int], Mapping[str, bytes]]]
+    firsts: Sequence[int]
+
+    def __call__(self, number: int) -> Mapping[str, bytes]:
+        which = bisect.bisect_right(self.firsts, number) - 1
+        return self.parts[which](number - self.firsts[which])
+
+
 def _open(dataset: str, splits: Sequence[str], data_dir: Location) -> Clips:
     opened = _prepared(dataset, data_dir)
     split = next((name for name in splits if name in opened.tables), None)
@@ -265,15 +290,7 @@ def _open(dataset: str, splits: Sequence[str], data_dir: Location) -> Clips:
         raise InputError(f"{dataset} has no split {splits[0]!r}: it has {', '.join(opened.tables)}")
     records, table = opened.records[split], opened.tables[split]
     names = [f"{dataset}/{name}" for name in table["name"]]
-
-    def read(number: int) -> Mapping[str, bytes]:
-        return _pictures(records[number])
-
-    def fetch(number: int) -> Mapping[str, bytes]:
-        with buckets.reaching(opened.folder):  # it may be damaged too; what is raised tells
-            return read(number)
-
-    return Clips(names, np.array(table["length"], np.int64), fetch if is_url(opened.folder) else read)
+    return Clips(names, np.array(table["length"], np.int64), _Reader(records, opened.folder))
 
 
 def _prepared(dataset: str, data_dir: Location) -> PreparedDataset:
@@ -291,5 +308,5 @@ def how_to_prepare(dataset: str, data_dir: Location) -> str:
 
 
 def _pictures(record: bytes) -> dict[str, Any]:
-    features = tf.train.Example.FromString(record).features.feature
+    features = tf_example_generated_pb2.Example.FromString(record).features.feature
     return {name: feature.bytes_list.value[0] for name, feature in features.items()}

@@ -1,1 +1,1 @@
-"""From the number of a sample to its clip, frames and shape: random draws without a generator."""
+"""From the number of a sample to its clip, frames, shape and augmentation: random draws without a generator."""

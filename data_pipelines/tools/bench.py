@@ -1,7 +1,9 @@
 """Benchmark of the matting pipeline: how fast it is here, and where its time goes."""
 
+import contextlib
 import functools
 import itertools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_pipelines.pipelines import matting
+from data_pipelines.pipelines import matting, matting_pixels
 from data_pipelines.pipelines.batches import Slice, arrays
-from data_pipelines.pipelines.matting import OPERATIONS, Operations
+from data_pipelines.pipelines.matting_pixels import OPERATIONS, Operations
+from data_pipelines.pipelines.samples import Plan
+from data_pipelines.pipelines.workers import ONE_PROCESS, Workers
 from data_pipelines.records.clips import concatenate
 from data_pipelines.sampling import random_draws, windows
 
@@ -27,7 +31,7 @@ class Rate:
     Attributes:
         frames: Matting frames made: each is a foreground, an alpha and a background.
         seconds: By the clock.
-        core_seconds: Of all threads of this process.
+        core_seconds: Of all threads of this process, and of the workers on samples.
         megabytes: Of uint8 that came out.
     """
 
@@ -59,10 +63,8 @@ class Cost:
     megabytes_per_second: float
 
 
-def whole(
-    data: matting.MattingData, *, frames: int, size: int, batch: int, batches: int, threads: int | None = None
-) -> Rate:
-    """The rate of the whole pipeline, after two batches of warming up."""
+def whole(data: matting.MattingData, *, frames: int, size: int, batch: int, batches: int, workers: Workers) -> Rate:
+    """The rate of the whole pipeline, after as many batches as are made ahead."""
     pipeline = matting.batches(
         data,
         Slice(batch),
@@ -71,15 +73,14 @@ def whole(
         frames=frames,
         size=size,
         augmentation=data.augmentation,
-        threads=threads,
     )
-    stream = arrays(pipeline)
-    next(stream), next(stream)
-    clock, core = time.perf_counter(), time.process_time()
-    made = [{name: array.size for name, array in next(stream).items()} for _ in range(batches)]
-    clock, core = time.perf_counter() - clock, time.process_time() - core
-    megabytes = sum(sum(sizes.values()) for sizes in made) / 1e6
-    return Rate(batches * batch * frames, clock, core, megabytes)
+    with contextlib.closing(arrays(pipeline, workers)) as stream:
+        for _ in range(1 + workers.batches_ahead(batch)):
+            next(stream)
+        clock, core = time.perf_counter(), time.process_time() + workers.core_seconds
+        made = [sum(array.size for array in next(stream).values()) for _ in range(batches)]
+        clock, core = time.perf_counter() - clock, time.process_time() + workers.core_seconds - core
+    return Rate(batches * batch * frames, clock, core, sum(made) / 1e6)
 
 
 def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> dict[str, Cost]:
@@ -113,7 +114,7 @@ def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> d
     operations = Operations(*(timed(name, operation) for name, operation in zip(NAMES, OPERATIONS, strict=True)))
     begin = time.perf_counter()
     for plan in plans:
-        matting.render(plan, foregrounds, backgrounds, size, operations)
+        matting_pixels.render(plan, foregrounds, backgrounds, size, operations)
     seconds["rest"] = time.perf_counter() - begin + seconds["draw"] - sum(seconds.values())
     made = clips * frames
     return {
@@ -122,7 +123,7 @@ def costs(data: matting.MattingData, *, frames: int, size: int, clips: int) -> d
     }
 
 
-def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[matting.Plan]:
+def _plans(data: matting.MattingData, frames: int, size: int) -> Iterator[Plan]:
     table = data.windows(frames)
 
     @tf.autograph.experimental.do_not_convert
@@ -145,11 +146,14 @@ def table(parts: Mapping[str, Cost]) -> str:
     return "\n".join([*lines, f"{'all':16}{total:12.2f}"])
 
 
-def describe(rate: Rate, accelerator: float) -> str:
-    """A rate in words, and how many cores feed an accelerator that takes so many frames a second."""
-    cores = accelerator / rate.per_core
+def describe(rate: Rate, workers: Workers, accelerators: int, frames_per_second: float) -> str:
+    """A rate in words, and what accelerators need that take so many frames a second each."""
+    each = f" with {workers.threads} threads each" if workers.threads > 1 else ""
+    made_by = f"{workers.processes} worker processes{each}" if workers.processes else f"{workers.threads} threads"
+    cores = math.ceil(accelerators * frames_per_second / rate.per_core)
+    processes = f"--data-processes {cores}" if cores > ONE_PROCESS else "no worker processes"
     return (
-        f"{rate.per_second:.0f} frames/s on {rate.cores:.1f} cores, {rate.megabytes / rate.seconds:.0f} MB/s: "
-        f"{rate.per_core:.0f} frames/s a core\n"
-        f"an accelerator that takes {accelerator:.0f} frames/s needs {cores:.1f} such cores, if more of them do as well"
+        f"{made_by}: {rate.per_second:.0f} frames/s on {rate.cores:.1f} cores, "
+        f"{rate.megabytes / rate.seconds:.0f} MB/s, {rate.per_core:.0f} frames/s a core\n"
+        f"{accelerators} × {frames_per_second:.0f} frames/s need {cores} such cores ({processes})"
     )

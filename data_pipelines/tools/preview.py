@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipelines.pipelines import matting, segmentation
+from data_pipelines.pipelines import matting, matting_pixels, segmentation
 from data_pipelines.pipelines.batches import Batch, Batches, Slice, arrays
 from data_pipelines.pipelines.matting import MattingData
 from data_pipelines.records.clips import Clips
@@ -79,5 +79,5 @@ def _layers(batch: Batch) -> Layers:
         tinted = np.where(mask > 0, image // 2 + np.array([0, 127, 0], np.uint8), image)
         return {"image": image, "mask": np.repeat(mask * 255, 3, -1), "both": tinted}
     foreground, alpha, background = batch["foreground"], batch["alpha"], batch["background"]
-    source = matting.composite(foreground, alpha, background)
+    source = matting_pixels.composite(foreground, alpha, background)
     return {"source": source, "foreground": foreground, "alpha": np.repeat(alpha, 3, -1), "background": background}

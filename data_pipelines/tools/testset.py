@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data_pipelines.pipelines import matting
+from data_pipelines.pipelines import matting, matting_pixels
 from data_pipelines.pipelines.matting import MattingAugmentation, MattingData
 from data_pipelines.records.clips import Clips, concatenate, how_to_prepare, open_clips, open_prepared, prepared_folder
 from data_pipelines.sampling import random_draws, windows
@@ -129,7 +129,7 @@ def write_clip(folder: Path, data: MattingData, number: int, settings: Settings)
     """Write one clip: the foreground of this number."""
     foreground, alpha, background = _clip(data, number, folder.parent.name, settings)
     layers = {
-        "com": matting.composite(foreground, alpha, background),
+        "com": matting_pixels.composite(foreground, alpha, background),
         "pha": alpha[..., 0],
         "fgr": foreground,
         "bgr": background,
@@ -141,7 +141,7 @@ def write_clip(folder: Path, data: MattingData, number: int, settings: Settings)
                 Image.fromarray(pixels).save(partial / layer / f"{frame:04d}.png", compress_level=PNG_EFFORT)
 
 
-def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> tuple[np.ndarray, ...]:
+def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> Sequence[np.ndarray]:
     """Foreground, alpha and background, uint8 [T, H, W, C], of the foreground with this number."""
     people = data.foregrounds
     first, length = int(people.firsts[number]), int(people.lengths[number])
@@ -153,4 +153,4 @@ def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> tu
     plan |= {"height": settings.height, "width": settings.width}
     backgrounds = data.background_images if len(data.background_images) else data.background_clips
     numbers = tf.nest.map_structure(np.asarray, plan)
-    return matting.render(numbers, people, backgrounds, max(settings.height, settings.width))
+    return matting_pixels.render(numbers, people, backgrounds, max(settings.height, settings.width))

@@ -331,12 +331,14 @@ def bench(
     size: int = 512,
     batch: int = 4,
     batches: int = 20,
-    threads: int | None = None,
+    data_processes: int | None = None,
+    data_threads: int | None = None,
+    accelerators: int = 8,
     accelerator: float = 2000.0,
 ) -> None:
-    """Measure the matting pipeline here, and where its time goes.
+    """Measure the matting pipeline here, as `rvm train` has it, and where its time goes.
 
-    Says what each stage costs, how many frames a second come out, and how many cores an accelerator needs.
+    Says what each stage costs, how many frames a second come out, and how many cores accelerators need.
 
     Example: rvm data bench synthetic/matting_clips synthetic/background_clips synthetic/background_images
 
@@ -347,17 +349,22 @@ def bench(
         size: Side of the square from which training cuts its shapes.
         batch: Clips in a batch.
         batches: How many to make.
-        threads: How many clips are made at the same time; all cores by default.
-        accelerator: Frames a second that the network takes, for counting the cores that it needs.
+        data_processes: As `rvm train` has it: worker processes that make clips, or 0; by default, by the cores.
+        data_threads: Likewise: clips that each process makes at a time.
+        accelerators: How many there are, for counting the cores that they need.
+        accelerator: Frames a second that the network takes on each.
     """
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.pipelines import datasets
+    from data_pipelines.pipelines.workers import Workers
     from data_pipelines.tools import bench
 
-    for option, value in (("frames", frames), ("batch", batch), ("batches", batches), ("accelerator", accelerator)):
+    counts = {"frames": frames, "batch": batch, "batches": batches, "accelerators": accelerators}
+    for option, value in (*counts.items(), ("accelerator", accelerator)):
         if value <= 0:
             raise InputError(f"--{option} {value}: expected more than 0")
     data = datasets.matting_only(datasets.open_named(names, "train", _data_dir(data_dir)))
     print(bench.table(bench.costs(data, frames=frames, size=size, clips=batch * batches)), flush=True)
-    rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, threads=threads)
-    print(bench.describe(rate, accelerator))
+    with Workers(data_processes, data_threads) as workers:
+        rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, workers=workers)
+        print(bench.describe(rate, workers, accelerators, accelerator))

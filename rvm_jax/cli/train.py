@@ -34,7 +34,10 @@ COMMANDS = {
 
 GROUPS = {
     "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
-    "memory_and_time": ("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
+    "memory_and_time": (
+        *("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
+        *("data_processes", "data_threads"),
+    ),
     "learning_rate": ("scaling", "warmup"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
@@ -50,6 +53,8 @@ METAVARS = {
     "clips_per_device": "INT",
     "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
+    "data_processes": "INT",
+    "data_threads": "INT",
     "requeue_status": "INT",
     "coordinator": "HOST:PORT",
     "process_id": "INT",

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data_pipelines.pipelines.batches import Batch, Batches, arrays
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.records.clips import Clips
 
 
@@ -51,9 +52,9 @@ def photo(height: int, width: int, channels: int | None = 3, seed: int = 0) -> n
     return picture if channels else picture[..., 0]
 
 
-def first(endless: Batches, count: int) -> list[Batch]:
+def first(endless: Batches, count: int, workers: Workers | None = None) -> list[Batch]:
     """The first batches; nothing goes on in the background afterwards."""
-    return list(arrays(replace(endless, dataset=endless.dataset.take(count))))
+    return list(arrays(replace(endless, plans=endless.plans.take(count)), workers))
 
 
 def in_map(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -80,6 +80,14 @@ class Hosts:
             for number in range(self.count):
                 self.listen(f"{name}/{number}")
 
+    def sharing(self, what: str) -> int:
+        """How many hosts, this one among them, have the same of something that each host says of itself."""
+        if self.count == 1:
+            return 1
+        self.say(f"has/{self.number}", what)
+        self.wait("said what they have")
+        return [text for name, text in self.heard().items() if name.startswith("has/")].count(what)
+
     def tell(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Tell the other hosts that this one cannot go on: for `ExitStack.push`, before anything there is closed."""
         if self.count > 1 and error is not None and not isinstance(error, Stopped):

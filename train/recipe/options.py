@@ -18,6 +18,8 @@ class Options:
         out: The run's folder, or its URL in a bucket (gs://… or s3://…). Training goes on where it stopped if the
             folder has a run of the same recipe; what begins later, such as a later stage, may have changed.
         data_dir: Where prepared datasets are, a bucket (gs://) too; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
+        data_processes: Worker processes that make clips; 0: threads do. By default, one a core of more than 8.
+        data_threads: Clips that each worker process makes at a time, or this one where there are none.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
         wandb_project: The W&B project of the run, which has the name of its folder there.
         save_every: Iterations between checkpoints.
@@ -42,6 +44,8 @@ class Options:
 
     out: str | Path
     data_dir: str | Path = field(default_factory=data_folder)
+    data_processes: int | None = None
+    data_threads: int | None = None
     wandb: WandbMode = "auto"
     wandb_project: str = "rvm-jax"
     save_every: int = 500
@@ -58,9 +62,12 @@ class Options:
     cpu_devices: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("save_every", "validate_every", "keep", "clips_per_device", "accumulation", "cpu_devices"):
+        counts = ("save_every", "validate_every", "keep", "clips_per_device", "accumulation", "cpu_devices")
+        for name in (*counts, "data_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+        if self.data_processes is not None and self.data_processes < 0:
+            raise InputError(f"--data-processes {self.data_processes}: expected 0 or more")
         if self.requeue_status is not None and not 0 <= self.requeue_status <= 255:
             raise InputError(f"--requeue-status {self.requeue_status}: expected an exit status, 0 to 255")

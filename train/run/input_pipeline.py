@@ -5,6 +5,7 @@ iteration costs no more than to start at the first.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -13,12 +14,16 @@ import numpy as np
 from data_pipelines.pipelines import datasets, matting, segmentation
 from data_pipelines.pipelines.batches import Batch, Batches, Slice, arrays
 from data_pipelines.pipelines.matting import MattingData
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.records import clips
 from data_pipelines.records.clips import EMPTY, Clips
 from data_pipelines.sampling import schedule
 from data_pipelines.sampling.schedule import ClipShape, Pass, PassKind, StageData
 from rvm_jax.errors import InputError
+from rvm_jax.host.cores import described
 from rvm_jax.host.paths import Location
+from train.device.hosts import Hosts
+from train.recipe.options import Options
 from train.recipe.recipe import Recipe, Stage
 
 VALIDATION_SEED = 0
@@ -98,6 +103,11 @@ def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
     ]
 
 
+def open_workers(options: Options, hosts: Hosts) -> Workers:
+    """What makes the samples of a run here. Processes of the run that have the same cores divide them."""
+    return Workers(options.data_processes, options.data_threads, sharing=hosts.sharing(described()))
+
+
 def feed(
     recipe: Recipe,
     stages: Sequence[StageData],
@@ -106,12 +116,13 @@ def feed(
     host: int = 0,
     hosts: int = 1,
     parts: int = 1,
+    workers: Workers | None = None,
 ) -> Generator[tuple[int, Iterator[tuple[Pass, Batch]]]]:
     """Every iteration of the run from `start` on: its number, and its passes with this host's share of their batches.
 
     A pass comes as soon as its own batch is there; all of an iteration's have to be taken before the next one's. The
-    batches are those of `matting.batches` and `segmentation.batches`. Only the streams of one stage are open at a time;
-    close the generator if it is left before its end.
+    batches are those of `matting.batches` and `segmentation.batches`, made by `workers`, or by threads where none are
+    given. Only the streams of one stage are open at a time; close the generator if it is left before its end.
     """
     end = 0
     for number, (stage, source) in enumerate(zip(stages, sources, strict=True)):
@@ -120,7 +131,7 @@ def feed(
         if not left:
             continue
         sliced = partial(Slice, host=host, hosts=hosts, parts=parts)
-        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, sliced)
+        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, sliced, workers)
         try:
             for iteration in left:
                 passes = schedule.passes(stages, recipe.seed, iteration)
@@ -130,7 +141,13 @@ def feed(
 
 
 def validation_batches(
-    recipe: Recipe, stage: Stage, source: Sources, batch: int, host: int = 0, hosts: int = 1
+    recipe: Recipe,
+    stage: Stage,
+    source: Sources,
+    batch: int,
+    host: int = 0,
+    hosts: int = 1,
+    workers: Workers | None = None,
 ) -> Generator[tuple[Batch, np.ndarray]]:
     """This host's part of the fixed set of clips, `batch` at a time over all hosts, each as `matting.batches` gives it.
 
@@ -152,7 +169,8 @@ def validation_batches(
         augmentation=matting.NONE,
         shape=(height, width),
     )
-    for number, made in zip(range(-(-wanted.clips // batch)), arrays(batches), strict=False):
+    batches = replace(batches, plans=batches.plans.take(-(-wanted.clips // batch)))
+    for number, made in enumerate(arrays(batches, workers)):
         clip = number * batch + host * part.share + np.arange(part.share)
         yield made, (clip < wanted.clips).astype(np.float32)
 
@@ -166,7 +184,13 @@ def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
 
 
 def _streams(
-    seed: int, number: int, stage: StageData, source: Sources, iteration: int, sliced: Callable[[int, int], Slice]
+    seed: int,
+    number: int,
+    stage: StageData,
+    source: Sources,
+    iteration: int,
+    sliced: Callable[[int, int], Slice],
+    workers: Workers | None,
 ) -> dict[PassKind, Iterator[Batch]]:
     """The batches of each kind of pass of a stage, from one of its iterations on."""
 
@@ -188,4 +212,4 @@ def _streams(
             case _:
                 return matting.batches(source.matting, part, augmentation=source.matting.augmentation, **drawn)
 
-    return {kind: arrays(stream(kind)) for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}}
+    return {kind: arrays(stream(kind), workers) for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}}

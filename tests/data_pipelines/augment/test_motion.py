@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data_pipelines.augment import easing, motion
-from data_pipelines.sampling import random_draws
+from data_pipelines.sampling import augmentations, random_draws
 from tests.data_pipelines.stamped import everywhere, photo
 
 HEIGHT, WIDTH = 60, 80
@@ -155,7 +155,7 @@ def draw_many(function, count=2000):
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
 def test_a_pause_repeats_the_first_of_a_run_of_frames(frames):
-    shown = draw_many(lambda at: motion.draw_pause(at, 1.0, frames))
+    shown = draw_many(lambda at: augmentations.draw_pause(at, 1.0, frames))
     runs = set()
     for row in shown:
         held = [moment for moment in range(frames) if row[moment] != moment]
@@ -165,12 +165,12 @@ def test_a_pause_repeats_the_first_of_a_run_of_frames(frames):
         runs.add((start, length))
     if frames > 2:
         assert len([run for run in runs if run[1]]) == frames * (frames - 1) // 2  # every run that there can be
-    never = draw_many(lambda at: motion.draw_pause(at, 0.0, frames), 20)
+    never = draw_many(lambda at: augmentations.draw_pause(at, 0.0, frames), 20)
     assert (never == np.arange(frames)).all()
 
 
 def test_curves_are_linear_or_any_other():
-    curves = draw_many(lambda at: easing.draw_curve(at, "x"), 10_000)
+    curves = draw_many(lambda at: augmentations.draw_curve(at, "x"), 10_000)
     share = np.bincount(curves, minlength=32) / 10_000
     assert len(share) == 32
     assert abs(share[0] - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 10_000)

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_pipelines.pipelines import matting
+from data_pipelines.pipelines import matting, matting_pixels
 from data_pipelines.pipelines.batches import Slice, arrays, batched
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.records.clips import EMPTY, concatenate
 from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
@@ -24,9 +25,9 @@ ALONE = Slice(4)
 SHAPES = {"foreground": 3, "alpha": 1, "background": 3}
 
 
-def batches(count, part=ALONE, data=DATA, frames=5, size=32, seed=1, stream="train", **named):
+def batches(count, part=ALONE, data=DATA, frames=5, size=32, seed=1, stream="train", workers=None, **named):
     endless = matting.batches(data, part, seed=seed, stream=stream, frames=frames, size=size, **named)
-    return stamped.first(endless, count)
+    return stamped.first(endless, count, workers)
 
 
 def assert_equal(ours, theirs):
@@ -69,7 +70,8 @@ def test_a_restart_goes_on_where_it_was(first_batches, start):
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_threads_change_nothing(first_batches, threads):
-    assert_equal(batches(8, threads=threads), first_batches)
+    with Workers(processes=0, threads=threads) as workers:
+        assert_equal(batches(8, workers=workers), first_batches)
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
@@ -103,14 +105,15 @@ def test_any_step_is_reached_at_once():
     """What stands there is what the plans of its numbers say, and no frame is read for what comes before."""
     far, read, expected = 10**9, [], []
     data = replace(DATA, foregrounds=noted(DATA.foregrounds, read))
-    (there,) = batches(1, Slice(4, far), data, threads=1)
+    with Workers(processes=0, threads=1) as workers:
+        (there,) = batches(1, Slice(4, far), data, workers=workers)
     backgrounds = concatenate([DATA.background_images, DATA.background_clips])
     height, width = windows.shape(1, "train", far, 32)
     for slot in range(4):
         position = random_draws.Position(1, "train", tf.constant(4 * far + slot, tf.int64))
         plan = matting.plan(position, DATA, DATA.windows(5), 5, matting.VIDEO) | {"height": height, "width": width}
         plan = tf.nest.map_structure(np.asarray, plan)
-        made = matting.render(plan, noted(DATA.foregrounds, expected), backgrounds, 32)
+        made = matting_pixels.render(plan, noted(DATA.foregrounds, expected), backgrounds, 32)
         for name, pixels in zip(SHAPES, made, strict=True):
             np.testing.assert_array_equal(there[name][slot], pixels, strict=True)
     assert read[: len(expected)] == expected
@@ -208,7 +211,7 @@ def test_frames_are_those_that_were_drawn():
         position = random_draws.Position(4, "train", tf.constant(index, tf.int64))
         plan = tf.nest.map_structure(np.asarray, matting.plan(position, DATA, table, 6, still))
         plan |= {"height": np.int64(20), "width": np.int64(24)}
-        foreground, alpha, background = matting.render(plan, DATA.foregrounds, backgrounds, 32)
+        foreground, alpha, background = matting_pixels.render(plan, DATA.foregrounds, backgrounds, 32)
         np.testing.assert_array_equal(alpha.max((1, 2, 3)), plan["foreground frames"])
         np.testing.assert_array_equal(foreground.max((1, 2, 3)), plan["foreground frames"])
         stamp = plan["background frames"] + np.where(plan["background frames"] < 6, 0, 100 - 6)
@@ -253,7 +256,7 @@ def test_a_pause_shows_the_very_same_frame_again():
         position = random_draws.Position(4, "train", tf.constant(index, tf.int64))
         plan = tf.nest.map_structure(np.asarray, matting.plan(position, data, data.windows(6), 6, always))
         plan |= {"height": np.int64(32), "width": np.int64(32)}
-        for layer in matting.render(plan, data.foregrounds, data.background_images, 32):
+        for layer in matting_pixels.render(plan, data.foregrounds, data.background_images, 32):
             for moment, displayed in enumerate(plan["pause"]):
                 np.testing.assert_array_equal(layer[moment], layer[displayed])
 
@@ -301,10 +304,11 @@ def test_a_damaged_record_is_named(faulty):
 
 
 def test_an_error_that_is_no_fault_of_the_data_stays_what_it_is():
-    endless = batched(lambda number: {"number": number}, lambda plan: 1 // 0, {"image": (1, 1)}, Slice(1))
-    with pytest.raises(tf.errors.OpError, match="ZeroDivisionError"):
+    endless = batched(
+        lambda number: {"height": number, "width": number}, lambda plan, out: 1 // 0, {"image": (1, 1)}, Slice(1)
+    )
+    with pytest.raises(ZeroDivisionError):
         next(arrays(endless))
-    assert not endless.errors
 
 
 def test_an_epoch_counts_windows_or_backgrounds():

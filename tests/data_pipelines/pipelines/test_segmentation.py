@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipelines.augment import motion
-from data_pipelines.pipelines import segmentation
+from data_pipelines.pipelines import segmentation, segmentation_pixels
 from data_pipelines.pipelines.batches import Slice
 from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
@@ -36,7 +36,7 @@ def test_batches_are_the_same_however_they_are_made(kind):
     straight = batches(kind, 6)
     together = {}
     for hosts in (2, 4):
-        parts = [batches(kind, 6, Slice(4, host=host, hosts=hosts), threads=3) for host in range(hosts)]
+        parts = [batches(kind, 6, Slice(4, host=host, hosts=hosts)) for host in range(hosts)]
         together[hosts] = [
             {name: np.concatenate([part[name] for part in step]) for name in step[0]}
             for step in zip(*parts, strict=True)
@@ -45,7 +45,7 @@ def test_batches_are_the_same_however_they_are_made(kind):
         batches(kind, 6),
         together[2],
         together[4],
-        batches(kind, 2, threads=1) + batches(kind, 4, Slice(4, 2)),
+        batches(kind, 2) + batches(kind, 4, Slice(4, 2)),
     ):
         for batch, other in zip(straight, ways, strict=True):
             for name in ("image", "mask"):
@@ -143,7 +143,7 @@ def test_a_record_is_read_once_and_named_if_it_is_damaged():
         random_draws.Position(1, "s", tf.constant(3, tf.int64)), windows.windows(CLIPS, 1), 3, segmentation.NONE
     )
     plan = tf.nest.map_structure(np.asarray, plan | {"height": 16, "width": 16})
-    segmentation.render(plan, replace(CLIPS, read=read))
+    segmentation_pixels.render(plan, replace(CLIPS, read=read))
     assert reads == plan["frames"].tolist()
     with pytest.raises(InputError, match=r"^frame \d of clip[01] is damaged: prepare it again"):
-        segmentation.render(plan, replace(CLIPS, read=lambda number: {"image": b"junk", "mask": b"junk"}))
+        segmentation_pixels.render(plan, replace(CLIPS, read=lambda number: {"image": b"junk", "mask": b"junk"}))

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.builders.synthetic import archive
 from data_pipelines.pipelines import datasets, matting
 from data_pipelines.pipelines.batches import Slice
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.records import clips
 from rvm_jax.errors import InputError
 from tests.data_pipelines import stamped
@@ -270,10 +271,11 @@ def test_threads_may_read_at_the_same_time(prepared):
     data = datasets.open_matting(
         [MATTING], ["synthetic/tiny_background_clips", "synthetic/tiny_background_images"], "train", prepared
     )
-    runs = [
-        stamped.first(matting.batches(data, Slice(4), seed=3, stream="s", frames=4, size=48, threads=threads), 6)
-        for threads in (1, 8)
-    ]
+    runs = []
+    for threads in (1, 8):
+        with Workers(processes=0, threads=threads) as workers:
+            endless = matting.batches(data, Slice(4), seed=3, stream="s", frames=4, size=48)
+            runs.append(stamped.first(endless, 6, workers))
     for one, other in zip(*runs, strict=True):
         for name, pictures in one.items():
             np.testing.assert_array_equal(pictures, other[name])

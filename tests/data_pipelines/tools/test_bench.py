@@ -1,6 +1,9 @@
 import time
 
+import pytest
+
 from data_pipelines.pipelines import datasets
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.tools import bench
 from data_pipelines.tools.bench import Rate
 
@@ -25,16 +28,24 @@ def test_every_stage_is_counted(prepared):
 def test_the_whole_pipeline_is_counted(prepared):
     data = datasets.open_named(NAMES, "train", prepared)
     begin = time.perf_counter()
-    rate = bench.whole(data, frames=3, size=48, batch=2, batches=2)
+    with Workers(processes=0) as workers:
+        rate = bench.whole(data, frames=3, size=48, batch=2, batches=2, workers=workers)
     assert 0 < rate.seconds < time.perf_counter() - begin
     assert rate.frames == 12
     assert 12 * 7 * 24 * 24 <= rate.megabytes * 1e6 <= 12 * 7 * 48 * 48
     assert rate.core_seconds > 0
 
 
-def test_a_rate_says_how_many_cores_an_accelerator_needs():
+@pytest.mark.parametrize(
+    ("arrangement", "told"), [({"processes": 0, "threads": 3}, "3 threads"), ({"processes": 1}, "1 worker processes")]
+)
+def test_a_rate_says_how_many_cores_accelerators_need(arrangement, told):
     rate = Rate(frames=300, seconds=2.0, core_seconds=3.0, megabytes=100.0)
-    assert bench.describe(rate, 2000).splitlines() == [
-        "150 frames/s on 1.5 cores, 50 MB/s: 100 frames/s a core",
-        "an accelerator that takes 2000 frames/s needs 20.0 such cores, if more of them do as well",
-    ]
+    with Workers(**arrangement) as workers:
+        assert bench.describe(rate, workers, 8, 2000).splitlines() == [
+            f"{told}: 150 frames/s on 1.5 cores, 50 MB/s, 100 frames/s a core",
+            "8 × 2000 frames/s need 160 such cores (--data-processes 160)",
+        ]
+        assert bench.describe(rate, workers, 1, 700).endswith(
+            "1 × 700 frames/s need 7 such cores (no worker processes)"
+        )

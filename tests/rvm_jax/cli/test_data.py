@@ -1,6 +1,7 @@
 """`rvm data …`, as a person runs it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def test_footage_is_checked_prepared_looked_at_and_measured(shoot, tmp_path, cap
     assert run("bench", *names, *data, "--frames", 3, "--size", 64, "--batch", 2, "--batches", 2) == 0
     output = capsys.readouterr().out
     assert output.startswith("stage ")
-    assert "an accelerator that takes 2000 frames/s needs " in output
+    assert re.search(r"^\d+ threads: \d+ frames/s on ", output, re.M)
+    assert re.search(r"^8 × 2000 frames/s need \d+ such cores \(", output, re.M)
 
 
 def test_preparing_again_builds_nothing_unless_forced(shoot, tmp_path, capsys):
@@ -339,7 +341,9 @@ def test_prepared_footage_can_be_checked_by_its_name(shoot, tmp_path, capsys):
         (("--batch", 0), "--batch 0: expected more than 0"),
         (("--batches", -1), "--batches -1: expected more than 0"),
         (("--accelerator", -5), "--accelerator -5.0: expected more than 0"),
-        (("--threads", 0), "0 threads: expected 1 or more"),
+        (("--accelerators", 0), "--accelerators 0: expected more than 0"),
+        (("--data-threads", 0), "--data-threads 0: expected 1 or more"),
+        (("--data-processes", -1), "--data-processes -1: expected 0 or more"),
         (("--size", 0), "a square of 0 pixels: expected 16 or more"),
     ],
 )

@@ -131,7 +131,7 @@ def test_options(run, tmp_path, monkeypatch):
     arguments = (
         "--out ~/out --data-dir=~/data --wandb offline --wandb-project p --save-every 5 --validate-every 6 "
         "--keep 7 --clips-per-device 2 --remat --accumulation 4 --coordinator h:1 --process-id 0 --process-count 2 "
-        "--cpu-devices 3"
+        "--cpu-devices 3 --data-processes 0 --data-threads 5"
     )
     _, options = run("demo", *arguments.split())
     assert options == Options(
@@ -149,6 +149,8 @@ def test_options(run, tmp_path, monkeypatch):
         process_id=0,
         process_count=2,
         cpu_devices=3,
+        data_processes=0,
+        data_threads=5,
     )
 
 
@@ -173,6 +175,8 @@ def test_data_are_where_tfds_keeps_them(tmp_path, monkeypatch):
         ("--keep 0", "--keep 0: expected 1 or more"),
         ("--accumulation 0", "--accumulation 0: expected 1 or more"),
         ("--requeue-status 256", "--requeue-status 256: expected an exit status, 0 to 255"),
+        ("--data-processes -1", "--data-processes -1: expected 0 or more"),
+        ("--data-threads 0", "--data-threads 0: expected 1 or more"),
         ("--clips-per-device 0", "--clips-per-device 0: expected 1 or more"),
         (
             "--batch 16 --clips-per-device 2",
@@ -217,7 +221,7 @@ def test_help_is_in_groups_with_the_most_important_first(capsys, monkeypatch):
     assert len(stages) == len(set(stages)) == 14
     assert all(option.startswith("--stages.1.") for option in stages)  # the others' are the same
     assert "--stages.2, --stages.3 and --stages.4 have the same options" in shown
-    assert len(shown.splitlines()) < 140
+    assert len(shown.splitlines()) < 145
 
 
 def test_every_field_is_an_option_with_a_help():

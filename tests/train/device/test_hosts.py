@@ -52,6 +52,19 @@ def test_all_hosts_stop_at_the_same_call(three):
     assert stops[2]() == signal.SIGUSR1
 
 
+def test_hosts_with_the_same_are_counted(three):
+    counted = []
+    threads = [
+        threading.Thread(target=lambda host, what: counted.append(host.sharing(what)), args=(host, what))
+        for host, what in zip(three, ("a: 0", "b: 0", "a: 0"), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(counted) == [1, 2, 2]
+
+
 def test_a_host_that_is_silent_is_given_up(three, monkeypatch):
     monkeypatch.setattr("train.device.hosts.SECONDS_OF_SILENCE", 0.0)
     three[0].say("alive/1", "7")

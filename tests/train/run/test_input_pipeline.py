@@ -9,6 +9,7 @@ import pytest
 from data_pipelines.pipelines import matting, segmentation
 from data_pipelines.pipelines.batches import Slice
 from data_pipelines.pipelines.matting import MattingData
+from data_pipelines.pipelines.workers import Workers
 from data_pipelines.sampling import schedule
 from data_pipelines.sampling.schedule import ClipShape, StageData
 from rvm_jax.errors import InputError
@@ -147,18 +148,44 @@ def test_any_iteration_is_reached_at_once():
     assert [made.batch for made, _ in passes] == [10**12 - 1, 5 * 10**11 - 1]
 
 
+@pytest.mark.slow
+def test_worker_processes_make_the_batches_of_threads(prepared):
+    """From any iteration, for any of several hosts, and for validation."""
+    first, _, last = input_pipeline.open_sources(RECIPE, prepared)
+    opened = [first, input_pipeline.UNOPENED, last]
+
+    def fed(start, workers, **where):
+        feed = input_pipeline.feed(RECIPE, STAGES, opened, start, workers=workers, **where)
+        return [(number, list(passes)) for number, passes in feed]
+
+    def validated(workers):
+        return [
+            (None, [(None, batch)])
+            for batch, _ in input_pipeline.validation_batches(RECIPE, HIGH, first, 2, workers=workers)
+        ]
+
+    def everything(workers):
+        return [fed(0, workers), fed(5, workers, host=1, hosts=2), validated(workers)]
+
+    expected = everything(None)
+    for given in ({"processes": 1, "threads": 2}, {"processes": 3}):
+        with Workers(**given) as workers:
+            for ours, theirs in zip(everything(workers), expected, strict=True):
+                assert_equal(ours, theirs)
+
+
 @pytest.fixture
 def streams(monkeypatch):
     """Which streams have been opened, and which of them closed again."""
     opened, closed = [], set()
 
-    def arrays(dataset):
-        opened.append(dataset)
+    def arrays(batches, workers):
+        opened.append(batches)
         try:
             while True:
                 yield {}
         finally:
-            closed.add(dataset)
+            closed.add(batches)
 
     monkeypatch.setattr(input_pipeline, "arrays", arrays)
     return opened, closed
@@ -179,7 +206,7 @@ def test_a_pass_waits_for_no_other_passs_batch(monkeypatch):
     """The devices are given it while the next one's batch is still being made."""
     made = []
 
-    def arrays(dataset):
+    def arrays(batches, workers):
         for number in itertools.count():
             made.append(number)
             yield {}
