@@ -223,7 +223,7 @@ def test_what_is_not_finite_in_a_later_stage_is_told_with_what_skips_the_others(
         checkpoints=SimpleNamespace(folder=Path("out/checkpoints"), newest=lambda: 7),
         bucket=SimpleNamespace(name=lambda path: path),
     )
-    iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, waited=0.0)
+    iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, flops=0.0, passes=[])
     with pytest.raises(InputError) as caught:
         loop._raise_if_not_finite(run, iteration, {"matting_low/total": math.nan})
     assert str(caught.value) == (

@@ -188,8 +188,8 @@ def test_what_the_user_has_to_mend_is_one_line_and_status_2(arguments, message, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "{mobilenetv3, resnet50, demo}"),
-        ("vgg", "mobilenetv3, resnet50, demo"),
+        ("", "{mobilenetv3, resnet50, demo, compare}"),
+        ("vgg", "mobilenetv3, resnet50, demo, compare"),
         ("demo --stages.5.epochs 1", "--stages.5.epochs"),
         ("demo --stages.1.epochs many", "--stages.1.epochs"),
         ("demo --precision half", "'float32'"),

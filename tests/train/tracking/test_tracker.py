@@ -41,6 +41,12 @@ class Video(str):
         return super().__new__(cls, path)
 
 class Run:
+    id = "fake"
+    summary = {}
+
+    def define_metric(self, name, summary):
+        pass
+
     def log(self, numbers, step):
         if os.environ["FAULT"] == "raises":
             raise OSError("no space left\\non the moon")
