@@ -8,7 +8,7 @@ import contextlib
 import importlib.util
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -37,7 +37,7 @@ from train.run import input_pipeline, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
-from train.run.compile_ahead import compile_ahead, explain_out_of_memory, first_keys
+from train.run.compile_ahead import compile_ahead, explaining_out_of_memory, first_keys
 from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
 from train.tracking import profiling, report
@@ -183,7 +183,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
 
         # Iterations
         stack.push(others.tell)
-        with _explain_out_of_memory(run), clock.during("host"):
+        with explaining_out_of_memory(programs, run.clips_per_device), clock.during("host"):
             state = _train_iterations(run, parallel.replicate(state), done)
 
         # The trained network
@@ -368,16 +368,6 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
         f"dtSSD {measured['dtssd']:.2f}, foreground MAD {measured['foreground_mad']:.2f}"
     )
     return measured["mad"]
-
-
-@contextlib.contextmanager
-def _explain_out_of_memory(run: Run) -> Iterator[None]:
-    """Say what to do when the devices have too little memory."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        explained = explain_out_of_memory(run.programs, run.clips_per_device, error)
-        raise (explained or error) from error
 
 
 def _write_results(run: Run, state: TrainState) -> None:

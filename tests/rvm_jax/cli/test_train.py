@@ -50,6 +50,7 @@ def test_recipes_are_trained_as_they_are(name, run):
     [
         ("--stages.1.epochs 15", 0, "epochs", 15),
         ("--stages.2.iterations 7", 1, "iterations", 7),
+        ("--stages.2.iterations=7", 1, "iterations", 7),  # as `wandb agent` has it
         ("--stages.1.matting footage/mine footage/yours", 0, "matting", ("footage/mine", "footage/yours")),
         ("--stages.3.downsample-ratio 0.5", 2, "downsample_ratio", 0.5),
         ("--stages.4.high-frames 3", 3, "high_frames", 3),
@@ -217,7 +218,7 @@ def test_help_is_in_groups_with_the_most_important_first(capsys, monkeypatch):
     assert len(stages) == len(set(stages)) == 14
     assert all(option.startswith("--stages.1.") for option in stages)  # the others' are the same
     assert "--stages.2, --stages.3 and --stages.4 have the same options" in shown
-    assert len(shown.splitlines()) < 140
+    assert len(shown.splitlines()) < 150
 
 
 def test_every_field_is_an_option_with_a_help():
