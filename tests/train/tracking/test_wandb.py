@@ -25,7 +25,7 @@ def note(**what):
 
 class Settings:
     def __init__(self, **options):
-        pass
+        self.process = options["x_stats_pid"]
 
 class Image(str):
     pass
@@ -53,6 +53,7 @@ class Run:
 
 def init(**options):
     print("noise")
+    note(process=options["settings"].process)
     note(id=options["id"], mode=options["mode"], name=options["name"], seed=options["config"]["recipe"]["seed"])
     return Run()
 """
@@ -113,24 +114,30 @@ def test_wandb_is_told_all_that_is_recorded(folder, fake, capfd):
         tracker.log_validation(6, {"validation/mad": 0.2}, [clip(0)])
     first = fake()
     identity = (folder / "wandb_id").read_text()
-    assert first[0] == {"id": identity, "mode": "offline", "name": "run", "seed": 7}
+    assert first[1] == {"id": identity, "mode": "offline", "name": "run", "seed": 7}
     assert first[-1] == {"finished": True}
     shown = {
         f"validation/{kind}": str(folder / "validation" / f"6.{end}")
         for kind, end in (("sheet", "png"), ("film", "mp4"))
     }
-    told = [{n: v for n, v in line.items() if n not in ("step", "time")} for line in first[1:-1]]
+    told = [{n: v for n, v in line.items() if n not in ("step", "time")} for line in first[2:-1]]
     assert told == [*recorded(folder)[:-1], recorded(folder)[-1] | shown]
-    assert [line["step"] for line in first[1:-1]] == [line["iteration"] for line in recorded(folder)]
+    assert [line["step"] for line in first[2:-1]] == [line["iteration"] for line in recorded(folder)]
 
     with Tracker(folder, 6, 8, wandb="offline") as tracker:
         tell(tracker, 6, 8)
     second = fake()[len(first) :]
-    assert second[0]["id"] == identity
-    assert [line["step"] for line in second[1:-1]] == [6, 7, 8]
+    assert second[1]["id"] == identity
+    assert [line["step"] for line in second[2:-1]] == [6, 7, 8]
     written = capfd.readouterr()
     assert written.err.splitlines()[0] == f"W&B: offline, in {folder / 'wandb'}"
     assert written.out == ""  # the noise of the fake one, too
+
+
+def test_system_metrics_are_those_of_the_process_that_trains(folder, fake):
+    with Tracker(folder, 0, 1, wandb="offline"):
+        pass
+    assert fake()[0] == {"process": os.getpid()}
 
 
 def test_a_run_that_wandb_does_not_know_is_told_from_its_beginning(folder, fake):

@@ -1,6 +1,5 @@
 """W&B's own environment: runs go where it says, sweeps run, and what a run is stands in its config and summary."""
 
-import json
 import os
 
 import pytest
@@ -13,6 +12,7 @@ from train.tracking.clock import Clock
 from train.tracking.tracker import Tracker
 
 folder = telling.folder
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +64,20 @@ def test_a_run_goes_where_its_environment_says(folder, monkeypatch):
     assert (run.run_id, run.project) == ("abc123", "mine")
 
 
+def write_results(folder):
+    (folder / "weights").mkdir()
+    (folder / "weights" / "array").write_text("7")
+    (folder / "report.html").write_text("page")
+
+
 def test_a_run_without_an_environment_is_called_after_its_folder(folder):
-    found = recorded(folder)
+    """And its options are in its config; its weights stay here."""
+    write_results(folder)
+    found = recorded(folder, session={"options": {"save_every": 7}, "accumulation": 2})
     assert (found["run"].project, found["run"].display_name) == ("rvm-jax", "run")
     assert found["run"].run_id == (folder / "wandb_id").read_text()
+    assert (found["config"]["options"], found["config"]["accumulation"]) == ({"save_every": 7}, 2)
+    assert found["artifacts"] == []
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -105,32 +115,9 @@ def test_the_summary_has_the_best_and_where_the_time_went(folder):
     assert not any("best_mad" in values(record.summary.update) for record in records(last))
 
 
-def test_options_are_in_the_config(folder):
-    session = {"options": {"save_every": 7}, "accumulation": 2}
-    config = recorded(folder, session=session)["config"]
-    assert (config["options"], config["accumulation"]) == ({"save_every": 7}, 2)
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_weights_and_report_are_artifacts_where_that_is_asked(folder, tmp_path, monkeypatch, asked):
+def test_weights_and_report_are_artifacts_where_that_is_asked(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
-    (folder / "weights").mkdir()
-    (folder / "weights" / "array").write_text("7")
-    (folder / "report.html").write_text("page")
-    artifacts = {one.type: one for one in recorded(folder, artifacts=asked)["artifacts"]}
+    write_results(folder)
+    artifacts = {one.type: one for one in recorded(folder, artifacts=True)["artifacts"]}
     files = {kind: [entry.path for entry in one.manifest.contents] for kind, one in artifacts.items()}
-    assert files == ({"model": ["weights/array"], "report": ["report.html"]} if asked else {})
-
-
-def test_system_metrics_are_those_of_the_process_that_trains(folder, tmp_path, monkeypatch):
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "wandb.py").write_text(
-        "import os\nfrom pathlib import Path\n\n"
-        "def Settings(**options):\n"
-        "    Path(os.environ['NOTES']).write_text(str(options['x_stats_pid']))\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
-    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
-    with Tracker(folder, 0, 1, wandb="offline"):
-        pass
-    assert json.loads((tmp_path / "notes").read_text()) == os.getpid()
+    assert files == {"model": ["weights/array"], "report": ["report.html"]}
