@@ -8,7 +8,7 @@ import contextlib
 import importlib.util
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -27,7 +27,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import evaluation, hosts, optimizer, parallel
+from train.device import evaluation, flops, hosts, optimizer, parallel
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init
 from train.recipe.division import Division, describe_parts, divide
@@ -38,10 +38,12 @@ from train.run import input_pipeline, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
-from train.run.compile_ahead import compile_ahead, explain_out_of_memory, first_keys
+from train.run.compile_ahead import compile_ahead, explaining_out_of_memory, first_keys
 from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
-from train.tracking import report
+from train.tracking import profiling, report
+from train.tracking.clock import Clock, PassTimes, speed
+from train.tracking.profiling import Profile
 from train.tracking.tracker import Tracker
 
 
@@ -56,11 +58,13 @@ class Run:
     stages: Sequence[StageData]
     network: MattingNetwork
     programs: Programs
+    workers: Workers
     checkpoints: Checkpoints
     tracker: Tracker
+    clock: Clock
+    profile: Profile
     bucket: BucketRun
     stops: signals.StopSignal
-    workers: Workers
 
     @property
     def iterations(self) -> int:
@@ -81,7 +85,8 @@ class Iteration:
         metrics: Of each kind of pass, still on the devices.
         rates: The learning rates.
         frames: How many all passes have.
-        waited: Seconds until its batches were there.
+        flops: How many operations they take of each device.
+        passes: When each of them came, and was computed.
     """
 
     number: int
@@ -89,7 +94,8 @@ class Iteration:
     metrics: Mapping[str, Metrics]
     rates: Mapping[str, float]
     frames: int
-    waited: float
+    flops: float
+    passes: Sequence[PassTimes]
 
 
 def train(recipe: Recipe, options: Options) -> None:
@@ -99,6 +105,7 @@ def train(recipe: Recipe, options: Options) -> None:
     by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, it saves a checkpoint and raises `Stopped`. On several hosts, an exception
     on one of them ends the processes of all.
     """
+    clock = Clock()
     # Devices and hosts
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
@@ -106,10 +113,10 @@ def train(recipe: Recipe, options: Options) -> None:
     with hosts.together() as others, BucketRun(options.out, first_host=jax.process_index() == 0) as bucket:
         in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
         enable_compilation_cache(options.compilation_cache, default=in_bucket)
-        _train(recipe, options, others, bucket)
+        _train(recipe, options, others, bucket, clock)
 
 
-def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: BucketRun) -> None:
+def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: BucketRun, clock: Clock) -> None:
     # What the batch is divided into
     first_host = jax.process_index() == 0
     kept = run_folder.kept_batch(bucket.folder) if first_host else None
@@ -125,6 +132,9 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         "data": input_pipeline.fingerprints(sources),
     }
     agree(others, identity, options)
+    total = sum(stage.iterations for stage in stages)
+    if options.profiled and options.profiled.stop > total:
+        raise InputError(f"--profile {options.profile}: expected iterations below {total}, which is how many there are")
 
     # Network
     network = MattingNetwork(
@@ -150,29 +160,33 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 
         # Metrics
+        stack.enter_context(clock)
         tracker = Tracker(
             bucket.folder,
             done,
-            sum(stage.iterations for stage in stages),
+            total,
             validated=checkpoints.validated(done),
             wandb=options.wandb,
             project=options.wandb_project,
-            session={"accumulation": division.parts, "remat": options.remat},
+            artifacts=options.wandb_artifacts,
+            clock=clock,
+            session={"accumulation": division.parts, "remat": options.remat, "options": options.given()},
             silent=not first_host,
             named=options.out,
         )
         stack.enter_context(tracker)
+        profile = Profile(options.profiled if first_host else None, bucket.folder / profiling.NAME, tracker.message)
+        stack.enter_context(profile)
         stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
+        tools = checkpoints, tracker, clock, profile, bucket, stops
         programs = Programs(network, division.parts)
         workers = stack.enter_context(input_pipeline.open_workers(options, others))
-        run = Run(
-            recipe, options, division, sources, stages, network, programs, checkpoints, tracker, bucket, stops, workers
-        )
+        run = Run(recipe, options, division, sources, stages, network, programs, workers, *tools)
         _log_start(run, done, changed)
 
         # Iterations
         stack.push(others.tell)
-        with _explain_out_of_memory(run):
+        with explaining_out_of_memory(programs, run.clips_per_device), clock.during("host"):
             state = _train_iterations(run, parallel.replicate(state), done)
 
         # The trained network
@@ -206,11 +220,10 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
         _save_and_stop(run, state, done)
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     pending: Iteration | None = None  # the devices compute it
-    logged = time.perf_counter()
     parts = run.division.parts
     batches = input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host(), parts, run.workers)
-    with contextlib.closing(batches) as feed:
-        for number, passes in feed:
+    with contextlib.closing(batches):
+        for number, passes in run.clock.feed(batches):
             stage, in_stage = stage_of(run.stages, number)
             if in_stage == 0 and number > 0:
                 keys = needed_keys(run.recipe, run.stages, stage, number)
@@ -218,27 +231,28 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
                 state = fresh_moments(state)
             state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
-                logged = _log_iteration(run, pending, logged)
+                _log_iteration(run, pending)
             pending = iteration
 
             done = number + 1
             stops = run.stops() is not None
             validates = _validates(run, done)
             if stops or validates or done % run.options.save_every == 0:
-                _log_iteration(run, pending, logged)
+                _log_iteration(run, pending)
                 pending = None
                 if stops:
                     _save_and_stop(run, state, done)
                 _save(run, state, done, validates=validates)
                 if run.stops():
                     _save_and_stop(run, state, done)
-                logged = time.perf_counter()
     return state
 
 
 def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, done: int) -> None:
     """Compile programs before they are needed; stop if told to meanwhile."""
-    if not compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops):
+    with run.clock.during("compiling"):
+        whole = compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops)
+    if not whole:
         _save_and_stop(run, state, done)
 
 
@@ -259,40 +273,51 @@ def _with_fresh_moments(state: TrainState) -> TrainState:
 
 
 def _dispatch(
-    run: Run, state: TrainState, number: int, passes: Iterable[tuple[Pass, Batch]], rates: Mapping[str, float]
+    run: Run,
+    state: TrainState,
+    number: int,
+    passes: Iterable[tuple[PassTimes, tuple[Pass, Batch]]],
+    rates: Mapping[str, float],
 ) -> tuple[TrainState, Iteration]:
     """Give the devices the passes of an iteration, each as soon as its batch is there."""
     stage, _ = stage_of(run.stages, number)
     metrics: dict[str, Metrics] = {}
-    frames, waited, ready = 0, 0.0, time.perf_counter()
-    for one, batch in passes:
-        waited += time.perf_counter() - ready
-        key = program_key(run.recipe, run.stages, one)
-        state, metrics[one.kind] = run.programs.run(key, state, parallel.shard(batch, run.division.parts), rates)
-        frames += run.stages[stage].samples(one.kind) * one.frames
-        ready = time.perf_counter()
-    return state, Iteration(number, stage, metrics, rates, frames, waited)
+    frames, operations, timed = 0, 0.0, []
+    with run.profile.step(number):
+        for times, (one, batch) in passes:
+            key = program_key(run.recipe, run.stages, one)
+            shards = parallel.shard(batch, run.division.parts)
+            times.given = time.perf_counter()
+            state, metrics[one.kind] = run.programs.run(key, state, shards, rates)
+            run.clock.dispatched(times, shards, metrics[one.kind])
+            frames += run.stages[stage].samples(one.kind) * one.frames
+            operations += run.programs.compiled[key].program.flops
+            timed.append(times)
+    return state, Iteration(number, stage, metrics, rates, frames, operations, timed)
 
 
-def _log_iteration(run: Run, iteration: Iteration, before: float) -> float:
-    """Wait for the metrics of an iteration and log them; gives when it was done. `before`: when the last one was."""
+def _log_iteration(run: Run, iteration: Iteration) -> None:
+    """Wait for the metrics of an iteration and log them."""
     metrics = {
         f"{kind}/{name}": float(value)
         for kind, metrics in iteration.metrics.items()
         for name, value in parallel.read_back(metrics).items()
     }
-    now = time.perf_counter()
+    seconds = run.clock.end_iteration(iteration.passes)
+    run.profile.ended(iteration.number)
     _raise_if_not_finite(run, iteration, metrics)
+    memory = parallel.peak_memory()
     run.tracker.log_iteration(
         iteration.number,
         {
             "stage": iteration.stage + 1,
             **metrics,
             **{f"learning_rate/{group}": rate for group, rate in iteration.rates.items()},
-            **_performance(run, iteration, now - before),
+            **speed(seconds, iteration.frames, iteration.flops, flops.peak()),
+            "compilations": sum(not program.from_cache for program in run.programs.compiled.values()),
+            **({} if memory is None else {"device_memory_gb": memory / 1e9}),
         },
     )
-    return now
 
 
 def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, float]) -> None:
@@ -308,17 +333,6 @@ def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, f
             )
 
 
-def _performance(run: Run, iteration: Iteration, seconds: float) -> dict[str, float]:
-    """Throughput, the share of the time spent waiting for data, programs compiled so far, and peak memory in GB."""
-    memory = parallel.peak_memory()
-    return {
-        "frames_per_second": iteration.frames / seconds,
-        "data_wait": min(1.0, iteration.waited / seconds),
-        "compilations": sum(not program.from_cache for program in run.programs.compiled.values()),
-        **({} if memory is None else {"device_memory_gb": memory / 1e9}),
-    }
-
-
 def _validates(run: Run, done: int) -> bool:
     """Whether it is time to validate after so many iterations: before the first, now and then, and after a stage."""
     ends = accumulate(stage.iterations for stage in run.stages)
@@ -328,11 +342,15 @@ def _validates(run: Run, done: int) -> bool:
 def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     """Save a checkpoint, validated if it is time."""
     stage, _ = stage_of(run.stages, max(done - 1, 0))
-    mad = _validate(run, state, done, stage) if validates else None
-    run.tracker.flush()  # a checkpoint must not be ahead of its metrics
-    run.bucket.wait()
-    run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
-    run.bucket.push(run.checkpoints.wait)
+    mad = None
+    if validates:
+        with run.clock.during("validation"):
+            mad = _validate(run, state, done, stage)
+    with run.clock.during("checkpoints"):
+        run.tracker.flush()  # a checkpoint must not be ahead of its metrics
+        run.bucket.wait()
+        run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
+        run.bucket.push(run.checkpoints.wait)
 
 
 def _validate(run: Run, state: TrainState, done: int, number: int) -> float | None:
@@ -353,16 +371,6 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
         f"dtSSD {measured['dtssd']:.2f}, foreground MAD {measured['foreground_mad']:.2f}"
     )
     return measured["mad"]
-
-
-@contextlib.contextmanager
-def _explain_out_of_memory(run: Run) -> Iterator[None]:
-    """Say what to do when the devices have too little memory."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        explained = explain_out_of_memory(run.programs, run.clips_per_device, error)
-        raise (explained or error) from error
 
 
 def _write_results(run: Run, state: TrainState) -> None:

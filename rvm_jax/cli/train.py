@@ -41,7 +41,10 @@ GROUPS = {
     "learning_rate": ("scaling", "warmup"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
-    "checkpoint_and_tracking": ("save_every", "validate_every", "keep", "requeue_status", "wandb", "wandb_project"),
+    "checkpoint_and_tracking": (
+        *("save_every", "validate_every", "keep", "requeue_status"),
+        *("wandb", "wandb_project", "wandb_artifacts", "profile"),
+    ),
     "multi_host": ("coordinator", "process_id", "process_count"),
 }
 """What `--help` shows together, the most important first; validation and the stages follow."""
@@ -56,6 +59,8 @@ METAVARS = {
     "data_processes": "INT",
     "data_threads": "INT",
     "requeue_status": "INT",
+    "wandb_project": "NAME",
+    "profile": "FIRST:END",
     "coordinator": "HOST:PORT",
     "process_id": "INT",
     "process_count": "INT",
@@ -76,6 +81,7 @@ def _commands(*, brief: bool = False) -> "_App":
     commands = _App()
     for name in RECIPES:
         commands.command(_command(name, brief))
+    commands.command(compare)
     return commands
 
 
@@ -92,6 +98,23 @@ def _command(name: str, brief: bool) -> Callable[..., None]:
 
     train.__name__, train.__doc__ = name, COMMANDS[name]
     return train
+
+
+def compare(
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="DIR|URL ...")],
+    out: Path = Path("compare.html"),
+) -> None:
+    """Compare runs on one page: curves over each other, how their recipes differ, and what they came to.
+
+    Example: rvm train compare runs/first runs/second --out compare.html
+
+    Args:
+        runs: Folders of two to six runs, or their URLs in a bucket. They may still be training.
+        out: The page, an HTML file.
+    """
+    from train.tracking import compare as page
+
+    print(f"wrote {page.write([located(run) for run in runs], out)}")
 
 
 def _options(recipe: Recipe, options: Options, brief: bool) -> Any:

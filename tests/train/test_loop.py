@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,13 @@ from rvm_jax.errors import InputError, Stopped
 from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
+from tests.train.tracking import test_profiling
 from train import loop
 from train.device import parallel
 from train.device.programs import Compilation, Programs
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
+from train.tracking import metrics_file
 from train.tracking.tracker import Tracker
 
 prepared = conftest.prepared
@@ -33,7 +36,9 @@ pytestmark = pytest.mark.longest
 def whole(prepared, tmp_path_factory):
     """The folder of a run from its beginning to its end."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    loop.train(runs.RECIPE, runs.options(out, prepared))
+    begin = time.perf_counter()
+    loop.train(runs.RECIPE, runs.options(out, prepared, profile="5:7"))
+    (out.parent / "seconds").write_text(str(time.perf_counter() - begin))
     return out
 
 
@@ -85,6 +90,27 @@ def test_a_run_leaves_weights_and_a_report(whole):
         jax.tree.map(np.testing.assert_array_equal, written.variables["batch_stats"], state.batch_stats)
     assert rvm_jax.load(whole).network.variant == "tiny"
     assert "<svg" in (whole / "report.html").read_text()
+
+
+def test_each_second_of_a_run_is_of_one_kind(whole):
+    first, *_ = json.loads((whole / "time_spent.json").read_text())
+    wall = float((whole.parent / "seconds").read_text())
+    assert 0.9 * wall < sum(first.values()) < wall
+    lines = [line for line in metrics_file.read(whole / "metrics.jsonl") if "stage" in line]
+    assert first["compute"] == pytest.approx(sum(line["seconds/compute"] for line in lines), abs=0.01)
+    for line in lines:
+        total = sum(value for name, value in line.items() if name.startswith("seconds/"))
+        frames = line["frames_per_second"] * total
+        assert frames == pytest.approx(round(frames), rel=1e-3)
+        assert line["teraflops_per_device"] > 0
+    assert all(first[kind] > 0 for kind in ("data", "compiling", "validation", "checkpoints", "starting"))
+
+
+def test_a_profile_has_the_iterations_that_were_asked_for(whole, prepared, tmp_path):
+    assert test_profiling.steps(whole / "profile") == [5, 6, 7]  # the next one is dispatched ahead
+    with pytest.raises(InputError, match=r"^--profile 7:9: expected iterations below 8, which is how many there are$"):
+        loop.train(runs.RECIPE, runs.options(tmp_path / "run", prepared, profile="7:9"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -209,7 +235,7 @@ def test_what_is_not_finite_in_a_later_stage_is_told_with_what_skips_the_others(
         checkpoints=SimpleNamespace(folder=Path("out/checkpoints"), newest=lambda: 7),
         bucket=SimpleNamespace(name=lambda path: path),
     )
-    iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, waited=0.0)
+    iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, flops=0.0, passes=[])
     with pytest.raises(InputError) as caught:
         loop._raise_if_not_finite(run, iteration, {"matting_low/total": math.nan})
     assert str(caught.value) == (

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
+from train.device import flops
 
 AXIS = "batch"
 """The name of the axis over which passes average."""
@@ -113,7 +114,7 @@ class Program:
 
     Attributes:
         memory: Bytes that it needs of each device, its arguments among them.
-        flops: Floating point operations of each device in a call; 0 where the compiler does not count them.
+        flops: Floating point operations of each device in a call, as `flops` counts them.
     """
 
     def __init__(self, function: Any, *arguments: Any) -> None:
@@ -125,7 +126,7 @@ class Program:
         size = self._compiled.memory_analysis()
         made = size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
         self.memory: int = size.argument_size_in_bytes + made + size.generated_code_size_in_bytes
-        self.flops = float((self._compiled.cost_analysis() or {}).get("flops", 0))
+        self.flops = flops.count(function, *arguments)
 
     def __call__(self, *arguments: Any) -> Any:
         if jax.process_count() == 1:

@@ -1,8 +1,9 @@
 """How a run is carried out: all of it may be another when a run goes on."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import data_folder
@@ -21,7 +22,10 @@ class Options:
         data_processes: Worker processes that make clips; 0: threads do. By default, one a core of more than 8.
         data_threads: Clips that each worker process makes at a time, or this one where there are none.
         wandb: Whether the run is mirrored in Weights & Biases. auto: online where W&B finds a key, else offline.
-        wandb_project: The W&B project of the run, which has the name of its folder there.
+        wandb_project: The W&B project of the run, which has the name of its folder there. By default, that which
+            $WANDB_PROJECT names, or rvm-jax; W&B's other variables count as well.
+        wandb_artifacts: Also give W&B the weights and the report that the run ends with, as artifacts.
+        profile: Iterations that JAX's profiler traces, to OUT/profile; 100:110 are ten, from the one numbered 100 on.
         save_every: Iterations between checkpoints.
         validate_every: Iterations between validations; each stage ends with one, too.
         keep: How many checkpoints are kept, apart from the best one.
@@ -47,7 +51,9 @@ class Options:
     data_processes: int | None = None
     data_threads: int | None = None
     wandb: WandbMode = "auto"
-    wandb_project: str = "rvm-jax"
+    wandb_project: str | None = None
+    wandb_artifacts: bool = False
+    profile: str | None = None
     save_every: int = 500
     validate_every: int = 1000
     keep: int = 3
@@ -71,3 +77,20 @@ class Options:
             raise InputError(f"--data-processes {self.data_processes}: expected 0 or more")
         if self.requeue_status is not None and not 0 <= self.requeue_status <= 255:
             raise InputError(f"--requeue-status {self.requeue_status}: expected an exit status, 0 to 255")
+        _ = self.profiled
+
+    def given(self) -> dict[str, Any]:
+        """All that is not None, as JSON has it."""
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def profiled(self) -> range | None:
+        """The iterations that are to be traced."""
+        if self.profile is None:
+            return None
+        match = re.fullmatch(r"(\d+):(\d+)", self.profile)
+        found = range(*map(int, match.groups())) if match else range(0)
+        if not found:
+            raise InputError(f"--profile {self.profile}: expected FIRST:END, such as 100:110 for iterations 100 to 109")
+        return found

@@ -13,7 +13,7 @@ from train.recipe.options import Options
 from train.run.identity import NOTHING, flat
 
 OF_EACH_HOST = {
-    *("out", "keep", "wandb", "wandb_project"),  # only the first writes
+    *("out", "keep", "wandb", "wandb_project", "wandb_artifacts", "profile"),  # only the first writes
     *("data_dir", "data_processes", "data_threads"),
     *("compilation_cache", "coordinator", "process_id", "process_count", "cpu_devices"),
 }

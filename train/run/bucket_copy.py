@@ -21,7 +21,7 @@ from train.run.run_folder import IDENTITY, LOCK, refuse_others
 
 SESSIONS = "sessions.jsonl"
 RESULTS = f"{CHECKPOINTS}/{VALIDATION}"
-STAYS = (LOCK, "wandb/", f"{IN_RUN}/", f"{CHECKPOINTS}/damaged-")
+STAYS = (LOCK, "wandb/", "profile/", f"{IN_RUN}/", f"{CHECKPOINTS}/damaged-")
 """How the names of files begin that a run does not need to go on. They stay in the bucket."""
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import jax
 
@@ -67,6 +67,15 @@ def compile_ahead(
     for stage in sorted({wanted[key] for key in missing}):
         tell(_largest(programs, stage, [key for key in missing if wanted[key] == stage]))
     return True
+
+
+@contextmanager
+def explaining_out_of_memory(programs: Programs, clips: int) -> Iterator[None]:
+    """Say what to do when the devices, with so many `clips` each, have too little memory in the block."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise (explain_out_of_memory(programs, clips, error) or error) from error
 
 
 def explain_out_of_memory(programs: Programs, clips: int, error: jax.errors.JaxRuntimeError) -> InputError | None:

@@ -46,21 +46,28 @@ def is_validation(numbers: Mapping[str, float]) -> bool:
     return any(name.startswith("validation/") for name in numbers)
 
 
-def rewind(path: Path, done: int, *, validated: bool) -> None:
-    """Leave what an uninterrupted run would have recorded by the end of `done` iterations.
+def rewind(path: Path, done: int, *, validated: bool) -> list[dict[str, float]]:
+    """Leave what an uninterrupted run would have recorded by the end of `done` iterations; gives the other lines.
 
     That has a validation after the last of them only if that is `validated`; if not, it is going to be.
     """
+    left: list[dict[str, float]] = []
     if not path.exists():
-        return
+        return left
     with replacing(path, overwrite=True) as partial, path.open("rb") as old, partial.open("wb") as new:
-        new.writelines(line for line in old if _belongs(decode(line), done, validated))
+        for line in old:
+            numbers = decode(line)
+            if _belongs(numbers, done, validated):
+                new.write(line)
+            elif numbers is not None:
+                left.append(numbers)
+    return left
 
 
 def sessions(path: Path) -> list[dict[str, Any]]:
     """The provenance of every start of the run, in order; without what a full disk has left of a line."""
-    found = []
-    for line in path.read_text().splitlines():
+    found: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return found

@@ -31,7 +31,7 @@ def provenance() -> dict[str, Any]:
         "hosts": jax.process_count(),
         "platform": devices[0].platform,
         "system": platform.platform(),
-        "revision": revision(Path(__file__).parent.parent),
+        "revision": revision(Path(__file__).parents[2]),
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

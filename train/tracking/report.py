@@ -17,7 +17,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.report import page
 from rvm_jax.report.charts import Line, chart, label
 from train.run.run_folder import IDENTITY
-from train.tracking import metrics_file
+from train.tracking import goodput, metrics_file
 
 Columns = Mapping[str, Line]
 """The metrics of a run, each with the iterations at which it was logged."""
@@ -28,8 +28,29 @@ PASSES = {
     "segmentation_video": "Segmentation, clips",
     "segmentation_stills": "Segmentation, stills",
 }
-WORDS = {"mad": "MAD", "mse": "MSE", "dtssd": "dtSSD", "l1": "L1", "gb": "GB"}
-UNITS = {"frames_per_second": "frames/s", "data_wait": "share of the time", "device_memory_gb": "GB"}
+WORDS = {"mad": "MAD", "mse": "MSE", "dtssd": "dtSSD", "l1": "L1", "gb": "GB", "mfu": "MFU"}
+UNITS = {
+    "frames_per_second": "frames/s",
+    "teraflops_per_device": "TFLOP/s",
+    "mfu": "share of the peak",
+    "data_wait": "share of the time",
+    "goodput": "share of the time",
+    "device_memory_gb": "GB",
+}
+UNCHARTED = {"iteration", "stage", "time", "frames_per_second_per_device"}
+"""What is no curve, or one that there is already."""
+TIME = {
+    "compute": "devices compute the passes of iterations",
+    "data": "they have nothing to do, as a batch is not there yet",
+    "transfer": "likewise, as it is on its way to them",
+    "host": "likewise, as the host does something else",
+    "compiling": "programs are compiled, or read from the cache",
+    "validation": "",
+    "checkpoints": "as long as training waits for them; most of the writing goes on beside it",
+    "starting": "opening data, reading the checkpoint; at the end, weights and report",
+    "repeated": "computed by a session that was killed, and not saved",
+}
+"""What devices and host do."""
 
 
 def write(folder: Path) -> Path:
@@ -38,15 +59,18 @@ def write(folder: Path) -> Path:
     about = json.loads((folder / IDENTITY).read_text())
     sessions = metrics_file.sessions(folder / metrics_file.SESSIONS)
     stages = beginnings(columns)
+    begun = f", begun {_day(sessions[0])}" if sessions else ""
+    spent = goodput.read(folder)
     body = [
         f"<h1>{escape(folder.resolve().name)}</h1>",
-        f'<p class="soft">A training run of rvm-jax, begun {_day(sessions[0])}.'
+        f'<p class="soft">A training run of rvm-jax{begun}.'
         + (" Dashed lines mark where a stage begins." if len(stages) > 1 else "")
         + "</p>",
-        _summary(columns, about, sessions),
+        cards(summary(columns, about, sessions, spent)),
         *_mattes(columns, folder / "validation"),
         *_curves(columns, stages),
-        *_tables(about, sessions[-1]),
+        *_time_spent(spent),
+        *_tables(about, sessions[-1] if sessions else {}),
     ]
     path = folder / "report.html"
     page.write(path, folder.resolve().name, body)
@@ -83,24 +107,48 @@ def seconds_spent(times: np.ndarray, starts: np.ndarray) -> float:
     return float(np.sum(np.maximum(times - since, 0), where=np.isfinite(since)))
 
 
-def _summary(columns: Columns, about: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> str:
+def summary(
+    columns: Columns,
+    about: Mapping[str, Any],
+    sessions: Sequence[Mapping[str, Any]],
+    spent: Sequence[goodput.Seconds],
+) -> dict[str, str]:
+    """What a run is and how far it has come, in a few words each."""
     done = int(columns["stage"].x[-1]) + 1 if "stage" in columns else 0
     starts = np.array([datetime.fromisoformat(session["started"]).timestamp() for session in sessions])
     times = columns["time"].y if "time" in columns else np.zeros(0)
+    seconds = sum(goodput.total(spent).values()) if spent else seconds_spent(times, starts)
     facts = {
         "network": about["recipe"]["variant"],
         "iterations": f"{done:,} of {sum(about['iterations'].values()):,}",
-        "time spent": str(timedelta(seconds=round(seconds_spent(times, starts)))),
-        "devices": sessions[-1]["devices"] + (f", {sessions[-1]['hosts']} hosts" if sessions[-1]["hosts"] > 1 else ""),
+        "time spent": str(timedelta(seconds=round(seconds))),
     }
+    if sessions:
+        hosts = sessions[-1]["hosts"]
+        facts["devices"] = sessions[-1]["devices"] + (f", {hosts} hosts" if hosts > 1 else "")
     if len(sessions) > 1:
         facts["sessions"] = str(len(sessions))
+    if spent:
+        facts["goodput"] = f"{goodput.share(goodput.total(spent)):.0%}"
+    if "frames_per_second_per_device" in columns:
+        rate, of_device = (np.median(columns[f"frames_per_second{of}"].y) for of in ("", "_per_device"))
+        facts["frames/s"] = label(rate) + (
+            f" ({rate / of_device:.0f} × {label(of_device)})" if rate > of_device else ""
+        )
+    if "teraflops_per_device" in columns:
+        mfu = f", MFU {np.median(columns['mfu'].y):.1%}" if "mfu" in columns else ""
+        facts["TFLOP/s a device"] = label(float(np.median(columns["teraflops_per_device"].y))) + mfu
     if "validation/mad" in columns:
         _, iterations, mads = columns["validation/mad"]
         facts["validation MAD"] = " → ".join(label(mad) for mad in dict.fromkeys([mads[0], mads[-1]]))
         facts["best MAD"] = f"{label(mads.min())} at {iterations[np.argmin(mads)]:,}"
-    cards = [f'<div class="card"><div>{name}</div><b>{escape(fact)}</b></div>' for name, fact in facts.items()]
-    return f'<div class="cards">{"".join(cards)}</div>'
+    return facts
+
+
+def cards(facts: Mapping[str, str]) -> str:
+    """Facts beside each other."""
+    each = [f'<div class="card"><div>{name}</div><b>{escape(fact)}</b></div>' for name, fact in facts.items()]
+    return f'<div class="cards">{"".join(each)}</div>'
 
 
 def _mattes(columns: Columns, folder: Path) -> Iterator[str]:
@@ -130,47 +178,68 @@ def _curves(columns: Columns, stages: Mapping[int, str]) -> Iterator[str]:
 
     metrics = below("validation/")
     yield from page.section(
-        "Validation", [_figure(line.name, [line], "", stages, log=True, smooth=False) for line in metrics]
+        "Validation", [figure(line.name, [line], "", stages, log=True, smooth=False) for line in metrics]
     )
     gradients = []
     for kind, title in PASSES.items():
         terms = [line for line in below(f"{kind}/") if not line.name.startswith("gradient_norm/")]
         terms.sort(key=lambda line: line.name != "total")
-        yield from page.section(title, [_figure(line.name, [line], "loss", stages, log=True) for line in terms])
+        yield from page.section(title, [figure(line.name, [line], "loss", stages, log=True) for line in terms])
         if groups := below(f"{kind}/gradient_norm/"):
-            gradients.append(_figure(title, groups, "norm of the gradient", stages, log=True))
+            gradients.append(figure(title, groups, "norm of the gradient", stages, log=True))
     if rates := below("learning_rate/"):
-        gradients.append(_figure("Learning rates", rates, "learning rate", stages, log=True, smooth=False))
+        gradients.append(figure("Learning rates", rates, "learning rate", stages, log=True, smooth=False))
     yield from page.section("Gradients and learning rates", gradients)
-    others = [line for name, line in columns.items() if "/" not in name and name not in ("iteration", "stage", "time")]
+    others = [line for name, line in columns.items() if "/" not in name and name not in UNCHARTED]
     speed = [
-        _figure(line.name, [line], UNITS.get(line.name, ""), stages, smooth=line.name != "compilations")
+        figure(line.name, [line], UNITS.get(line.name, ""), stages, smooth=line.name != "compilations")
         for line in others
     ]
+    if parts := below("seconds/"):
+        speed.append(figure("an_iteration", parts, "seconds", stages))
     yield from page.section("Speed", speed)
+
+
+def _time_spent(spent: Sequence[goodput.Seconds]) -> Iterator[str]:
+    if not spent:
+        return
+    seconds = goodput.total(spent)
+    everything = max(sum(seconds.values()), 1e-9)
+    yield "<h2>Where the time went</h2>"
+    yield (
+        f'<p class="soft">{timedelta(seconds=round(everything))} in '
+        f"{'one session' if len(spent) == 1 else f'{len(spent)} sessions'}. Goodput is the share of compute; what the "
+        "host does while devices compute costs nothing and counts as theirs.</p>"
+    )
+    yield page.table(
+        [kind, str(timedelta(seconds=round(value))), f"{value / everything:.1%}", TIME[kind]]
+        for kind, value in seconds.items()
+        if value
+    )
 
 
 def _tables(about: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[str]:
     recipe = dict(about["recipe"])
-    stages = {name: dict(_leaves(stage)) for name, stage in recipe.pop("stages").items()}
+    stages = {name: dict(leaves(stage)) for name, stage in recipe.pop("stages").items()}
     rows = [["", *(f"stage {name}" for name in stages)]]
     for field in dict.fromkeys(field for stage in stages.values() for field in stage):
         rows.append([field, *(stage.get(field, "") for stage in stages.values())])
     yield "<h2>Recipe</h2>"
     yield page.table(rows)
-    yield page.table(_leaves(recipe))
+    yield page.table(leaves(recipe))
     if changes := about.get("changes"):
         yield "<h2>What it was before</h2>"
         yield page.table(
             [f"until iteration {one['iteration']}: {name}", value]
             for one in changes
-            for name, value in _leaves(one["before"])
+            for name, value in leaves(one["before"])
         )
-    yield "<h2>Provenance</h2>"
-    yield page.table(_leaves(session))
+    if session:
+        yield "<h2>Provenance</h2>"
+        yield page.table(leaves(session))
 
 
-def _figure(
+def figure(
     title: str, lines: Sequence[Line], unit: str, stages: Mapping[int, str], *, log: bool = False, smooth: bool = True
 ) -> str:
     picture = chart(lines, unit=unit, marks=stages, log=log, smooth=smooth)
@@ -178,11 +247,11 @@ def _figure(
     return page.figure(words, picture, lines)
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every value of nested mappings as text, with its path as its name."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
             yield f"{prefix}{name}".replace("_", " "), text

@@ -4,6 +4,7 @@ In the run's folder are
 
     metrics.jsonl     every number (see `metrics_file`); after a resume, what an uninterrupted run would have written
     sessions.jsonl    when and where the run was started, and started again
+    time_spent.json   where the time of each session went (see `goodput`)
     validation/       pictures: <iterations done>.png and .mp4
     wandb/            what W&B keeps; `wandb sync RUN/wandb/offline-run-*` sends what was recorded offline
     wandb_id          the W&B run that all sessions belong to
@@ -23,20 +24,23 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from rvm_jax.errors import InputError
+from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import buckets
 from rvm_jax.host.files import writing
 from rvm_jax.host.paths import Location
 from rvm_jax.report.contact_sheet import write_film, write_grid
 from train.device.evaluation import ValidationClip
 from train.recipe.options import WandbMode
-from train.tracking import metrics_file, validation_pictures, wandb_mirror
+from train.tracking import goodput, metrics_file, validation_pictures, wandb_mirror
+from train.tracking.clock import Clock
 from train.tracking.provenance import provenance
 
 SECONDS_BETWEEN_FLUSHES = 5.0
 SECONDS_BETWEEN_LINES = 30.0
 PATIENCE = 60.0
 """Seconds that W&B has to send the rest at the end; a run that is stopped gives it a sixth of them."""
+TOLD_FROM = 0.05
+"""The share of the time that devices wait for data which is worth a word in a line of progress."""
 WANDB_IS_OFF = "W&B is off, and the run goes on without it"
 WINDOW = 100
 """Iterations by which speed is judged. It is their median that counts, for some of them compile."""
@@ -53,7 +57,9 @@ class Tracker:
         *,
         wandb: WandbMode = "auto",
         validated: bool = True,
-        project: str = "rvm-jax",
+        project: str | None = None,
+        artifacts: bool = False,
+        clock: Clock | None = None,
         session: Mapping[str, Any] = MappingProxyType({}),
         silent: bool = False,
         named: Location | None = None,
@@ -61,6 +67,8 @@ class Tracker:
         """Go on after `done` of `total` iterations; the folder has the run's `recipe.json` already.
 
         `validated`: whether the validation after so many iterations is done, if there is one, and not to be repeated.
+        `project`, `artifacts`: of W&B, see `Options`.
+        `clock`: of this session, if it is to be kept where the time goes.
         `session`: what is kept of how this session trains, beside its provenance.
         `named`: what the user calls the folder, if not by its path.
         """
@@ -69,8 +77,11 @@ class Tracker:
             return
         self._folder = folder
         self._wandb = buckets.join(named or folder, "wandb")
+        self._clock = clock
         with writing(folder):
-            metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
+            undone = metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
+            lost = sum(numbers.get("seconds/compute", 0.0) for numbers in undone)
+            self._earlier = goodput.repeated(goodput.read(folder), lost)
             metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), **session, "iteration": done})
             self._file = (folder / metrics_file.NAME).open("ab")
         self._bar = tqdm(
@@ -83,12 +94,13 @@ class Tracker:
         self._total = total
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._rates: deque[float] = deque(maxlen=WINDOW)
+        self._waits: deque[float] = deque(maxlen=WINDOW)
         self._iteration_ended = self._flushed = self._printed = time.monotonic()
         self._mirror: subprocess.Popen[str] | None = None
         mode = wandb_mirror.resolve_mode(wandb)
         if mode != "disabled":
             try:
-                self._mirror = wandb_mirror.start(folder, mode, project)
+                self._mirror = wandb_mirror.start(folder, mode, project, artifacts=artifacts)
                 self.message(f"W&B: {mode}, in {self._wandb}")
             except OSError as error:
                 self.message(f"{WANDB_IS_OFF}: {error.strerror or error}")
@@ -105,6 +117,8 @@ class Tracker:
         try:
             with contextlib.nullcontext() if kind is None else contextlib.suppress(InputError), writing(self._folder):
                 self._file.close()
+                if (sessions := self._keep_time()) and isinstance(error, Stopped | None):
+                    self.message(goodput.describe(sessions))
         finally:
             self._end_mirror(PATIENCE if kind is None else PATIENCE / 6)
 
@@ -115,12 +129,14 @@ class Tracker:
         now = time.monotonic()
         self._seconds.append(now - self._iteration_ended)
         self._rates.append(float(numbers["frames_per_second"]))
+        self._waits.append(float(numbers.get("data_wait", 0.0)))
         self._iteration_ended = now
-        self._write(number, numbers)
+        self._write(number, {**numbers, **self._goodput()})
         if now - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self._flushed = now
             with writing(self._folder):
                 self._file.flush()
+            self._keep_time()
             if self._mirror is not None and self._mirror.poll() is not None:
                 self._end_mirror(PATIENCE)
         self._show_progress(number + 1, numbers, now)
@@ -147,6 +163,7 @@ class Tracker:
         with writing(self._folder):
             self._file.flush()
             os.fsync(self._file.fileno())
+        self._keep_time()
 
     def message(self, line: str) -> None:
         """A line for the person who waits."""
@@ -157,9 +174,25 @@ class Tracker:
         with writing(self._folder):
             self._file.write(metrics_file.encode({"iteration": iteration, **numbers, "time": round(time.time(), 3)}))
 
+    def _goodput(self) -> dict[str, float]:
+        """So far, over all sessions."""
+        if self._clock is None:
+            return {}
+        return {"goodput": round(goodput.share(goodput.total([*self._earlier, self._clock.seconds])), 6)}
+
+    def _keep_time(self) -> list[goodput.Seconds]:
+        """Write where the time went, and give it."""
+        if self._clock is None:
+            return []
+        sessions = [*self._earlier, self._clock.now()]
+        goodput.write(self._folder, sessions)
+        return sessions
+
     def _show_progress(self, done: int, numbers: Mapping[str, Any], now: float) -> None:
         left = tqdm.format_interval((self._total - done) * statistics.median(self._seconds))
-        progress = f"{_loss(numbers)}{statistics.median(self._rates):.1f} frames/s, {left} left"
+        waits = statistics.fmean(self._waits)
+        waiting = f"{waits:.0%} of the time waiting for data, " if waits >= TOLD_FROM else ""
+        progress = f"{_loss(numbers)}{statistics.median(self._rates):.1f} frames/s, {waiting}{left} left"
         stage = f"stage {numbers['stage']}"
         self._bar.set_description(stage, refresh=False)
         self._bar.set_postfix_str(progress, refresh=False)

@@ -2,9 +2,13 @@
 
 Whatever W&B does then (no network, a full disk, a crash, waiting for ever), training goes on. If training is killed,
 this process sends what there is and ends.
+
+W&B's own environment counts, so that sweeps run: an agent gives each of its runs an id, a project and parameters there.
+But a run that goes on stays the W&B run that it was.
 """
 
 import json
+import math
 import netrc
 import os
 import secrets
@@ -22,10 +26,12 @@ from rvm_jax.host.paths import expanded
 from rvm_jax.host.signals import LISTENED
 from train.recipe.options import WandbMode
 from train.run.run_folder import IDENTITY
-from train.tracking import metrics_file
+from train.tracking import goodput, metrics_file
 
 SECONDS_TO_REACH_IT = 30
 SECONDS_BETWEEN_LOOKS = 1.0
+PROJECT = "rvm-jax"
+MAD = "validation/mad"
 
 
 def resolve_mode(mode: WandbMode) -> WandbMode:
@@ -38,7 +44,7 @@ def resolve_mode(mode: WandbMode) -> WandbMode:
     return "online" if _has_key() else "offline"
 
 
-def start(folder: Path, mode: WandbMode, project: str) -> subprocess.Popen[str]:
+def start(folder: Path, mode: WandbMode, project: str | None, *, artifacts: bool = False) -> subprocess.Popen[str]:
     """Mirror the run in `folder` from now on, until the process's standard input is closed.
 
     A run that W&B does not know yet is mirrored from its beginning. If it fails, the process leaves with a line on its
@@ -55,8 +61,10 @@ def start(folder: Path, mode: WandbMode, project: str) -> subprocess.Popen[str]:
             "train.tracking.wandb_mirror",
             str(folder.resolve()),
             mode,
-            project,
+            project or os.environ.get("WANDB_PROJECT") or PROJECT,
             str(position),
+            str(os.getpid()),
+            *["artifacts"] * artifacts,
         ],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
@@ -83,33 +91,55 @@ def follow(path: Path, position: int, ended: Callable[[], bool]) -> Iterator[dic
                 last = ended()
 
 
-def mirror(folder: Path, mode: Any, project: str, position: int, ended: Callable[[], bool]) -> None:
-    """Send what the run's folder holds, and what comes to it, to a W&B run whose id is kept in the folder."""
+def mirror(
+    folder: Path, mode: Any, project: str, position: int, process: int, ended: Callable[[], bool], *, artifacts: bool
+) -> None:
+    """Send what the run's folder holds, and what comes to it, to a W&B run whose id is kept in the folder.
+
+    `process` is the one that trains, of which W&B measures processor, memory and devices.
+    """
+    id_file, metrics = folder / "wandb_id", folder / metrics_file.NAME
+    new = not id_file.exists()
+    run_id = (os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)) if new else id_file.read_text().strip()
+    os.environ["WANDB_RUN_ID"] = run_id  # in a sweep, W&B takes it from nowhere else
     import wandb
 
-    id_file = folder / "wandb_id"
-    new = not id_file.exists()
-    run_id = secrets.token_hex(4) if new else id_file.read_text().strip()
+    named = {"WANDB_NAME", "WANDB_SWEEP_ID"} & os.environ.keys()
     run = wandb.init(
         dir=folder,
         mode=mode,
         project=project,
         id=run_id,
-        name=folder.name,
+        name=None if named else folder.name,
         resume="allow",
         config=_config(folder),
         allow_val_change=True,
-        settings=wandb.Settings(silent=True, console="off", init_timeout=SECONDS_TO_REACH_IT, disable_git=True),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=SECONDS_TO_REACH_IT,
+            disable_git=True,
+            x_stats_pid=process,
+        ),
     )
     if new:
         with replacing(id_file) as partial:
             partial.write_text(run_id)
+    run.define_metric(MAD, summary="min,last")
+    best = math.inf if new else min((line[MAD] for line in metrics_file.read(metrics) if MAD in line), default=math.inf)
     # Iterations that were repeated after a resume are in W&B already, with the same numbers; it leaves them out.
-    for numbers in follow(folder / metrics_file.NAME, 0 if new else position, ended):
+    for numbers in follow(metrics, 0 if new else position, ended):
         if numbers:
             step = int(numbers["iteration"])
             shown = _pictures(folder / "validation", step) if metrics_file.is_validation(numbers) else {}
             run.log({**numbers, **shown}, step=step)
+            if numbers.get(MAD, math.inf) <= best:  # W&B's own least value is that of a session
+                best = numbers[MAD]
+                run.summary.update({"best_mad": best, "best_mad_iteration": step})
+    sessions = goodput.read(folder)
+    run.summary.update({f"time_spent/{kind}": seconds for kind, seconds in goodput.total(sessions).items()})
+    if artifacts:
+        _log_artifacts(run, folder)
     run.finish()
 
 
@@ -121,9 +151,11 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    folder, mode, project, position = sys.argv[1:]
+    folder, mode, project, position, process, *asked = sys.argv[1:]
     try:
-        mirror(Path(folder), mode, project, int(position), _stdin_is_closed)
+        mirror(
+            Path(folder), mode, project, int(position), int(process), _stdin_is_closed, artifacts="artifacts" in asked
+        )
     except Exception as error:
         print(f"{type(error).__name__}: {error}".splitlines()[0], file=stderr, flush=True)
         os._exit(1)  # without W&B's own farewell, which may wait for ever
@@ -138,6 +170,18 @@ def _config(folder: Path) -> dict[str, Any]:
     """The recipe, and where the last session of the run takes place."""
     config = json.loads((folder / IDENTITY).read_text())
     return {**config, **metrics_file.sessions(folder / metrics_file.SESSIONS)[-1]}
+
+
+def _log_artifacts(run: Any, folder: Path) -> None:
+    """The weights and the report, if the run has come to its end."""
+    import wandb
+
+    for kind, names in {"model": ("weights", "weights.pth"), "report": ("report.html",)}.items():
+        if found := [folder / name for name in names if (folder / name).exists()]:
+            artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
+            for path in found:
+                (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path), name=path.name)
+            run.log_artifact(artifact)
 
 
 def _pictures(folder: Path, iterations: int) -> Mapping[str, Any]:

@@ -127,6 +127,17 @@ def test_a_run_that_did_nothing_has_a_page(folder):
     assert len(page.loaded) == 1
 
 
+def test_a_run_whose_session_could_not_be_written_has_a_page(folder):
+    record(folder, 3)
+    for text in ('{"started": "20', None):
+        path = folder / "sessions.jsonl"
+        path.unlink() if text is None else path.write_text(text)
+        words = " ".join(Page(report.write(folder).read_text()).words)
+        assert "A training run of rvm-jax. " in words
+        assert "3 of 1,500" in words
+        assert "Provenance" not in words
+
+
 def test_a_report_needs_a_run(tmp_path):
     with pytest.raises(InputError, match=r"there is no .*metrics\.jsonl: a report is made of a run"):
         report.write(tmp_path)
