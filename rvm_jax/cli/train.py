@@ -35,11 +35,11 @@ COMMANDS = {
 GROUPS = {
     "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
     "memory_and_time": ("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
-    "learning_rate": ("scaling", "warmup"),
+    "optimizer": ("optimizer", "weight_decay", "clip_norm", "ema", "scaling", "warmup", "schedule"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
     "checkpoint_and_tracking": ("save_every", "validate_every", "keep", "requeue_status", "wandb", "wandb_project"),
-    "multi_host": ("coordinator", "process_id", "process_count"),
+    "multi_host": ("coordinator", "process_id", "process_count", "local_devices"),
 }
 """What `--help` shows together, the most important first; validation and the stages follow."""
 
@@ -47,13 +47,17 @@ METAVARS = {
     "out": "DIR|URL",
     "init": "FILE|DIR|URL",
     "data_dir": "DIR|URL",
+    "batch": "INT",
     "clips_per_device": "INT",
+    "clip_norm": "FLOAT",
+    "ema": "FLOAT",
     "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
     "requeue_status": "INT",
     "coordinator": "HOST:PORT",
     "process_id": "INT",
     "process_count": "INT",
+    "local_devices": "INT [INT ...]",
 }
 """Where the type would say less."""
 
@@ -123,7 +127,7 @@ def _helps(described: type) -> dict[str, str]:
 
 
 def _train(name: str, recipe: Recipe, options: Options) -> None:
-    if options.clips_per_device is not None and recipe.batch != RECIPES[name].batch:
+    if options.clips_per_device is not None and recipe.batch is not None:
         raise InputError(
             f"--batch {recipe.batch} and --clips-per-device {options.clips_per_device} both say how many clips a step "
             "has: give one of them"

@@ -30,10 +30,14 @@ class Options:
             each part alone.
         requeue_status: The exit status after a stop by SIGTERM, SIGINT (Ctrl-C), SIGUSR1 or SIGUSR2, once all is saved,
             for job schedulers that start a job again by its status; in place of 128 + the signal.
-        coordinator: The address at which process 0 awaits the others, where several hosts train together. TPU pods
-            and SLURM jobs need none of these three options.
-        process_id: The number of this process, from 0 to one less than the count.
-        process_count: How many processes train together.
+        coordinator: The address at which process 0 awaits the others, where several processes train together;
+            $JAX_COORDINATOR_ADDRESS by default. SLURM, Open MPI and TPU pods need none of these three options.
+        process_id: The number of this process, from 0 to one less than the count; by default $JAX_PROCESS_ID, or what
+            SLURM, Open MPI or an Indexed Job of Kubernetes says.
+        process_count: How many processes train together; by default $JAX_NUM_PROCESSES, or what SLURM or Open MPI
+            says. 1 trains alone, whatever the environment looks like.
+        local_devices: The numbers of the GPUs of this machine that this process uses. By default all that it sees, or
+            its share of them where SLURM or Open MPI have started several processes on the machine.
         compilation_cache: Where compiled programs are kept: a folder, or its URL in a bucket. By default, that which
             $JAX_COMPILATION_CACHE_DIR names, or OUT/compiled for a run in a bucket, or ~/.cache/rvm-jax.
         cpu_devices: Train on the CPU as if it were so many devices. Each keeps little more than one core busy, so as
@@ -54,6 +58,7 @@ class Options:
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
+    local_devices: tuple[int, ...] | None = None
     compilation_cache: str | Path | None = None
     cpu_devices: int | None = None
 
