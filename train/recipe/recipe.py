@@ -63,7 +63,7 @@ class Stage:
         high_frames: Frames of a high-resolution matting clip; 0 leaves that pass out.
         high_size: Pixels of the square that high-resolution clips are cut from.
         downsample_ratio: By how much the network sees high-resolution clips smaller, before the refiner.
-        samples: Length of the stage in low-resolution matting clips, in place of epochs: as long with any batch.
+        samples: Length of the stage in matting clips, in place of epochs.
         iterations: Length of the stage in iterations, in place of epochs and samples.
     """
 
@@ -114,20 +114,18 @@ class Recipe:
             itself.
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
-        batch: Clips of a step, over all devices. By default the published 4, or where devices cannot share that, one
-            for each.
+        batch: Clips of a step, over all devices; by default the published 4, or one for each device if they cannot
+            share 4.
         scaling: How learning rates grow with the batch, from the published 4: not at all, in proportion, or with its
-            square root, which suits Adam. auto: sqrt where the batch is one clip for each device by default, else none.
-        schedule: What learning rates do after the warm-up: they stay constant, or fall in a cosine to 0 at the end of
-            each stage.
+            square root, which suits Adam. auto: sqrt if the batch follows from the devices, else none.
+        schedule: After the warm-up, learning rates stay constant, or fall in a cosine to 0 at the end of the stage.
         warmup: Iterations at the beginning of each stage in which learning rates rise from 0; half of the shortest
             stage at most.
-        optimizer: adam, as published; adamw, with weight decay; or lamb, which also gives each layer steps in
-            proportion to its weights, for very large batches.
-        weight_decay: By how much adamw and lamb shrink weights, but not biases and norms, times the learning rate.
-        clip_norm: What gradients are scaled down to if all that a pass trains have a larger norm together.
-        ema: Decay of an exponential moving average of the weights, in each optimizer step, such as 0.999. Then the
-            average is validated, and is what the run leaves.
+        optimizer: adam, as published; adamw, with weight decay; lamb, with layerwise steps for very large batches.
+        weight_decay: Of adamw and lamb, not of biases and norms.
+        clip_norm: The largest norm of a pass's gradients, all groups together; larger ones are scaled down.
+        ema: Decay of a moving average of the weights in each optimizer step, such as 0.999. The average is what is
+            validated, and what the run leaves.
         precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
         seed: Decides the random first weights, the order of the data, and the augmentation.

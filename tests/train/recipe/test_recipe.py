@@ -113,7 +113,7 @@ def test_learning_rates_rise_at_the_beginning_of_each_stage(warmup, iteration, s
 def test_learning_rates_fall_in_a_cosine_to_the_end_of_each_stage(warmup):
     falling = dataclasses.replace(MOBILENETV3, warmup=warmup, schedule="cosine")
     rates = [recipe.learning_rates(falling, 1, iteration, 20)["encoder"] for iteration in range(20)]
-    expected = optax.cosine_decay_schedule(5e-5, 20 - warmup)(np.arange(20 - warmup))
+    expected = optax.cosine_decay_schedule(5e-5, 20 - warmup)(np.arange(20.0 - warmup))
     np.testing.assert_allclose(rates[warmup:], expected, rtol=1e-12)
     np.testing.assert_allclose(rates[:warmup], np.arange(1, warmup + 1) / 4 * 5e-5, rtol=1e-12)
     assert rates[-1] > 0
