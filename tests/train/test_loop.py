@@ -19,7 +19,7 @@ from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
 from train import loop
-from train.device import optimizer, parallel, step
+from train.device import optimizer, parallel
 from train.device.programs import Compilation, Programs
 from train.recipe.recipe import learning_rates
 from train.run.checkpoint import Checkpoints
@@ -252,42 +252,6 @@ def test_a_batch_that_nobody_said_is_one_that_devices_can_share(prepared, tmp_pa
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]
     assert (recipe["batch"], recipe["scaling"]) == (8, "sqrt")
     assert "\n8 devices cannot share the recipe's batch of 4: a step has 8 clips, and " in capsys.readouterr().err
-
-
-ALL = {"optimizer": "lamb", "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9, "schedule": "cosine"}
-
-
-@pytest.mark.slow
-def test_a_run_with_an_average_goes_on_bit_for_bit_and_leaves_it(prepared, tmp_path, monkeypatch):
-    """In two stages, by all that the published recipe does not ask for."""
-    stages = (
-        replace(runs.LOW, samples=16, iterations=None),
-        runs.RECIPE.stages[1],
-        *[replace(runs.LOW, iterations=0)] * 2,
-    )
-    recipe = replace(runs.RECIPE, stages=stages, **ALL)
-    loop.train(recipe, runs.options(tmp_path / "whole", prepared))
-    with monkeypatch.context() as patched:
-        stop_with(patched, signal.SIGTERM, 0)
-        with pytest.raises(Stopped):
-            loop.train(recipe, runs.options(tmp_path / "stopped", prepared))
-    loop.train(recipe, runs.options(tmp_path / "stopped", prepared))
-    assert runs.recorded(tmp_path / "stopped") == (lines := runs.recorded(tmp_path / "whole"))
-    assert [line["learning_rate/encoder"] for line in lines if "stage" in line] == [1e-3, 5e-4, 1e-3]
-    how = optimizer.of_recipe(recipe)
-    like = step.with_average(initial_state(rvm_jax.MattingNetwork("tiny"), 0, None), how)
-    states = []
-    for name in ("whole", "stopped"):
-        with Checkpoints(tmp_path / name / "checkpoints", keep=3) as checkpoints:
-            states.append(checkpoints.restore(like))
-    (done, state), (_, other) = states
-    jax.tree.map(np.testing.assert_array_equal, state, other)
-    assert (done, state.average.steps) == (3, 6)
-    written = read_weights(tmp_path / "whole" / "weights").variables
-    jax.tree.map(np.testing.assert_array_equal, written["params"], state.average.params)
-    assert (
-        written["params"]["encoder"]["stem"]["conv"]["kernel"] != state.params["encoder"]["stem"]["conv"]["kernel"]
-    ).any()
 
 
 def test_data_that_are_not_there(tmp_path):
