@@ -36,7 +36,7 @@ def stages(recipe: Recipe) -> list[StageData]:
     return [
         StageData(
             iterations=ENOUGH,
-            batch=recipe.batch * jax.device_count(),
+            batch=recipe.clips * jax.device_count(),
             low=ClipShape(stage.frames, stage.size),
             high=ClipShape(stage.high_frames, stage.high_size) if stage.high_frames else None,
             segmentation_size=recipe.segmentation_size,

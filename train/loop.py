@@ -9,8 +9,7 @@ import importlib.util
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NoReturn
 
@@ -27,10 +26,10 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import evaluation, flops, hosts, optimizer, parallel
+from train.device import cluster, evaluation, flops, hosts, optimizer, parallel
 from train.device.programs import Key, Programs
-from train.device.step import Metrics, TrainState, init
-from train.recipe.division import Division, describe_parts, divide
+from train.device.step import Metrics, TrainState, init, with_average
+from train.recipe.division import Division, describe_batch, describe_parts, settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
@@ -72,7 +71,7 @@ class Run:
 
     @property
     def clips_per_device(self) -> int:
-        return self.recipe.batch // jax.device_count()
+        return self.division.batch // jax.device_count()
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def train(recipe: Recipe, options: Options) -> None:
     # Devices and hosts
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
-    parallel.join_hosts(options.coordinator, options.process_id, options.process_count)
+    cluster.join(options.coordinator, options.process_id, options.process_count, options.local_devices)
     with hosts.together() as others, BucketRun(options.out, first_host=jax.process_index() == 0) as bucket:
         in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
         enable_compilation_cache(options.compilation_cache, default=in_bucket)
@@ -120,8 +119,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
     # What the batch is divided into
     first_host = jax.process_index() == 0
     kept = run_folder.kept_batch(bucket.folder) if first_host else None
-    division = divide(recipe.batch, options, jax.device_count(), parallel.number_from_first_host(kept))
-    recipe = replace(recipe, batch=division.batch)
+    recipe, division = settle(recipe, options, jax.device_count(), parallel.number_from_first_host(kept))
 
     # Data
     sources = input_pipeline.open_sources(recipe, options.data_dir)
@@ -144,7 +142,8 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         axis_name=parallel.AXIS,
         remat=options.remat,
     )
-    shapes = jax.eval_shape(partial(init, network), jax.random.key(recipe.seed))
+    how = optimizer.of_recipe(recipe)
+    shapes = jax.eval_shape(lambda key: with_average(init(network, key), how), jax.random.key(recipe.seed))
 
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
@@ -152,7 +151,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         changed: list[str] = []
         # A run that goes on does not need what it began with, which may be gone by now.
         begins = first_host and not orbax_folders.saved_iterations(folder)
-        first = initial_state(network, recipe.seed, recipe.init) if begins else None
+        first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
         if first_host:
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
             bucket.begin()
@@ -179,7 +178,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         stack.enter_context(profile)
         stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
         tools = checkpoints, tracker, clock, profile, bucket, stops
-        programs = Programs(network, division.parts)
+        programs = Programs(network, division.parts, how)
         workers = stack.enter_context(input_pipeline.open_workers(options, others))
         run = Run(recipe, options, division, sources, stages, network, programs, workers, *tools)
         _log_start(run, done, changed)
@@ -203,7 +202,11 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
     )
     if run.bucket.url is not None:
         run.tracker.message(f"it works in {run.bucket.folder}, and copies that to {run.bucket.url} at each checkpoint")
-    for line in (*changed, *describe_parts(run.division, run.options, jax.device_count())):
+    for line in (
+        *changed,
+        *describe_batch(run.recipe, run.division),
+        *describe_parts(run.division, run.options, jax.device_count()),
+    ):
         run.tracker.message(line)
     if run.recipe.init is None and done == 0:
         run.tracker.message(
@@ -229,7 +232,8 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
                 keys = needed_keys(run.recipe, run.stages, stage, number)
                 _compile(run, dict.fromkeys(keys, stage), state, done)
                 state = fresh_moments(state)
-            state, iteration = _dispatch(run, state, number, passes, learning_rates(run.recipe, stage, in_stage))
+            rates = learning_rates(run.recipe, stage, in_stage, run.stages[stage].iterations)
+            state, iteration = _dispatch(run, state, number, passes, rates)
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
                 _log_iteration(run, pending)
             pending = iteration
@@ -375,8 +379,7 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
 
 def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, variables)
+    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, state.variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
         write_weights(final, run.bucket.folder / name, overwrite=True)

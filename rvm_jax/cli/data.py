@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from rvm_jax.cli.parsing import width_and_height
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import TFDS_FOLDER, data_folder, expanded, is_url, located
+from rvm_jax.host.paths import data_folder, expanded, is_url, located, tfds_folder
 from rvm_jax.host.quiet_import import quiet_import
 
 
@@ -51,7 +51,7 @@ def _manual(given: Path | None, data_dir: str | Path) -> Path:
     if is_url(data_dir):
         if given is not None:
             raise InputError(f"--manual {given}: nothing can be prepared in {data_dir}, so give a path as --data-dir")
-        data_dir = expanded(TFDS_FOLDER)
+        data_dir = tfds_folder()
     return expanded(given or Path(data_dir, "downloads", "manual"))
 
 

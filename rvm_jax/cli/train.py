@@ -38,14 +38,14 @@ GROUPS = {
         *("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
         *("data_processes", "data_threads"),
     ),
-    "learning_rate": ("scaling", "warmup"),
+    "optimizer": ("optimizer", "weight_decay", "clip_norm", "ema", "scaling", "warmup", "schedule"),
     "network": ("variant", "refiner"),
     "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
     "checkpoint_and_tracking": (
         *("save_every", "validate_every", "keep", "requeue_status"),
         *("wandb", "wandb_project", "wandb_artifacts", "profile"),
     ),
-    "multi_host": ("coordinator", "process_id", "process_count"),
+    "multi_host": ("coordinator", "process_id", "process_count", "local_devices"),
 }
 """What `--help` shows together, the most important first; validation and the stages follow."""
 
@@ -53,7 +53,10 @@ METAVARS = {
     "out": "DIR|URL",
     "init": "FILE|DIR|URL",
     "data_dir": "DIR|URL",
+    "batch": "INT",
     "clips_per_device": "INT",
+    "clip_norm": "FLOAT",
+    "ema": "FLOAT",
     "compilation_cache": "DIR|URL",
     "cpu_devices": "INT",
     "data_processes": "INT",
@@ -64,6 +67,7 @@ METAVARS = {
     "coordinator": "HOST:PORT",
     "process_id": "INT",
     "process_count": "INT",
+    "local_devices": "INT [INT ...]",
 }
 """Where the type would say less."""
 
@@ -151,7 +155,7 @@ def _helps(described: type) -> dict[str, str]:
 
 
 def _train(name: str, recipe: Recipe, options: Options) -> None:
-    if options.clips_per_device is not None and recipe.batch != RECIPES[name].batch:
+    if options.clips_per_device is not None and recipe.batch is not None:
         raise InputError(
             f"--batch {recipe.batch} and --clips-per-device {options.clips_per_device} both say how many clips a step "
             "has: give one of them"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 Location = str | os.PathLike[str]
 """A path of this machine, or the URL of something in a bucket (see `buckets`)."""
-TFDS_FOLDER = "~/tensorflow_datasets"
 
 
 def is_url(location: Location) -> bool:
@@ -22,15 +21,34 @@ def located(location: Location) -> str | Path:
 
 def data_folder() -> str | Path:
     """Of prepared datasets: $TFDS_DATA_DIR, or TFDS's own."""
-    return located(os.environ.get("TFDS_DATA_DIR") or TFDS_FOLDER)
+    given = os.environ.get("TFDS_DATA_DIR")
+    return located(given) if given else tfds_folder()
+
+
+def tfds_folder() -> Path:
+    """Where TFDS keeps what it has prepared."""
+    return user_folder() / "tensorflow_datasets"
+
+
+def user_folder() -> Path:
+    """The user's home, or a folder in $TMPDIR for users without one."""
+    home = expanded("~")
+    return home if home.is_absolute() else _temporary_folder()
 
 
 def cache_folder() -> Path:
-    """Of what may be deleted at any time: in $XDG_CACHE_HOME or ~/.cache, or for users without a home in $TMPDIR."""
-    caches = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return (caches if caches.is_absolute() else Path(tempfile.gettempdir())) / "rvm-jax"
+    """Of what may be deleted at any time: in $XDG_CACHE_HOME or ~/.cache, or in $TMPDIR if nothing is written there."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or user_folder() / ".cache")
+    folder = caches / "rvm-jax"
+    there = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
+    return folder if caches.is_absolute() and os.access(there, os.W_OK | os.X_OK) else _temporary_folder()
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """The path with its ~ replaced; as it is for a user without a home, for whom `Path.expanduser` raises."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _temporary_folder() -> Path:
+    """This user's alone, in $TMPDIR."""
+    return Path(tempfile.gettempdir()) / f"rvm-jax-{os.getuid() if hasattr(os, 'getuid') else ''}"

@@ -1,6 +1,7 @@
 """Folders that orbax has written: the arrays in them, and which ones a training run has.
 
-A run keeps its checkpoints in `checkpoints/<iterations done>`, each with its `variables` and the optimizer's `moments`.
+A run keeps its checkpoints in `checkpoints/<iterations done>`, each with its `variables` and the optimizer's `moments`
+(and `raw` variables where those are an average).
 Beside them `validation.json` tells what validation gave. `weights` is the network that the run ended with. In a bucket
 each of these folders has a file more, which is written last: without it, some of the others may be missing.
 """

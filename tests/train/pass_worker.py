@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvm_jax.model.network import MattingNetwork
-from train.device import optimizer, parallel, step
+from train.device import cluster, optimizer, parallel, step
 from train.device.programs import Key, Programs
 from train.run.initial_state import initial_state
 
 out, *others = sys.argv[1:]
 if others:
-    parallel.join_hosts(others[0], int(others[1]), int(others[2]))
+    cluster.join(others[0], int(others[1]), int(others[2]))
 host, hosts = parallel.host()
 
 CHANNELS = {"foreground": 3, "alpha": 1, "background": 3}

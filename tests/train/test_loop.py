@@ -21,8 +21,9 @@ from tests.data_pipelines import conftest
 from tests.train import runs
 from tests.train.tracking import test_profiling
 from train import loop
-from train.device import parallel
+from train.device import optimizer, parallel
 from train.device.programs import Compilation, Programs
+from train.recipe.recipe import learning_rates
 from train.run.checkpoint import Checkpoints
 from train.run.initial_state import initial_state
 from train.tracking import metrics_file
@@ -249,6 +250,20 @@ def test_a_batch_that_devices_cannot_divide(prepared, tmp_path):
     with pytest.raises(InputError, match=r"--batch 4 cannot be divided among 8 devices: give a multiple of 8"):
         loop.train(replace(runs.RECIPE, batch=4), runs.options(tmp_path / "run", prepared))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_nobody_said_is_one_that_devices_can_share(prepared, tmp_path, monkeypatch, capsys):
+    def iterations(run, state, done):
+        assert run.programs.how == optimizer.ADAM
+        assert learning_rates(run.recipe, 0, 0, 3)["encoder"] == 1e-3 * math.sqrt(2)
+        raise Stopped("here", signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "_train_iterations", iterations)
+    with pytest.raises(Stopped):
+        loop.train(replace(runs.RECIPE, batch=None), runs.options(tmp_path / "run", prepared))
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]
+    assert (recipe["batch"], recipe["scaling"]) == (8, "sqrt")
+    assert "\n8 devices cannot share the recipe's batch of 4: a step has 8 clips, and " in capsys.readouterr().err
 
 
 def test_data_that_are_not_there(tmp_path):

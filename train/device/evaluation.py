@@ -77,7 +77,7 @@ def validate(
         if stops():
             return None
         weights = parallel.shard({"real": real})["real"]
-        sums, count, pictures = evaluate(state.params, state.batch_stats, parallel.shard(batch), weights)
+        sums, count, pictures = evaluate(*state.variables.values(), parallel.shard(batch), weights)
         for name, value in parallel.read_back(sums).items():
             totals[name] = totals.get(name, 0.0) + float(value)
         clips += float(parallel.read_back(count))

@@ -5,9 +5,7 @@ same on each of them, the batch is divided among them, and what the pass average
 Arrays that lie on devices have one more axis at the front, an entry for each device of this host.
 """
 
-import importlib.util
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +15,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from rvm_jax.errors import InputError
 from train.device import flops
 
 AXIS = "batch"
@@ -32,37 +29,6 @@ def set_cpu_devices(devices: int) -> None:
     # they wait for, they wait for ever.
     os.environ.setdefault("NPROC", str(8 * devices))
     jax.config.update("jax_num_cpu_devices", devices)
-
-
-def join_hosts(coordinator: str | None = None, process_id: int | None = None, process_count: int | None = None) -> None:
-    """Join the other hosts of this run, if there are any. To be called before JAX computes anything.
-
-    Without a coordinator, TPU pods and SLURM jobs (a task for each GPU) tell JAX what it needs to know.
-    """
-    given = {"--coordinator": coordinator, "--process-id": process_id, "--process-count": process_count}
-    missing = [option for option, value in given.items() if value is None]
-    if 0 < len(missing) < len(given):
-        raise InputError(f"several hosts need {', '.join(given)}: {' and '.join(missing)} was not given")
-    if process_id is not None and process_count is not None and not 0 <= process_id < process_count:
-        raise InputError(f"--process-id {process_id} of {process_count}: expected one of 0 to {process_count - 1}")
-    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
-        raise InputError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:8476")
-    on_tpu = importlib.util.find_spec("libtpu") is not None
-    on_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1  # by srun
-    if coordinator is None and not on_slurm and not on_tpu:
-        return
-    # Its notice of a SIGTERM; `hosts` hears of more signals.
-    jax.config.update("jax_enable_preemption_service", False)
-    try:
-        # Where there is a coordinator, JAX shall not ask SLURM as well, by which each task has a single GPU.
-        detection = None if coordinator is None else "deactivate"
-        jax.distributed.initialize(coordinator, process_count, process_id, cluster_detection_method=detection)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        if coordinator is None and not on_slurm and "coordinator_address should be defined" in reason:
-            return  # libtpu is installed, but this machine is not part of a pod
-        where = "the other hosts" if coordinator is None else f"the other hosts at {coordinator}"
-        raise InputError(f"cannot join {where} ({reason}): is process 0 up?") from error
 
 
 def host() -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rvm_jax.host.cores import cores
 from rvm_jax.model.network import MattingNetwork
-from train.device import parallel, step
+from train.device import optimizer, parallel, step
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 """What JAX's monitoring calls a program that an earlier run has compiled."""
@@ -63,12 +63,14 @@ class Programs:
     Attributes:
         network: What is trained.
         parts: In how many a device computes its share of a batch, one after the other.
+        how: What becomes of gradients and weights.
         compiled: Those that there are so far.
     """
 
-    def __init__(self, network: MattingNetwork, parts: int = 1) -> None:
+    def __init__(self, network: MattingNetwork, parts: int = 1, how: optimizer.Update = optimizer.ADAM) -> None:
         self.network = network
         self.parts = parts
+        self.how = how
         self.compiled: dict[Key, Compilation] = {}
 
     def compile(self, keys: Sequence[Key], state: step.TrainState) -> Generator[Key]:
@@ -96,13 +98,13 @@ class Programs:
     def _compile(
         self, key: Key, state: step.TrainState, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct] | None = None
     ) -> Compilation:
-        name = (self.network, self.parts, key, jax.local_device_count())
+        name = (self.network, self.parts, self.how, key, jax.local_device_count())
         if batch is None and name in _COMPILED:
             return _COMPILED[name]._replace(seconds=0.0, from_cache=True)
         begin = time.perf_counter()
         rates = dict.fromkeys(key.groups, 0.0)
         with _CacheHits() as hits:
-            function = _pass(self.network, self.parts, key.downsample_ratio)
+            function = _pass(self.network, self.parts, self.how, key.downsample_ratio)
             program = parallel.Program(function, state, batch or _batch_shapes(key), rates)
         compilation = Compilation(program, time.perf_counter() - begin, bool(hits.count))
         if batch is None:
@@ -110,18 +112,18 @@ class Programs:
         return compilation
 
 
-_COMPILED: dict[tuple[MattingNetwork, int, Key, int], Compilation] = {}
+_COMPILED: dict[tuple[MattingNetwork, int, optimizer.Update, Key, int], Compilation] = {}
 """What all runs of a process share."""
 
 
 @cache
-def _pass(network: MattingNetwork, parts: int, downsample_ratio: float) -> Callable[..., Any]:
+def _pass(network: MattingNetwork, parts: int, how: optimizer.Update, downsample_ratio: float) -> Callable[..., Any]:
     """A pass as a function of all devices."""
 
     def train_pass(
         state: step.TrainState, batch: step.DeviceBatch, rates: Mapping[str, jax.Array]
     ) -> tuple[step.TrainState, step.Metrics]:
-        return step.train_pass(network, state, batch, rates, downsample_ratio, parts)
+        return step.train_pass(network, state, batch, rates, downsample_ratio, parts, how)
 
     return parallel.pmap(train_pass, (0, 0, None), donated=(0,))
 

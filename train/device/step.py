@@ -18,11 +18,21 @@ Metrics = Mapping[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """All that training changes: nothing else is carried from step to step."""
+    """All that training changes: nothing else is carried from step to step.
+
+    The `average` of weights is there if the recipe asks for it.
+    """
 
     params: optimizer.Params
     batch_stats: Mapping[str, Any]
     moments: optimizer.Moments
+    average: optimizer.Average | None = None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Those of the network that is validated and kept: the average, if there is one."""
+        found = self.average or self
+        return {"params": found.params, "batch_stats": found.batch_stats}
 
 
 def init(network: MattingNetwork, key: jax.Array) -> TrainState:
@@ -43,6 +53,11 @@ def from_variables(variables: Mapping[str, Any]) -> TrainState:
     return TrainState(params, variables["batch_stats"], optimizer.init(params))
 
 
+def with_average(state: TrainState, how: optimizer.Update) -> TrainState:
+    """The state with the average of weights in which training begins, if there is to be one."""
+    return state if how.ema is None else state._replace(average=optimizer.begin_average(*state[:2]))
+
+
 def groups(segmentation: bool, downsample_ratio: float) -> tuple[str, ...]:
     """The groups that a pass uses."""
     head = ("project_seg",) if segmentation else ("project_mat",)
@@ -56,10 +71,12 @@ def train_pass(
     learning_rates: Mapping[str, jax.typing.ArrayLike],
     downsample_ratio: float = 1.0,
     parts: int = 1,
+    how: optimizer.Update = optimizer.ADAM,
 ) -> tuple[TrainState, Metrics]:
     """An optimizer step on a batch of matting or of segmentation.
 
-    Returns the next state, and the terms of the loss with the norm of each group's gradient. A group without a
+    Returns the next state, and the terms of the loss with the norm of each group's gradient, and of all together if
+    that is clipped; both before that. A group without a
     learning rate is frozen: it is not differentiated. The batch may be computed in equal `parts`, one after the other,
     for want of memory; then each part is normalised by its own statistics.
     """
@@ -71,9 +88,14 @@ def train_pass(
     terms, batch_stats, gradients = accumulate(network, state, batch, used, downsample_ratio, parts)
     if network.axis_name is not None:  # the statistics are those of all devices already
         terms, gradients = jax.lax.pmean((terms, gradients), network.axis_name)
-    params, moments = optimizer.update(state.params, state.moments, gradients, learning_rates)
     norms = {f"gradient_norm/{group}": optax.tree.norm(tree) for group, tree in gradients.items()}
-    return TrainState(params, batch_stats, moments), {**terms, **norms}
+    if how.clip_norm is not None:
+        gradients, norms["gradient_norm/all"] = optimizer.clip(gradients, how.clip_norm)
+    params, moments = optimizer.update(state.params, state.moments, gradients, learning_rates, how)
+    average = state.average
+    if how.ema is not None and average is not None:
+        average = optimizer.update_average(average, params, batch_stats, how.ema)
+    return TrainState(params, batch_stats, moments, average), {**terms, **norms}
 
 
 def accumulate(

@@ -1,20 +1,39 @@
 """Division of a step's batch among devices, and into parts that they compute one after the other."""
 
+import dataclasses
 from typing import NamedTuple
 
 from rvm_jax.errors import InputError
 from train.recipe.options import Options
+from train.recipe.recipe import PUBLISHED_BATCH, Recipe, learning_rate_scale
 
 
 class Division(NamedTuple):
-    """How a step is computed: `batch` clips in equal `parts`, each of which is divided among all devices."""
+    """How a step is computed: `batch` clips in equal `parts`, each of which is divided among all devices.
+
+    `by_devices` if a new run has that batch since its devices cannot share the published one.
+    """
 
     batch: int
     parts: int
+    by_devices: bool = False
 
 
-def divide(batch: int, options: Options, devices: int, kept: int | None = None) -> Division:
-    """The division among so many devices that was asked for.
+def settle(recipe: Recipe, options: Options, devices: int, kept: int | None = None) -> tuple[Recipe, Division]:
+    """The recipe with what it leaves to the devices, its batch and the scaling that follows, and how that is divided.
+
+    A run that goes on keeps its batch, which is `kept`.
+    """
+    division = divide(recipe.batch, options, devices, kept)
+    scaling = recipe.scaling
+    if scaling == "auto":
+        asked = recipe.batch is not None or options.clips_per_device is not None
+        scaling = "none" if asked or division.batch == PUBLISHED_BATCH else "sqrt"
+    return dataclasses.replace(recipe, batch=division.batch, scaling=scaling), division
+
+
+def divide(batch: int | None, options: Options, devices: int, kept: int | None = None) -> Division:
+    """The division among so many devices that was asked for, or without a `batch`, one that they can share.
 
     A run that goes on keeps its batch, which is `kept`, on whatever devices, and the number of parts follows.
     """
@@ -23,19 +42,22 @@ def divide(batch: int, options: Options, devices: int, kept: int | None = None) 
     parts = options.accumulation
     if options.clips_per_device is not None:
         return Division(options.clips_per_device * devices * parts, parts)
+    by_devices = batch is None and PUBLISHED_BATCH % devices > 0
+    if batch is None:
+        batch = devices if by_devices else PUBLISHED_BATCH
     if batch % (devices * parts):
         each = f", each of which takes {parts} parts" if parts > 1 else ""
         raise InputError(
             f"--batch {batch} cannot be divided among {devices} devices{each}: give a multiple of {devices * parts}, "
             "or --clips-per-device"
         )
-    return Division(batch, parts)
+    return Division(batch, parts, by_devices)
 
 
-def _divide_again(batch: int, options: Options, devices: int, kept: int) -> Division:
+def _divide_again(batch: int | None, options: Options, devices: int, kept: int) -> Division:
     each = options.clips_per_device
     keeps = f"the run in {options.out} keeps its batch of {kept} clips"
-    if each is None and batch != kept:
+    if each is None and batch not in (None, kept):
         raise InputError(f"--batch {batch}: {keeps}; give --batch {kept}, or another --out DIR")
     if kept % devices:
         raise InputError(f"{keeps}, which {devices} devices cannot divide: use {_divisors_text(kept)} of them")
@@ -49,9 +71,20 @@ def _divide_again(batch: int, options: Options, devices: int, kept: int) -> Divi
     return Division(kept, share // each)
 
 
+def describe_batch(recipe: Recipe, division: Division) -> list[str]:
+    """A line about a batch that follows from the devices; `recipe` is settled."""
+    if not division.by_devices:
+        return []
+    batch, scale = division.batch, learning_rate_scale(recipe)
+    return [
+        f"{batch} devices cannot share the recipe's batch of {PUBLISHED_BATCH}: a step has {batch} clips, and learning "
+        f"rates are {scale:.3g} times the recipe's (as with --batch {batch} --scaling {recipe.scaling})"
+    ]
+
+
 def describe_parts(division: Division, options: Options, devices: int) -> list[str]:
     """A line about the parts, if there are several, or others than were asked for."""
-    batch, parts = division
+    batch, parts, _ = division
     asked = options.accumulation
     if parts == asked == 1:
         return []

@@ -36,10 +36,12 @@ class Options:
             each part alone.
         requeue_status: The exit status after a stop by SIGTERM, SIGINT (Ctrl-C), SIGUSR1 or SIGUSR2, once all is saved,
             for job schedulers that start a job again by its status; in place of 128 + the signal.
-        coordinator: The address at which process 0 awaits the others, where several hosts train together. TPU pods
-            and SLURM jobs need none of these three options.
-        process_id: The number of this process, from 0 to one less than the count.
-        process_count: How many processes train together.
+        coordinator: Where process 0 awaits the others, or $JAX_COORDINATOR_ADDRESS. SLURM, Open MPI and TPU pods need
+            none of these.
+        process_id: The number of this process, from 0 to one less than the count, or $JAX_PROCESS_ID.
+        process_count: How many processes train together, or $JAX_NUM_PROCESSES. 1 trains alone, whatever the
+            environment looks like.
+        local_devices: Numbers of the GPUs that this process uses; by default its share of those of the machine.
         compilation_cache: Where compiled programs are kept: a folder, or its URL in a bucket. By default, that which
             $JAX_COMPILATION_CACHE_DIR names, or OUT/compiled for a run in a bucket, or ~/.cache/rvm-jax.
         cpu_devices: Train on the CPU as if it were so many devices. Each keeps little more than one core busy, so as
@@ -64,6 +66,7 @@ class Options:
     coordinator: str | None = None
     process_id: int | None = None
     process_count: int | None = None
+    local_devices: tuple[int, ...] | None = None
     compilation_cache: str | Path | None = None
     cpu_devices: int | None = None
 

@@ -16,7 +16,9 @@ from tyro.conf import arg
 from rvm_jax.errors import InputError
 from rvm_jax.model.variants import REFINERS, VARIANTS, Refiner
 
-Scaling = Literal["none", "linear", "sqrt"]
+Optimizer = Literal["adam", "adamw", "lamb"]
+Scaling = Literal["auto", "none", "linear", "sqrt"]
+Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 PUBLISHED_BATCH = 4
@@ -61,7 +63,8 @@ class Stage:
         high_frames: Frames of a high-resolution matting clip; 0 leaves that pass out.
         high_size: Pixels of the square that high-resolution clips are cut from.
         downsample_ratio: By how much the network sees high-resolution clips smaller, before the refiner.
-        iterations: Length of the stage in iterations, in place of epochs.
+        samples: Length of the stage in matting clips, in place of epochs.
+        iterations: Length of the stage in iterations, in place of epochs and samples.
     """
 
     matting: tuple[str, ...]
@@ -72,11 +75,12 @@ class Stage:
     high_frames: int = 0
     high_size: int = 2048
     downsample_ratio: float = 0.25
+    samples: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")] = None
     iterations: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")] = None
 
     @property
     def skipped(self) -> bool:
-        return (self.epochs if self.iterations is None else self.iterations) == 0
+        return next(length for length in (self.iterations, self.samples, self.epochs) if length is not None) == 0
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,18 @@ class Recipe:
             itself.
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
-        batch: Clips of a step, over all devices.
+        batch: Clips of a step, over all devices; by default the published 4, or one for each device if they cannot
+            share 4.
         scaling: How learning rates grow with the batch, from the published 4: not at all, in proportion, or with its
-            square root.
+            square root, which suits Adam. auto: sqrt if the batch follows from the devices, else none.
+        schedule: After the warm-up, learning rates stay constant, or fall in a cosine to 0 at the end of the stage.
         warmup: Iterations at the beginning of each stage in which learning rates rise from 0; half of the shortest
             stage at most.
+        optimizer: adam, as published; adamw, with weight decay; lamb, with layerwise steps for very large batches.
+        weight_decay: Of adamw and lamb, not of biases and norms.
+        clip_norm: The largest norm of a pass's gradients, all groups together; larger ones are scaled down.
+        ema: Decay of a moving average of the weights in each optimizer step, such as 0.999. The average is what is
+            validated, and what the run leaves.
         precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
         seed: Decides the random first weights, the order of the data, and the augmentation.
@@ -129,9 +140,14 @@ class Recipe:
     segmentation_stills: tuple[str, ...]
     refiner: Refiner = "deep_guided_filter"
     segmentation_size: int = 512
-    batch: int = PUBLISHED_BATCH
-    scaling: Scaling = "none"
+    batch: int | None = None
+    scaling: Scaling = "auto"
+    schedule: Schedule = "constant"
     warmup: int = 0
+    optimizer: Optimizer = "adam"
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema: float | None = None
     precision: Precision = "float32"
     buckets: int = 4
     seed: int = 0
@@ -142,25 +158,41 @@ class Recipe:
         _one_of(VARIANTS, variant=self.variant)
         _one_of(REFINERS, refiner=self.refiner)
         _one_of(get_args(Scaling), scaling=self.scaling)
+        _one_of(get_args(Schedule), schedule=self.schedule)
+        _one_of(get_args(Optimizer), optimizer=self.optimizer)
         _one_of(get_args(Precision), precision=self.precision)
-        _at_least(0, warmup=self.warmup, seed=self.seed)
+        _at_least(0, warmup=self.warmup, seed=self.seed, weight_decay=self.weight_decay)
         _at_least(1, batch=self.batch, buckets=self.buckets)
         _at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
         _at_least(1, "validation.", clips=self.validation.clips, frames=self.validation.frames)
         _at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
         if self.seed >= 2**32:
             raise InputError(f"--seed {self.seed}: expected less than {2**32}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise InputError(f"--clip-norm {self.clip_norm}: expected more than 0")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"--ema {self.ema}: expected a decay between 0 and 1, such as 0.999")
+        if self.weight_decay and self.optimizer == "adam":
+            raise InputError(f"--weight-decay {self.weight_decay}: adam has none; give --optimizer adamw or lamb")
+        if self.optimizer == "adamw" and not self.weight_decay:
+            raise InputError("--optimizer adamw is adam without --weight-decay: give that too, such as 0.01")
         for number, stage in enumerate(self.stages, 1):
             _check(stage, f"stages.{number}.")
         if all(stage.skipped for stage in self.stages):
             raise InputError("every stage is skipped: give one of them --stages.N.epochs 1 or more")
+
+    @property
+    def clips(self) -> int:
+        """Clips of a step, over all devices: those of the published recipe until a batch is settled on."""
+        return PUBLISHED_BATCH if self.batch is None else self.batch
 
 
 def _check(stage: Stage, where: str) -> None:
     """Refuse what cannot be trained; `where` is what the stage's options begin with."""
     rates = dataclasses.asdict(stage.rates)
     _at_least(0, f"{where}rates.", **rates)
-    _at_least(0, where, epochs=stage.epochs, iterations=stage.iterations, high_frames=stage.high_frames)
+    lengths = {"epochs": stage.epochs, "samples": stage.samples, "iterations": stage.iterations}
+    _at_least(0, where, **lengths, high_frames=stage.high_frames)
     _at_least(1, where, frames=stage.frames)
     _at_least(SMALLEST_SQUARE, where, size=stage.size, high_size=stage.high_size if stage.high_frames else None)
     if not 0 < stage.downsample_ratio <= 1:
@@ -202,21 +234,29 @@ def check_warmup(warmup: int, iterations: Mapping[str, int]) -> None:
         )
 
 
-def learning_rates(recipe: Recipe, stage: int, iteration: int) -> dict[str, float]:
-    """The learning rates of an iteration of a stage, both counted from 0. A frozen group has none."""
-    ramp = min(1.0, (iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
+def trained_rates(recipe: Recipe, stage: int) -> dict[str, float]:
+    """The learning rates that a stage has between its warm-up and its decay. A frozen group has none."""
     rates = dataclasses.asdict(recipe.stages[stage].rates)
     if recipe.refiner == "fast_guided_filter":  # it has no weights
         del rates["refiner"]
-    return {group: rate * learning_rate_scale(recipe) * ramp for group, rate in rates.items() if rate}
+    return {group: rate * learning_rate_scale(recipe) for group, rate in rates.items() if rate}
+
+
+def learning_rates(recipe: Recipe, stage: int, iteration: int, iterations: int) -> dict[str, float]:
+    """The learning rates of an iteration of a stage that has so many, both counted from 0."""
+    share = min(1.0, (iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
+    if recipe.schedule == "cosine":
+        decayed = max(0, iteration - recipe.warmup) / max(1, iterations - recipe.warmup)
+        share *= (1 + math.cos(math.pi * decayed)) / 2
+    return {group: rate * share for group, rate in trained_rates(recipe, stage).items()}
 
 
 def learning_rate_scale(recipe: Recipe) -> float:
     """What the recipe multiplies its learning rates by on account of its batch."""
     match recipe.scaling:
-        case "none":
-            return 1.0
         case "linear":
-            return recipe.batch / PUBLISHED_BATCH
+            return recipe.clips / PUBLISHED_BATCH
         case "sqrt":
-            return math.sqrt(recipe.batch / PUBLISHED_BATCH)
+            return math.sqrt(recipe.clips / PUBLISHED_BATCH)
+        case _:
+            return 1.0

@@ -39,7 +39,8 @@ def describe(recipe: Recipe) -> str:
 
 
 def _column(stage: Stage, scale: float) -> dict[str, str]:
-    length = f"{stage.epochs}" if stage.iterations is None else f"{stage.iterations} iterations"
+    length = f"{stage.epochs}" if stage.samples is None else f"{stage.samples} samples"
+    length = length if stage.iterations is None else f"{stage.iterations} iterations"
     high = f"{stage.high_frames} × {stage.high_size}², seen at {stage.downsample_ratio:g}"
     return {
         "matting data": _shown(stage.matting),

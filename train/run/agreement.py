@@ -14,8 +14,8 @@ from train.run.identity import NOTHING, flat
 
 OF_EACH_HOST = {
     *("out", "keep", "wandb", "wandb_project", "wandb_artifacts", "profile"),  # only the first writes
-    *("data_dir", "data_processes", "data_threads"),
-    *("compilation_cache", "coordinator", "process_id", "process_count", "cpu_devices"),
+    *("data_dir", "data_processes", "data_threads", "compilation_cache", "cpu_devices"),
+    *("coordinator", "process_id", "process_count", "local_devices"),
 }
 """The options that may differ; by the others, hosts wait for each other in the same order."""
 

@@ -29,6 +29,8 @@ from train.device import parallel
 from train.device.step import TrainState
 
 MOMENTS = "moments"
+RAW = "raw"
+"""The weights that go on being trained where the `variables` are an average of them."""
 UNFINISHED = ".orbax-checkpoint-tmp"
 """How the names of checkpoints end that orbax has not finished. It would remove them too, but at some later moment."""
 
@@ -87,8 +89,10 @@ class Checkpoints:
             if mad is not None and math.isfinite(mad):
                 results = orbax_folders.validations(self.folder)
                 self._write({**results, str(iterations): {"stage": stage, "mad": mad}})
-            variables = {"params": state.params, "batch_stats": state.batch_stats}
-            items = {orbax_folders.VARIABLES: variables, MOMENTS: state.moments}
+            items = {orbax_folders.VARIABLES: state.variables, MOMENTS: state.moments}
+            if state.average is not None:
+                raw = {"params": state.params, "batch_stats": state.batch_stats}
+                items[RAW] = {**raw, "steps": state.average.steps}
             args = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items()}
             self._manager.save(iterations, args=ocp.args.Composite(**args))
         except Exception as error:  # orbax and TensorStore may raise anything
@@ -220,7 +224,11 @@ def _silence_echoes() -> None:
 def _read(folder: Path, like: TrainState) -> TrainState:
     variables = orbax_folders.read_arrays(folder / orbax_folders.VARIABLES)
     moments = orbax_folders.read_arrays(folder / MOMENTS)
-    state = flax.serialization.from_state_dict(like, {**variables, "moments": moments})
+    saved = {**variables, "moments": moments, "average": None}
+    if like.average is not None:
+        raw = orbax_folders.read_arrays(folder / RAW)
+        saved |= {"average": {"steps": raw.pop("steps"), **variables}, **raw}
+    state = flax.serialization.from_state_dict(like, saved)
     for (path, found), wanted in zip(jax.tree.leaves_with_path(state), jax.tree.leaves(like), strict=True):
         if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
             name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -131,10 +131,10 @@ def _with_less_memory(programs: Programs, clips: int) -> Iterator[tuple[str, Pro
     """What else the command may be given that needs less of devices with so many clips each; what costs least first."""
     frugal = programs.network.clone(remat=True)
     if not programs.network.remat:
-        yield "--remat", Programs(frugal, programs.parts)
+        yield "--remat", Programs(frugal, programs.parts, programs.how)
     for parts in range(programs.parts + 1, clips + 1):
         if clips % parts == 0:
-            yield f"--remat --accumulation {parts}", Programs(frugal, parts)
+            yield f"--remat --accumulation {parts}", Programs(frugal, parts, programs.how)
 
 
 def _largest(programs: Programs, stage: int, keys: Sequence[Key]) -> str:

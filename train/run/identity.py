@@ -48,7 +48,7 @@ def resume(run: Identity, asked: Identity, done: int | None) -> Resumption:
     """
     # The state before the first iteration belongs to the first stage, as which it was validated.
     acted = 0 if done is None else max(done, 1)
-    lengths = list(_changes_of_length(run["iterations"], asked["iterations"], acted))
+    lengths = list(_changes_of_length(run, asked["iterations"], acted))
     fixed = {length.name for length in lengths if length.acted}
     changes = [
         *_changes_of_recipe(run, asked["recipe"], acted, fixed, began=bool(done)),
@@ -93,20 +93,23 @@ def _changes_of_recipe(
             hinders = False
         elif stage is None:
             hinders = acted > 0
-        elif stage[2] in ("epochs", "iterations"):
+        elif stage[2] in ("epochs", "samples", "iterations"):
             hinders = f"iterations.{stage[1]}" in fixed
         else:
             hinders = stage[1] in begun
         yield _Change(name, was, will_be, hinders)
 
 
-def _changes_of_length(run: Mapping[str, int], asked: Mapping[str, int], acted: int) -> Iterator[_Change]:
-    """A stage may be as long as one likes until the next begins, but not shorter than it is already."""
-    begins = 0
-    for number, count in run.items():
+def _changes_of_length(run: Identity, asked: Mapping[str, int], acted: int) -> Iterator[_Change]:
+    """A stage may be as long as one likes until the next begins, but not shorter than it is already.
+
+    Of one whose learning rates fall to its end, the length has acted from the beginning.
+    """
+    begins, begun = 0, _begun(run, acted) if run["recipe"].get("schedule") == "cosine" else ()
+    for number, count in run["iterations"].items():
         now = asked.get(number, 0)
         if now != count:
-            yield _Change(f"iterations.{number}", count, now, acted > begins + min(count, now))
+            yield _Change(f"iterations.{number}", count, now, number in begun or acted > begins + min(count, now))
         begins += count
 
 

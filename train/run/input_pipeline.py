@@ -92,8 +92,8 @@ def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
     """What every stage asks of the data, and how many iterations it has."""
     return [
         StageData(
-            iterations=_iterations(stage, recipe.batch, source.matting),
-            batch=recipe.batch,
+            iterations=_iterations(stage, recipe.clips, source.matting),
+            batch=recipe.clips,
             low=ClipShape(stage.frames, stage.size),
             high=ClipShape(stage.high_frames, stage.high_size) if stage.high_frames else None,
             segmentation_size=recipe.segmentation_size,
@@ -178,6 +178,8 @@ def validation_batches(
 def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
     if stage.iterations is not None:
         return stage.iterations
+    if stage.samples is not None:
+        return schedule.iterations(1, stage.samples, batch)
     if stage.skipped:
         return 0  # its data are not open
     return schedule.iterations(stage.epochs, data.epoch(stage.frames, images=data.of_images), batch)

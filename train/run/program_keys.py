@@ -7,7 +7,7 @@ from data_pipelines.sampling import schedule, windows
 from data_pipelines.sampling.schedule import Pass, PassKind, StageData
 from train.device import step
 from train.device.programs import Key
-from train.recipe.recipe import Recipe, learning_rates
+from train.recipe.recipe import Recipe, trained_rates
 
 
 def program_key(recipe: Recipe, stages: Sequence[StageData], one: Pass) -> Key:
@@ -41,6 +41,6 @@ def needed_keys(recipe: Recipe, stages: Sequence[StageData], number: int, done: 
 def _key(recipe: Recipe, stage: StageData, number: int, kind: PassKind, height: int, width: int) -> Key:
     segmentation = kind.startswith("segmentation")
     ratio = recipe.stages[number].downsample_ratio if kind == "matting_high" else 1.0
-    trained = learning_rates(recipe, number, 0)
+    trained = trained_rates(recipe, number)
     groups = tuple(group for group in step.groups(segmentation, ratio) if group in trained)
     return Key(segmentation, stage.samples(kind), stage.shape(kind).frames, height, width, ratio, groups)

@@ -51,6 +51,7 @@ def test_recipes_are_trained_as_they_are(name, run):
         ("--stages.1.epochs 15", 0, "epochs", 15),
         ("--stages.2.iterations 7", 1, "iterations", 7),
         ("--stages.2.iterations=7", 1, "iterations", 7),  # as `wandb agent` has it
+        ("--stages.2.samples 700", 1, "samples", 700),
         ("--stages.1.matting footage/mine footage/yours", 0, "matting", ("footage/mine", "footage/yours")),
         ("--stages.3.downsample-ratio 0.5", 2, "downsample_ratio", 0.5),
         ("--stages.4.high-frames 3", 3, "high_frames", 3),
@@ -96,7 +97,7 @@ def used(recipe):
 
 
 def test_there_are_examples_with_a_warmup():
-    assert len(WITH_WARMUP) == 2
+    assert len(WITH_WARMUP) == 3
 
 
 def test_rates_are_options(run):
@@ -114,6 +115,10 @@ def test_rates_are_options(run):
         ("--backgrounds a b", "backgrounds", ("a", "b")),
         ("--refiner fast_guided_filter", "refiner", "fast_guided_filter"),
         ("--batch 64", "batch", 64),
+        ("--schedule cosine", "schedule", "cosine"),
+        ("--optimizer lamb", "optimizer", "lamb"),
+        ("--clip-norm 1", "clip_norm", 1.0),
+        ("--ema 0.999", "ema", 0.999),
         ("--precision float32", "precision", "float32"),
     ],
 )
@@ -132,7 +137,7 @@ def test_options(run, tmp_path, monkeypatch):
     arguments = (
         "--out ~/out --data-dir=~/data --wandb offline --wandb-project p --save-every 5 --validate-every 6 "
         "--keep 7 --clips-per-device 2 --remat --accumulation 4 --coordinator h:1 --process-id 0 --process-count 2 "
-        "--cpu-devices 3 --data-processes 0 --data-threads 5"
+        "--local-devices 0 1 --cpu-devices 3 --data-processes 0 --data-threads 5"
     )
     _, options = run("demo", *arguments.split())
     assert options == Options(
@@ -149,6 +154,7 @@ def test_options(run, tmp_path, monkeypatch):
         coordinator="h:1",
         process_id=0,
         process_count=2,
+        local_devices=(0, 1),
         cpu_devices=3,
         data_processes=0,
         data_threads=5,
@@ -182,6 +188,10 @@ def test_data_are_where_tfds_keeps_them(tmp_path, monkeypatch):
         (
             "--batch 16 --clips-per-device 2",
             "--batch 16 and --clips-per-device 2 both say how many clips a step has: give one of them",
+        ),
+        (
+            "--batch 4 --clips-per-device 2",
+            "--batch 4 and --clips-per-device 2 both say how many clips a step has: give one of them",
         ),
     ],
 )
@@ -219,10 +229,10 @@ def test_help_is_in_groups_with_the_most_important_first(capsys, monkeypatch):
     assert options[:4] == ["--out", "--init", "--data-dir", "--batch"]
     stages = [option for option in options if option.startswith("--stages.")]
     assert options[-len(stages) :] == stages
-    assert len(stages) == len(set(stages)) == 14
+    assert len(stages) == len(set(stages)) == 15
     assert all(option.startswith("--stages.1.") for option in stages)  # the others' are the same
     assert "--stages.2, --stages.3 and --stages.4 have the same options" in shown
-    assert len(shown.splitlines()) < 156
+    assert len(shown.splitlines()) < 175
 
 
 def test_every_field_is_an_option_with_a_help():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_the_home_is_next(monkeypatch, tmp_path):
 
 
 def test_without_a_home_nothing_is_raised_and_caches_are_temporary(no_home):
-    assert paths.cache_folder() == no_home / "rvm-jax"
-    assert paths.data_folder() == Path("~/tensorflow_datasets")
+    own = no_home / f"rvm-jax-{os.getuid()}"  # others may write there too
+    assert paths.cache_folder() == own / ".cache" / "rvm-jax"
+    assert paths.data_folder() == own / "tensorflow_datasets"
     assert paths.expanded("~/x") == Path("~/x")
+
+
+@pytest.mark.parametrize("made", ["home", "home/.cache", "home/.cache/rvm-jax"])
+def test_caches_are_temporary_where_nothing_can_be_written(monkeypatch, tmp_path, made):
+    """Whoever runs the tests may write everywhere."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / made).mkdir(parents=True)
+    assert paths.cache_folder() == tmp_path / "home" / ".cache" / "rvm-jax"
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: access(path, mode) and not (path == tmp_path / made and mode & os.W_OK)
+    )
+    assert paths.cache_folder() == tmp_path / "temporary" / f"rvm-jax-{os.getuid()}"

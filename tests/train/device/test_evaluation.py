@@ -7,7 +7,7 @@ import pytest
 
 from rvm_jax.evaluation import metrics
 from rvm_jax.model.network import MattingNetwork
-from train.device import evaluation, parallel, step
+from train.device import evaluation, optimizer, parallel, step
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,20 @@ def test_figures_are_means_over_the_real_clips(network, state, ratio):
     assert len(shown) == evaluation.SHOWN
     np.testing.assert_allclose(shown[5].predicted_alpha, 255 * result.alpha[5], atol=1)
     np.testing.assert_allclose(shown[5].source, 255 * np.asarray(source[5]), atol=1)
+
+
+def test_the_average_is_what_is_validated(state):
+    seen = []
+
+    def evaluate(params, batch_stats, batch, real):
+        seen.append((params, batch_stats))
+        raise KeyboardInterrupt
+
+    how = optimizer.Update(ema=0.9)
+    average = step.with_average(state, how).average._replace(params="average", batch_stats="its statistics")
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.validate(evaluate, state._replace(average=average), in_batches(clips(8), 8))
+    assert seen == [("average", "its statistics")]
 
 
 def test_large_pictures_are_shown_smaller(network, state):

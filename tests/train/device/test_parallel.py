@@ -1,11 +1,10 @@
-"""Arrays on eight devices and back, and what is said when a run cannot be divided among them or joined."""
+"""Arrays on eight devices and back."""
 
 import jax
 import numpy as np
 import pytest
 
 from data_pipelines.pipelines.batches import Slice
-from rvm_jax.errors import InputError
 from train.device import parallel
 
 
@@ -52,32 +51,6 @@ def test_a_function_runs_on_every_device_and_averages():
     after = run(state, batch, 0.5)
     assert state.is_deleted()
     np.testing.assert_array_equal(after, np.full(8, 1 + 0.5 * np.arange(16).sum() / 8, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("localhost:1234", None, None), "--process-id and --process-count was not given"),
-        ((None, 0, 2), "--coordinator was not given"),
-        (("localhost:1234", 2, 2), "--process-id 2 of 2: expected one of 0 to 1"),
-        (("localhost", 0, 2), "--coordinator localhost: expected HOST:PORT"),
-    ],
-)
-def test_hosts_that_are_named_by_halves(given, message):
-    with pytest.raises(InputError, match=message):
-        parallel.join_hosts(*given)
-
-
-def test_a_single_host_needs_nothing():
-    parallel.join_hosts()
-    assert not jax.distributed.is_initialized()
-    assert parallel.host() == (0, 1)
-
-
-def test_a_slurm_job_without_srun_is_a_single_host(monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "8")
-    parallel.join_hosts()
-    assert not jax.distributed.is_initialized()
 
 
 def test_devices_that_do_not_tell_their_memory():

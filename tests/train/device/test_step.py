@@ -143,24 +143,38 @@ def one_layer(network, variables, batch, downsample_ratio):
     return {"total": total}, {"batch_stats": running}
 
 
-def test_a_batch_in_parts_is_the_same_on_any_number_of_devices(monkeypatch):
-    """16 clips in 2 parts on 8, 4 and 2 devices, in float64: losses, gradients (Adam's moments) and statistics."""
+@pytest.mark.parametrize("how", [optimizer.ADAM, optimizer.Update("lamb", 0.1, clip_norm=1e-3, ema=0.9)])
+def test_a_batch_in_parts_is_the_same_on_any_number_of_devices(monkeypatch, how):
+    """16 clips in 2 parts on 8, 4 and 2 devices, in float64: losses, gradients (Adam's moments) and statistics.
+
+    Clipped is the mean of all devices and parts.
+    """
     monkeypatch.setattr(step, "forward", one_layer)
     rng = np.random.default_rng(0)
     batch = {"image": rng.random((16, 3)) * np.arange(1, 17)[:, None], "mask": rng.random((16, 3))}
     params = {"encoder": {"w": rng.random((1, 3))}}
     state = step.TrainState(params, {"encoder": {"mean": np.zeros(())}}, jax.device_get(optimizer.init(params)))
+    state = jax.device_get(step.with_average(state, how))
     network, devices = MattingNetwork("tiny", axis_name=parallel.AXIS), jax.local_devices()
     results = []
     for count in (8, 4, 2):
         monkeypatch.setattr(jax, "local_devices", lambda count=count: devices[:count])
         monkeypatch.setattr(jax, "local_device_count", lambda count=count: count)
-        run = parallel.pmap(partial(step.train_pass, network, downsample_ratio=1.0, parts=2), (0, 0, None))
-        found = run(parallel.replicate(state), parallel.shard(batch, parts=2), RATES)
+        one = partial(step.train_pass, network, downsample_ratio=1.0, parts=2, how=how)
+        found = parallel.pmap(one, (0, 0, None))(parallel.replicate(state), parallel.shard(batch, parts=2), RATES)
         results.append(jax.tree.leaves_with_path(parallel.read_back(found)))
     for other in results[1:]:
         for (path, value), (_, expected) in zip(other, results[0], strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-12, err_msg=jax.tree_util.keystr(path))
+    state, metrics = parallel.read_back(found)
+    if how.ema is None:
+        assert state.average is None
+        return
+    assert metrics["gradient_norm/all"] == metrics["gradient_norm/encoder"] > how.clip_norm
+    np.testing.assert_allclose(np.linalg.norm(state.moments["encoder"].mu["w"]), 0.1 * how.clip_norm, rtol=1e-12)
+    # After one step, the average is what it made.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), state.variables["params"], state.params)
+    assert state.variables["batch_stats"]["encoder"]["mean"] == state.average.batch_stats["encoder"]["mean"] != 0
 
 
 def test_adam_is_adam():

@@ -1,11 +1,13 @@
 """Division of a batch: as it is asked for, and as a run that goes on has to take it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rvm_jax.errors import InputError
-from train.recipe.division import Division, describe_parts, divide
+from tests.train.runs import RECIPE
+from train.recipe.division import Division, describe_batch, describe_parts, divide, settle
 from train.recipe.options import Options
 
 OUT = Path("runs/first")
@@ -53,6 +55,38 @@ def test_a_batch_that_cannot_be_divided_is_refused(batch, parts, message):
 )
 def test_a_run_that_goes_on_keeps_its_batch(parts, each, devices, expected):
     assert divide(4 if each else 16, asked(parts, each), devices, kept=16) == Division(16, expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "scaling", "each", "devices", "kept", "expected"),
+    [
+        (None, "auto", None, 1, None, (4, "none")),
+        (None, "auto", None, 4, None, (4, "none")),
+        (None, "auto", None, 3, None, (3, "sqrt")),
+        (None, "auto", None, 8, None, (8, "sqrt")),
+        (None, "linear", None, 8, None, (8, "linear")),
+        (None, "none", None, 8, None, (8, "none")),
+        (None, "auto", 1, 8, None, (8, "none")),
+        (8, "auto", None, 8, None, (8, "none")),
+        (None, "auto", None, 4, 8, (8, "sqrt")),  # begun on eight
+        (None, "auto", None, 2, 4, (4, "none")),
+    ],
+)
+def test_a_batch_that_is_not_said_is_one_that_devices_can_share(batch, scaling, each, devices, kept, expected):
+    settled, division = settle(replace(RECIPE, batch=batch, scaling=scaling), asked(each=each), devices, kept)
+    assert (settled.batch, settled.scaling) == expected
+    assert division.batch == settled.batch
+    assert division.by_devices == (batch is None and each is None and kept is None and devices in (3, 8))
+
+
+def test_a_batch_by_devices_is_told():
+    settled, division = settle(replace(RECIPE, batch=None), asked(), 8)
+    assert describe_batch(settled, division) == [
+        "8 devices cannot share the recipe's batch of 4: a step has 8 clips, and learning rates are 1.41 times the "
+        "recipe's (as with --batch 8 --scaling sqrt)"
+    ]
+    assert describe_batch(*settle(RECIPE, asked(), 8)) == []
+    assert describe_batch(*settle(replace(RECIPE, batch=None), asked(), 4, kept=8)) == []
 
 
 KEPT = "the run in runs/first keeps its batch of 16 clips"

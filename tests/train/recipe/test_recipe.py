@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import numpy as np
+import optax
 import pytest
 
 from data_pipelines.builders import catalog
@@ -48,8 +50,10 @@ def test_the_published_recipe(published):
     assert published.backgrounds == ("dvm_backgrounds", "background_images")
     assert published.segmentation_clips == ("youtube_vis_2021",)
     assert published.segmentation_stills == ("coco_person", "supervisely_person")
-    assert (published.segmentation_size, published.batch, published.scaling) == (512, 4, "none")
+    assert (published.segmentation_size, published.clips, published.scaling) == (512, 4, "auto")
     assert (published.warmup, published.precision) == (0, "bfloat16")
+    assert (published.optimizer, published.weight_decay, published.schedule) == ("adam", 0, "constant")
+    assert (published.batch, published.clip_norm, published.ema) == (None, None, None)
 
 
 def test_recipes_train_the_networks_of_their_names_on_datasets_that_there_are():
@@ -72,11 +76,19 @@ def test_rates_are_those_of_the_groups_of_the_optimizer():
 
 @pytest.mark.parametrize(
     ("scaling", "batch", "factor"),
-    [("none", 64, 1), ("linear", 64, 16), ("sqrt", 64, 4), ("linear", 4, 1), ("sqrt", 1, 0.5), ("linear", 2, 0.5)],
+    [
+        ("none", 64, 1),
+        ("auto", 64, 1),
+        ("linear", 64, 16),
+        ("sqrt", 64, 4),
+        ("linear", 4, 1),
+        ("sqrt", 1, 0.5),
+        ("linear", 2, 0.5),
+    ],
 )
 def test_learning_rates_grow_with_the_batch(scaling, batch, factor):
     scaled = dataclasses.replace(MOBILENETV3, scaling=scaling, batch=batch)
-    rates = recipe.learning_rates(scaled, 3, 0)
+    rates = recipe.learning_rates(scaled, 3, 0, 1000)
     assert rates == {
         "encoder": 1e-5 * factor,
         "aspp": 1e-5 * factor,
@@ -93,23 +105,42 @@ def test_learning_rates_grow_with_the_batch(scaling, batch, factor):
 )
 def test_learning_rates_rise_at_the_beginning_of_each_stage(warmup, iteration, share):
     warming = dataclasses.replace(MOBILENETV3, warmup=warmup)
-    assert recipe.learning_rates(warming, 0, iteration)["encoder"] == 1e-4 * share
-    assert recipe.learning_rates(warming, 1, iteration)["encoder"] == 5e-5 * share
+    assert recipe.learning_rates(warming, 0, iteration, 10**7)["encoder"] == 1e-4 * share
+    assert recipe.learning_rates(warming, 1, iteration, 10**7)["encoder"] == 5e-5 * share
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_learning_rates_fall_in_a_cosine_to_the_end_of_each_stage(warmup):
+    falling = dataclasses.replace(MOBILENETV3, warmup=warmup, schedule="cosine")
+    rates = [recipe.learning_rates(falling, 1, iteration, 20)["encoder"] for iteration in range(20)]
+    expected = optax.cosine_decay_schedule(5e-5, 20 - warmup)(np.arange(20.0 - warmup))
+    np.testing.assert_allclose(rates[warmup:], expected, rtol=1e-12)
+    np.testing.assert_allclose(rates[:warmup], np.arange(1, warmup + 1) / 4 * 5e-5, rtol=1e-12)
+    assert rates[-1] > 0
 
 
 def test_frozen_groups_have_no_learning_rate():
-    assert list(recipe.learning_rates(MOBILENETV3, 0, 0)) == list(optimizer.GROUPS[:-1])
+    assert list(recipe.learning_rates(MOBILENETV3, 0, 0, 9)) == list(optimizer.GROUPS[:-1])
     frozen = changed(1, {"encoder": 0, "aspp": 0})
-    assert list(recipe.learning_rates(frozen, 0, 0)) == ["decoder", "project_mat", "project_seg"]
+    assert list(recipe.learning_rates(frozen, 0, 0, 9)) == ["decoder", "project_mat", "project_seg"]
     without_weights = dataclasses.replace(MOBILENETV3, refiner="fast_guided_filter")
-    assert list(recipe.learning_rates(without_weights, 2, 0)) == list(optimizer.GROUPS[:-1])
+    assert list(recipe.learning_rates(without_weights, 2, 0, 9)) == list(optimizer.GROUPS[:-1])
 
 
 def test_a_stage_without_epochs_or_iterations_is_skipped():
     stage = MOBILENETV3.stages[0]
-    cases = {(20, None): False, (0, None): True, (0, 5): False, (20, 0): True}
-    for (epochs, iterations), skipped in cases.items():
-        assert dataclasses.replace(stage, epochs=epochs, iterations=iterations).skipped == skipped
+    cases = {
+        (20, None, None): False,
+        (0, None, None): True,
+        (0, None, 5): False,
+        (20, None, 0): True,
+        (0, 7, None): False,
+        (20, 0, None): True,
+        (20, 7, 0): True,
+    }
+    for (epochs, samples, iterations), skipped in cases.items():
+        changed = dataclasses.replace(stage, epochs=epochs, samples=samples, iterations=iterations)
+        assert changed.skipped == skipped
 
 
 @pytest.mark.parametrize("warmup", [0, 50])
@@ -132,8 +163,15 @@ def test_a_warmup_of_more_is_refused_with_the_largest_that_works():
     [
         ({"variant": "vgg"}, "--variant vgg: expected one of mobilenetv3, resnet50, tiny"),
         ({"refiner": "none"}, "--refiner none: expected one of deep_guided_filter, fast_guided_filter"),
-        ({"scaling": "log"}, "--scaling log: expected one of none, linear, sqrt"),
+        ({"scaling": "log"}, "--scaling log: expected one of auto, none, linear, sqrt"),
         ({"precision": "float16"}, "--precision float16: expected one of float32, bfloat16"),
+        ({"schedule": "step"}, "--schedule step: expected one of constant, cosine"),
+        ({"optimizer": "sgd"}, "--optimizer sgd: expected one of adam, adamw, lamb"),
+        ({"optimizer": "adamw"}, "--optimizer adamw is adam without --weight-decay: give that too, such as 0.01"),
+        ({"weight_decay": 0.1}, "--weight-decay 0.1: adam has none; give --optimizer adamw or lamb"),
+        ({"weight_decay": -0.1, "optimizer": "lamb"}, "--weight-decay -0.1: expected 0 or more"),
+        ({"clip_norm": 0.0}, "--clip-norm 0.0: expected more than 0"),
+        ({"ema": 1.0}, "--ema 1.0: expected a decay between 0 and 1, such as 0.999"),
         ({"warmup": -1}, "--warmup -1: expected 0 or more"),
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"seed": 2**32}, "--seed 4294967296: expected less than 4294967296"),
@@ -163,6 +201,7 @@ def test_what_cannot_be_trained_is_refused(fields, message):
         (2, {"rates": {"aspp": float("nan")}}, "--stages.2.rates.aspp nan: expected 0 or more"),
         (3, {"rates": {"aspp": float("inf")}}, "--stages.3.rates.aspp inf: expected 0 or more"),
         (1, {"epochs": -1}, "--stages.1.epochs -1: expected 0 or more"),
+        (1, {"samples": -1}, "--stages.1.samples -1: expected 0 or more"),
         (1, {"iterations": -1}, "--stages.1.iterations -1: expected 0 or more"),
         (4, {"frames": 0}, "--stages.4.frames 0: expected 1 or more"),
         (4, {"high_frames": -1}, "--stages.4.high-frames -1: expected 0 or more"),
@@ -204,7 +243,8 @@ def test_description():
     shown = dataclasses.replace(DEMO, scaling="linear", batch=8, warmup=3)
     stages = list(DEMO.stages)
     stages[0] = dataclasses.replace(stages[0], rates=Rates(1e-4, 2e-4, 3e-4, 4e-4, 0), matting=("a", "b"))
-    stages[1] = dataclasses.replace(stages[1], iterations=7)
+    stages[0] = dataclasses.replace(stages[0], samples=800)
+    stages[1] = dataclasses.replace(stages[1], samples=800, iterations=7)
     stages[2] = dataclasses.replace(stages[2], epochs=0)
     stages[3] = Stage(
         ("c",),
@@ -221,7 +261,7 @@ def test_description():
     cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in rows.items()}
     assert cells[""] == ["stage 1", "stage 2", "stage 3", "stage 4"]
     assert cells["matting data"] == ["a, b", "synthetic/matting_clips", "synthetic/matting_clips", "c"]
-    assert cells["epochs"][1:] == ["7 iterations", "skipped", "3"]
+    assert cells["epochs"] == ["800 samples", "7 iterations", "skipped", "3"]
     assert cells["low resolution"][3] == "5 × 64²"
     assert (cells["high resolution"][0], cells["high resolution"][3]) == ("–", "2 × 96², seen at 0.5")
     assert cells["rate of aspp"][0] == "0.0004"
@@ -233,7 +273,7 @@ def test_description():
 
 def test_defaults_are_those_of_the_fields_of_all_stages():
     found = text.defaults("1234")
-    assert (found["batch"], found["init"], found["validation"]["clips"]) == (4, None, Validation().clips)
+    assert (found["buckets"], found["init"], found["validation"]["clips"]) == (4, None, Validation().clips)
     assert found["stages"].keys() == set("1234")
     assert found["stages"]["2"]["rates"] == {"refiner": 0.0}
     assert (found["stages"]["4"]["high_size"], found["stages"]["4"]["iterations"]) == (2048, None)

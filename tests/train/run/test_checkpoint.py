@@ -21,7 +21,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import read_weights
 from tests.train.killing import same_bits, state_after
-from train.device import step
+from train.device import optimizer, step
 from train.run.checkpoint import Checkpoints
 
 LIKE = state_after(0)
@@ -55,6 +55,20 @@ def test_what_is_read_is_what_was_written(tmp_path):
     iterations, again = restore(tmp_path)
     assert iterations == 7
     assert same_bits(again, state_after(7))
+
+
+def test_an_average_is_what_is_kept_beside_what_is_trained(tmp_path):
+    average = optimizer.Average(np.int32(5), *state_after(8)[:2])
+    state = state_after(7)._replace(average=average)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(7, state, stage=1)
+    kept = orbax_folders.read_arrays(tmp_path / "7" / "variables")
+    jax.tree.map(np.testing.assert_array_equal, kept, {"params": average.params, "batch_stats": average.batch_stats})
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        iterations, again = checkpoints.restore(LIKE._replace(average=average))
+    assert iterations == 7
+    assert same_bits(again, state)
+    assert {path.name for path in (tmp_path / "7").iterdir() if path.is_dir()} == {"variables", "moments", "raw"}
 
 
 def test_a_folder_beside_the_current_one(tmp_path, monkeypatch):

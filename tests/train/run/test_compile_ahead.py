@@ -8,7 +8,7 @@ import pytest
 from data_pipelines.sampling.schedule import ClipShape, StageData
 from rvm_jax.errors import InputError
 from rvm_jax.model.network import MattingNetwork
-from train.device import parallel
+from train.device import optimizer, parallel
 from train.device.programs import Compilation, Key, Programs
 from train.recipe.published import MOBILENETV3
 from train.run import compile_ahead, program_keys
@@ -42,6 +42,13 @@ def prepare(wanted, stops=lambda: False, **others):
     programs, told = Programs(MattingNetwork("tiny", **others)), []
     finished = compile_ahead.compile_ahead(programs, wanted, None, 4, told.append, stops)
     return programs, told, finished
+
+
+def test_what_needs_less_memory_updates_weights_as_before():
+    how = optimizer.Update(ema=0.9)
+    others = list(compile_ahead._with_less_memory(Programs(MattingNetwork("tiny"), 1, how), 4))
+    assert [flags for flags, _ in others] == ["--remat", "--remat --accumulation 2", "--remat --accumulation 4"]
+    assert all(other.how == how for _, other in others)
 
 
 def test_before_a_run_begins_come_its_stage_and_the_largest_of_the_later_ones():

@@ -44,6 +44,9 @@ def test_the_same_run_is_as_it_was(done):
         (25, identity(seed=1)),
         (25, identity(batch=16)),
         (25, identity(warmup=1)),
+        (25, identity(schedule="cosine")),
+        (25, identity(ema=0.9)),
+        (25, identity(clip_norm=1.0)),
         (25, identity(backgrounds=("mine",))),
         (25, identity(validation=replace(runs.RECIPE.validation, clips=4))),
         (25, identity(stage1={"frames": 3})),
@@ -96,6 +99,16 @@ def test_a_stage_that_was_skipped_is_over_once_a_later_one_begins():
     assert resume(run, other, 11).refused == []
 
 
+def test_the_length_of_a_stage_has_acted_where_rates_fall_to_its_end():
+    run = identity(schedule="cosine")
+    assert resume(run, identity({"3": 11}, schedule="cosine"), 25).refused == ["iterations.3: 10 in the run, 11 now"]
+    longer = identity({"3": 11}, schedule="cosine", stage3={"samples": 88})
+    assert len(resume(run, longer, 25).refused) == 2
+    assert resume(run, identity({"4": 11}, schedule="cosine"), 25).refused == []
+    assert resume(run, longer, 20).refused == []
+    assert resume(RUN, identity({"3": 11}, stage3={"samples": 88}), 25).refused == []
+
+
 def test_the_same_length_said_otherwise_is_no_other_run():
     found = resume(RUN, identity(stage1={"epochs": 7, "iterations": None}), 25)
     assert found.refused == []
@@ -132,6 +145,9 @@ def test_a_run_of_an_older_version_goes_on():
     old["recipe"] |= {"remat": False, "accumulation": 2}
     del old["recipe"]["buckets"], old["recipe"]["stages"]["1"]["high_frames"]
     del old["recipe"]["validation"]["width"]
+    for name in ("schedule", "optimizer", "weight_decay", "clip_norm", "ema"):
+        del old["recipe"][name]
+    del old["recipe"]["stages"]["1"]["samples"]
     old["data"] = dict.fromkeys(DATA, OLD)
     asked = identity(buckets=4, validation=replace(runs.RECIPE.validation, width=512))
     found = resume(old, asked, 25)
