@@ -2,12 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 import jax
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
-from rvm_jax.host.paths import Location, cache_folder, is_url, located
+from rvm_jax.host.paths import Location, cache_folder, is_url, located, writable
 
 IN_RUN = "compiled"
 """Where a run in a bucket has them, for the machines on which it is started again."""
@@ -32,4 +33,8 @@ def enable_compilation_cache(location: Location | None = None, default: Location
         except InputError as error:
             print(f"{error}; programs are compiled anew, and kept on this machine", file=sys.stderr)
             location = cache_folder() / "compiled"
+    elif not writable(Path(located(location)).absolute()):
+        print(f"nothing can be written in {location}: programs that it lacks are not kept", file=sys.stderr)
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)  # or each would be told
     jax.config.update("jax_compilation_cache_dir", os.fspath(located(location)))

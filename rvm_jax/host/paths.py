@@ -40,8 +40,13 @@ def cache_folder() -> Path:
     """Of what may be deleted at any time: in $XDG_CACHE_HOME or ~/.cache, or in $TMPDIR if nothing is written there."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or user_folder() / ".cache")
     folder = caches / "rvm-jax"
+    return folder if caches.is_absolute() and writable(folder) else _temporary_folder()
+
+
+def writable(folder: Path) -> bool:
+    """Whether this user may write in a folder, or make it."""
     there = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
-    return folder if caches.is_absolute() and os.access(there, os.W_OK | os.X_OK) else _temporary_folder()
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -21,7 +21,11 @@ ROOT = Path(__file__).parent.parent.parent.parent
 @pytest.fixture(autouse=True)
 def config(monkeypatch, tmp_path):
     """JAX as it is without settings, and a cache folder for the test."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_enable_xla_caches")
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_enable_xla_caches",
+        "jax_persistent_cache_min_compile_time_secs",
+    )
     before = {name: getattr(jax.config, name) for name in names}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("EPATH_USE_TF", "1")
@@ -29,6 +33,17 @@ def config(monkeypatch, tmp_path):
     yield jax.config
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_folder_where_nothing_can_be_written_is_read(tmp_path, monkeypatch, capsys, may):
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: access(path, mode) and (may or not mode & os.W_OK))
+    enable_compilation_cache(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    assert (jax.config.jax_persistent_cache_min_compile_time_secs > 1e6) == (not may)
+    told = "" if may else f"nothing can be written in {tmp_path}: programs that it lacks are not kept\n"
+    assert capsys.readouterr().err == told
 
 
 PLACES = {  # given, JAX's own setting, the default of the command; the place
