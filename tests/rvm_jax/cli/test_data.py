@@ -324,7 +324,7 @@ def test_prepared_footage_can_be_checked_by_its_name(shoot, tmp_path, capsys):
         "footage/shoot: prepared - matting clips of your own",
         "background_images/shoot: prepared - background images: any folder of pictures without people",
     ]
-    (shard,) = (tmp_path / "data" / "footage").rglob("*train.array_record*")
+    shard, *_ = sorted((tmp_path / "data" / "footage").rglob("*train.array_record*"))
     content = bytearray(shard.read_bytes())
     content[content.index(b"\xff\xd8") + 200] ^= 255
     shard.write_bytes(content)
