@@ -97,7 +97,7 @@ def used(recipe):
 
 
 def test_there_are_examples_with_a_warmup():
-    assert len(WITH_WARMUP) == 3
+    assert len(WITH_WARMUP) >= 3
 
 
 def test_rates_are_options(run):
