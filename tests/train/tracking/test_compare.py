@@ -59,6 +59,17 @@ def test_curves_differences_and_figures(runs, tmp_path):
     assert '<circle class="c1"' not in only_first  # its colour is unused where it has no number
 
 
+def test_a_field_that_an_older_version_did_not_have_has_its_default(runs, tmp_path):
+    path = runs[1] / "recipe.json"
+    about = json.loads(path.read_text())
+    about["recipe"] |= {"ema": None, "schedule": "constant", "weight_decay": 0.1}
+    path.write_text(json.dumps(about))
+    said = words(compare.write(runs, tmp_path / "page.html"))
+    assert "weight decay 0.0 0.1" in said
+    assert "schedule" not in said
+    assert "ema" not in said.split()
+
+
 def test_equal_recipes_differ_in_nothing(runs, tmp_path):
     shutil.copytree(runs[0], tmp_path / "other" / "first")
     said = words(compare.write([runs[0], tmp_path / "other" / "first"], tmp_path / "page.html"))
