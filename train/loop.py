@@ -29,7 +29,7 @@ from rvm_jax.weights.files import Weights, write_weights
 from train.device import cluster, evaluation, flops, hosts, optimizer, parallel
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init, with_average
-from train.recipe.division import Division, describe_batch, describe_parts, settle
+from train.recipe.division import Division, Kept, describe_batch, describe_parts, settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
@@ -118,8 +118,8 @@ def train(recipe: Recipe, options: Options) -> None:
 def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: BucketRun, clock: Clock) -> None:
     # What the batch is divided into
     first_host = jax.process_index() == 0
-    kept = run_folder.kept_batch(bucket.folder) if first_host else None
-    recipe, division = settle(recipe, options, jax.device_count(), parallel.number_from_first_host(kept))
+    kept = parallel.word_from_first_host(run_folder.kept(bucket.folder) if first_host else None)
+    recipe, division = settle(recipe, options, jax.device_count(), kept and Kept(*kept))
 
     # Data
     sources = input_pipeline.open_sources(recipe, options.data_dir)
@@ -174,8 +174,8 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
             named=options.out,
         )
         stack.enter_context(tracker)
-        profile = Profile(options.profiled if first_host else None, bucket.folder / profiling.NAME, tracker.message)
-        stack.enter_context(profile)
+        traced, place = options.profiled if first_host else None, bucket.folder / profiling.NAME
+        profile = stack.enter_context(Profile(traced, place, tracker.message, bucket.name(place)))
         stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
         tools = checkpoints, tracker, clock, profile, bucket, stops
         programs = Programs(network, division.parts, how)
@@ -329,7 +329,7 @@ def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, f
         if not math.isfinite(value):
             newest, stage = run.checkpoints.newest(), iteration.stage + 1
             skipped = "".join(f" --stages.{number}.iterations 0" for number in range(1, stage))
-            where = run.bucket.name(run.checkpoints.folder / str(newest))
+            where = run.bucket.name(run.bucket.folder / orbax_folders.CHECKPOINTS / str(newest))
             kept = "" if newest is None else f"`--init {where}{skipped}` with "
             raise InputError(
                 f"{name} is {value} in iteration {iteration.number} (stage {stage}): training stopped. In another "

@@ -7,11 +7,13 @@ however that ends. It starts fast and stays small: nothing that it imports may i
 """
 
 import functools
+import os
 import pickle
 import sys
 import threading
 import time
 import traceback
+from collections import OrderedDict
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy as np
 from data_pipelines.pipelines import samples
 from data_pipelines.pipelines.samples import Render
 from data_pipelines.pipelines.shared_memory import map_block
-from data_pipelines.pipelines.workers import Done, Job
+from data_pipelines.pipelines.workers import Done, Job, remember
 from rvm_jax.errors import InputError
 
 
@@ -30,7 +32,7 @@ def main() -> None:
 
 
 def _serve(connection: Connection, memory: int) -> None:
-    renders: dict[int, Render] = {}
+    renders: OrderedDict[int, Render] = OrderedDict()
     mapped = functools.lru_cache(maxsize=64)(lambda block: np.frombuffer(map_block(memory, block), np.uint8))
     try:
         while True:
@@ -38,9 +40,9 @@ def _serve(connection: Connection, memory: int) -> None:
             begin = time.thread_time()
             error: Exception | None = None
             try:
-                if job.render is not None:
-                    renders[job.stream] = pickle.loads(job.render)
-                samples.make(renders[job.stream], job.plans, samples.layers(mapped(job.block), job.shapes), job.first)
+                render = renders[job.stream] if job.render is None else pickle.loads(job.render)
+                remember(renders, job.stream, render)
+                samples.make(render, job.plans, samples.layers(mapped(job.block), job.shapes), job.first)
             except InputError as wrong:
                 error = wrong.with_traceback(None)
             except Exception:  # not all can be pickled
@@ -48,6 +50,9 @@ def _serve(connection: Connection, memory: int) -> None:
             connection.send(Done(error, time.thread_time() - begin))
     except (EOFError, OSError):
         pass  # the parent is gone
+    except BaseException:  # of a connection, whose end would be waited for as long as there are other threads
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

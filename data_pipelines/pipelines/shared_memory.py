@@ -47,12 +47,11 @@ class SharedMemory:
         return memory, block
 
     def trim(self) -> None:
-        """Give the blocks that nobody has back to the system."""
-        for free in self._free.values():
+        """Give the blocks that nobody has back to the system, where it takes them."""
+        for free in self._free.values() if hasattr(mmap, "MADV_REMOVE") else ():
             while free:
                 _, mapped = free.pop()
-                if hasattr(mmap, "MADV_REMOVE"):
-                    mapped.madvise(mmap.MADV_REMOVE)
+                mapped.madvise(mmap.MADV_REMOVE)
 
     def close(self) -> None:
         """Arrays that somebody still has stay as they are."""

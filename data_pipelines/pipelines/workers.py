@@ -4,17 +4,19 @@ import collections
 import os
 import pickle
 import queue
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -30,8 +32,13 @@ ONE_PROCESS = 8
 FRAMES_OF_A_JOB = 8
 """Samples of fewer frames are made several at a time."""
 BATCHES_AHEAD = 2
+MANY_FILES = 2**16
+STREAMS_KNOWN = 8
+"""Those that a worker process was asked for last; what another one reads is closed."""
 BYTES_AHEAD = 4 * 2**30
 """What batches that nobody asked for yet may take, those of all streams together."""
+
+Known = TypeVar("Known")
 
 
 class Stream(NamedTuple):
@@ -47,7 +54,7 @@ class Job(NamedTuple):
 
     Attributes:
         stream: The number of their stream.
-        render: What makes their pixels, pickled; None if an earlier job of the stream said so over the same connection.
+        render: What makes their pixels, pickled; None if who is at the other end of the connection knows the stream.
         plans: Theirs alone.
         first: The place of the first of them in the batch.
         block: Where the batch is.
@@ -110,6 +117,7 @@ class Workers:
         self._counting = threading.Lock()
         self._bytes_ahead = 0
         self._streams = 0
+        _allow_many_files()
         self._memory = SharedMemory() if processes else None
         self._started = [_start(self.threads, self._memory) for _ in range(processes)] if self._memory else []
         self._connections: queue.SimpleQueue[tuple[subprocess.Popen[bytes], Connection]] = queue.SimpleQueue()
@@ -189,9 +197,9 @@ class Workers:
         if block is None:
             samples.make(stream.render, plans, layers, first)
             return
-        known: set[int] = self._of_thread.known
+        known: OrderedDict[int, None] = self._of_thread.known
         render = None if stream.number in known else stream.pickled
-        known.add(stream.number)
+        remember(known, stream.number, None)
         done = self._ask(Job(stream.number, render, plans, first, block, [layer.shape for layer in layers]))
         with self._counting:
             self.core_seconds += done.core_seconds
@@ -211,8 +219,24 @@ class Workers:
 
     def _connect(self) -> None:
         """What each thread does first, where there are processes: take a connection to one."""
-        self._of_thread.known = set()
+        self._of_thread.known = collections.OrderedDict()
         self._of_thread.process, self._of_thread.connection = self._connections.get()
+
+
+def remember(known: OrderedDict[int, Known], stream: int, what: Known) -> None:
+    """Note what was used last of a stream, and forget the streams of long ago: both ends of a connection the same."""
+    known[stream] = what
+    known.move_to_end(stream)
+    while len(known) > STREAMS_KNOWN:
+        known.popitem(last=False)
+
+
+def _allow_many_files() -> None:
+    """Let this process, and those that it starts, open many files: each stream opens the shards that it reads."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(MANY_FILES, most)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _end(

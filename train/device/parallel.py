@@ -5,6 +5,7 @@ same on each of them, the batch is divided among them, and what the pass average
 Arrays that lie on devices have one more axis at the front, an entry for each device of this host.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -130,10 +131,10 @@ def from_first_host(tree: Tree | None, like: Tree) -> Tree:
     return jax.tree.map(lambda x, to: np.asarray(x).view(to.dtype).reshape(to.shape), received, like)
 
 
-def number_from_first_host(number: int | None) -> int | None:
-    """A number from 0 up, or none, as the first host has it, on every host."""
-    given = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if number is None else number)))
-    return None if given < 0 else given
+def word_from_first_host(word: Any) -> Any:
+    """A short value that JSON can hold, as the first host has it, on every host."""
+    sent = json.dumps(word).encode().ljust(256)
+    return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(np.frombuffer(sent, np.uint8)))))
 
 
 def peak_memory() -> int | None:

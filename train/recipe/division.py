@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rvm_jax.errors import InputError
 from train.recipe.options import Options
-from train.recipe.recipe import PUBLISHED_BATCH, Recipe, learning_rate_scale
+from train.recipe.recipe import PUBLISHED_BATCH, Recipe, Scaling, learning_rate_scale
 
 
 class Division(NamedTuple):
@@ -19,14 +19,23 @@ class Division(NamedTuple):
     by_devices: bool = False
 
 
-def settle(recipe: Recipe, options: Options, devices: int, kept: int | None = None) -> tuple[Recipe, Division]:
+class Kept(NamedTuple):
+    """What a run has settled, and keeps wherever it goes on."""
+
+    batch: int
+    scaling: Scaling
+
+
+def settle(recipe: Recipe, options: Options, devices: int, kept: Kept | None = None) -> tuple[Recipe, Division]:
     """The recipe with what it leaves to the devices, its batch and the scaling that follows, and how that is divided.
 
-    A run that goes on keeps its batch, which is `kept`.
+    A run that goes on has them already: they are `kept`.
     """
-    division = divide(recipe.batch, options, devices, kept)
+    division = divide(recipe.batch, options, devices, kept and kept.batch)
     scaling = recipe.scaling
-    if scaling == "auto":
+    if scaling == "auto" and kept is not None:
+        scaling = kept.scaling
+    elif scaling == "auto":
         asked = recipe.batch is not None or options.clips_per_device is not None
         scaling = "none" if asked or division.batch == PUBLISHED_BATCH else "sqrt"
     return dataclasses.replace(recipe, batch=division.batch, scaling=scaling), division

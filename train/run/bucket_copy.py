@@ -5,6 +5,7 @@ of them is whole, and the metrics reach as far as it does.
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -133,12 +134,13 @@ class BucketCopy:
 def _files(folder: Path) -> dict[str, Version]:
     """The files of a run by their names, without those that are not finished, which have others for now."""
     found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if name == LOCK or ".rvm-" in name or UNFINISHED in name or path.is_symlink():
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file():
+    for place, folders, names in os.walk(folder):  # which does not mind folders that vanish meanwhile
+        folders[:] = [name for name in folders if not (name.startswith(".rvm-") or UNFINISHED in name)]
+        for path in (Path(place, name) for name in names):
+            name = path.relative_to(folder).as_posix()
+            if name == LOCK or ".rvm-" in name or UNFINISHED in name or path.is_symlink():
+                continue
+            with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
                 found[name] = Version(stat.st_size, stat.st_mtime_ns)
     return found

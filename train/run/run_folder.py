@@ -12,6 +12,7 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
 from rvm_jax.host.paths import Location
 from rvm_jax.weights import orbax_folders
+from train.recipe.division import Kept
 from train.run import identity
 from train.run.identity import Identity
 
@@ -54,13 +55,13 @@ def claim(folder: Path, asked: Identity, out: Location | None = None) -> Iterato
         yield found.changed
 
 
-def kept_batch(folder: Path) -> int | None:
-    """The clips of a step of the run in the folder, once it has a checkpoint; `claim` says what cannot be read."""
+def kept(folder: Path) -> Kept | None:
+    """What the run in the folder keeps, once it has a checkpoint; `claim` says what cannot be read."""
     try:
         run = _read(folder, folder)
-        return None if run is None or _done(folder) is None else run["recipe"]["batch"]
     except (OSError, InputError):
         return None
+    return None if run is None or _done(folder) is None else Kept(run["recipe"]["batch"], run["recipe"]["scaling"])
 
 
 def _done(folder: Path) -> int | None:

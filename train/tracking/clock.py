@@ -91,7 +91,7 @@ class Clock:
             if not self._computing:  # the streams of a stage were opened
                 self._spend("host", asked)
                 self._spend("data", time.perf_counter())
-            yield number, _timed(passes, asked)
+            yield number, _timed(passes)
             asked = time.perf_counter()
 
     def dispatched(self, times: PassTimes, batch: Any, outputs: Any) -> None:
@@ -137,15 +137,15 @@ class Clock:
             del given, batch, outputs  # the next pass may be long in coming
 
 
-def _timed(passes: Iterable[Item], asked: float) -> Iterator[tuple[PassTimes, Item]]:
+def _timed(passes: Iterable[Item]) -> Iterator[tuple[PassTimes, Item]]:
     left = iter(passes)
     while True:
+        asked = time.perf_counter()
         with jax.profiler.TraceAnnotation("data"):
             one = next(left, None)
         if one is None:
             return
         yield PassTimes(asked, came=time.perf_counter()), one
-        asked = time.perf_counter()
 
 
 def speed(seconds: Mapping[str, float], frames: int, flops: float, peak: float | None) -> dict[str, float]:

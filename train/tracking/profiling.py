@@ -8,16 +8,22 @@ from typing import Self
 
 import jax
 
+from rvm_jax.host.paths import Location
+
 NAME = "profile"
 
 
 class Profile:
     """To be used as a context. Traces what of `iterations` is still to come, if any, to `folder`."""
 
-    def __init__(self, iterations: range | None, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, iterations: range | None, folder: Path, tell: Callable[[str], None], named: Location | None = None
+    ) -> None:
+        """`named`: what the user calls the folder, if not by its path."""
         self._iterations = iterations or range(0)
         self._folder = folder
         self._tell = tell
+        self._named = named or folder
         self._running: int | None = None
 
     def __enter__(self) -> Self:
@@ -51,4 +57,4 @@ class Profile:
         except Exception as error:  # a full disk, which JAX tells in many ways
             self._tell(f"no profile could be written: {(str(error).splitlines() or [type(error).__name__])[0]}")
             return
-        self._tell(f"profiled from iteration {first} on: `xprof --logdir {self._folder}` shows it")
+        self._tell(f"profiled from iteration {first} on: `xprof --logdir {self._named}` shows it")

@@ -82,6 +82,8 @@ class Tracker:
             undone = metrics_file.rewind(folder / metrics_file.NAME, done, validated=validated)
             lost = sum(numbers.get("seconds/compute", 0.0) for numbers in undone)
             self._earlier = goodput.repeated(goodput.read(folder), lost)
+            if undone:
+                goodput.write(folder, self._earlier)
             metrics_file.add_session(folder / metrics_file.SESSIONS, {**provenance(), **session, "iteration": done})
             self._file = (folder / metrics_file.NAME).open("ab")
         self._bar = tqdm(
@@ -167,8 +169,11 @@ class Tracker:
 
     def message(self, line: str) -> None:
         """A line for the person who waits."""
-        if not self._silent:
-            self._bar.write(line, file=sys.stderr)
+        if self._silent:
+            return
+        self._bar.write(line, file=sys.stderr)
+        with contextlib.suppress(InputError):  # which who writes more will meet as well
+            self._keep_time()
 
     def _write(self, iteration: int, numbers: Mapping[str, Any]) -> None:
         with writing(self._folder):

@@ -103,6 +103,24 @@ def test_what_stops_a_run_is_not_for_its_workers(data, two):
     assert_equal(batches(data, 3, made_by=two), batches(data, 3))
 
 
+def test_workers_close_what_streams_of_long_ago_have_read(data):
+    with Workers(processes=1) as one:
+        ((process, _),) = one._started
+        opened = []
+        for _ in range(2 * workers.STREAMS_KNOWN + 1):
+            batches(data, 1, made_by=one)
+            opened.append(len(list(Path(f"/proc/{process.pid}/fd").iterdir())))
+    assert opened[-1] <= opened[workers.STREAMS_KNOWN] < opened[0] + 10 * workers.STREAMS_KNOWN
+    assert opened[0] < opened[1]
+
+
+def test_a_worker_that_does_not_understand_ends_with_all_of_its_threads():
+    with Workers(processes=1, threads=2) as one:
+        ((process, connections),) = one._started
+        connections[0].send_bytes(b"junk")
+        assert process.wait() == 1
+
+
 def test_a_worker_that_is_killed_is_told(data):
     expected = "^a worker process that makes samples was killed by signal 9, perhaps because the memory is full: try"
     with Workers(processes=1, threads=2) as one, pytest.raises(InputError, match=expected):

@@ -7,7 +7,7 @@ import pytest
 
 from rvm_jax.errors import InputError
 from tests.train.runs import RECIPE
-from train.recipe.division import Division, describe_batch, describe_parts, divide, settle
+from train.recipe.division import Division, Kept, describe_batch, describe_parts, divide, settle
 from train.recipe.options import Options
 
 OUT = Path("runs/first")
@@ -68,8 +68,12 @@ def test_a_run_that_goes_on_keeps_its_batch(parts, each, devices, expected):
         (None, "none", None, 8, None, (8, "none")),
         (None, "auto", 1, 8, None, (8, "none")),
         (8, "auto", None, 8, None, (8, "none")),
-        (None, "auto", None, 4, 8, (8, "sqrt")),  # begun on eight
-        (None, "auto", None, 2, 4, (4, "none")),
+        (None, "auto", None, 4, Kept(8, "sqrt"), (8, "sqrt")),  # begun on eight
+        (None, "auto", 2, 4, Kept(8, "sqrt"), (8, "sqrt")),
+        (8, "auto", None, 4, Kept(8, "sqrt"), (8, "sqrt")),
+        (None, "auto", None, 4, Kept(16, "none"), (16, "none")),  # begun with two clips for each of eight
+        (None, "linear", None, 4, Kept(8, "sqrt"), (8, "linear")),  # which the run will refuse
+        (None, "auto", None, 2, Kept(4, "none"), (4, "none")),
     ],
 )
 def test_a_batch_that_is_not_said_is_one_that_devices_can_share(batch, scaling, each, devices, kept, expected):
@@ -86,7 +90,7 @@ def test_a_batch_by_devices_is_told():
         "recipe's (as with --batch 8 --scaling sqrt)"
     ]
     assert describe_batch(*settle(RECIPE, asked(), 8)) == []
-    assert describe_batch(*settle(replace(RECIPE, batch=None), asked(), 4, kept=8)) == []
+    assert describe_batch(*settle(replace(RECIPE, batch=None), asked(), 4, Kept(8, "sqrt"))) == []
 
 
 KEPT = "the run in runs/first keeps its batch of 16 clips"

@@ -1,6 +1,7 @@
 """A run's folder in a bucket: whole wherever a copy is cut off, and no more copied than has changed."""
 
 import json
+import os
 import re
 import shutil
 
@@ -11,6 +12,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
 from tests import fake_bucket
 from tests.killed_bucket import Killed, at_change, raise_killed
+from train.run import bucket_copy
 from train.run.bucket_copy import BucketCopy
 
 bucket = fake_bucket.bucket
@@ -243,6 +245,22 @@ def test_what_is_not_finished_here_is_not_copied(tmp_path, url):
     before = in_bucket(url)
     copy.push()
     assert in_bucket(url) == before
+
+
+def test_a_folder_that_vanishes_meanwhile_is_no_matter(tmp_path, url, monkeypatch):
+    """Files are written in folders of their own, which are there for a moment."""
+    folder = tmp_path / "run"
+    (folder / "gone").mkdir(parents=True)
+    (folder / "recipe.json").write_text("{}")
+    scandir = os.scandir
+
+    def vanishing(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert list(bucket_copy._files(folder)) == ["recipe.json"]
 
 
 def test_damaged_checkpoints_stay_there(tmp_path, url):

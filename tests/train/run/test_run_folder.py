@@ -15,9 +15,10 @@ import pytest
 
 from rvm_jax.errors import InputError
 from tests.train import runs
+from train.recipe.division import Kept
 from train.recipe.text import to_json
 from train.run import run_folder
-from train.run.run_folder import claim, kept_batch
+from train.run.run_folder import claim, kept
 
 IDENTITY = {
     "recipe": to_json(runs.RECIPE),
@@ -80,7 +81,7 @@ def test_another_run_is_refused_with_all_differences(tmp_path):
 def test_a_run_that_has_saved_nothing_may_become_another(tmp_path):
     with claim(tmp_path, IDENTITY):
         pass
-    assert kept_batch(tmp_path) is None
+    assert kept(tmp_path) is None
     with claim(tmp_path, OTHER) as changed:
         assert "seed 0 in the run so far, 1 from now on" in changed
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == OTHER["recipe"]
@@ -98,7 +99,7 @@ def test_the_newest_checkpoint_says_what_may_change(tmp_path):
     written = json.loads((tmp_path / "recipe.json").read_text())
     assert written.pop("changes") == [{"iteration": 7, "before": {"stages.4.iterations": 2, "iterations.4": 2}}]
     assert written == LATER
-    assert kept_batch(tmp_path) == 8
+    assert kept(tmp_path) == Kept(8, IDENTITY["recipe"]["scaling"])
 
 
 def test_a_run_that_nobody_should_begin_leaves_nothing(tmp_path):

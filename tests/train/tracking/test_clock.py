@@ -86,6 +86,14 @@ def test_to_look_while_devices_compute_takes_nothing_from_them(now):
     assert spent(timed) == {"compute": 9, "starting": 2, "compiling": 1}
 
 
+def test_what_the_host_does_before_it_asks_for_a_pass_is_the_hosts(now):
+    timed = Clock()
+    for _, passes in timed.feed([(0, ["pass"])]):
+        now(7)
+        ((times, _),) = passes
+        assert times.asked == 7
+
+
 def test_the_streams_of_a_stage_are_data(now):
     def feed():
         now(4)

@@ -45,6 +45,23 @@ def test_sessions_add_up_and_what_a_killed_one_lost_is_not_useful(folder):
     assert [line["goodput"] for line in lines] == pytest.approx([1, 1, 1, 0.667, 0.714, 0.75], abs=0.01)
 
 
+def test_a_session_that_is_killed_before_it_trains_counts_as_well(folder):
+    """The first loses 20 seconds, of which the third knows although the second was killed while it compiled."""
+    trackers = [Tracker(folder, 0, 6, wandb="disabled", clock=Clock())]
+    tell(trackers[0], 0, 5)
+    trackers[0].flush()
+    for compiled in (40.0, 50.0):
+        trackers.append(Tracker(folder, 3, 6, wandb="disabled", clock=Clock()))
+        assert len(goodput.read(folder)) == len(trackers) - 1
+        trackers[-1]._clock.seconds["compiling"] += compiled
+        trackers[-1].message("compiled a program")
+    for tracker in trackers:
+        tracker._file.close()
+    first, *others = goodput.read(folder)
+    assert (first["compute"], first["repeated"]) == (30, 20)
+    assert [session["compiling"] for session in others] == [40, 50]
+
+
 def test_a_run_that_ends_or_is_stopped_says_so_and_one_that_fails_does_not(folder, capsys):
     for error in (None, Stopped("stopped", None), ValueError()):
         expected = contextlib.nullcontext() if error is None else pytest.raises(type(error))
