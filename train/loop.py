@@ -208,6 +208,8 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
         *describe_parts(run.division, run.options, jax.device_count()),
     ):
         run.tracker.message(line)
+    if run.options.profiled and run.options.profiled.stop <= done:
+        run.tracker.message(f"--profile {run.options.profile}: these iterations are done, so nothing is traced")
     if run.recipe.init is None and done == 0:
         run.tracker.message(
             "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"

@@ -19,7 +19,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
     """Give a temporary path beside `path` to write a file or a folder to; it takes that name once the block ends.
 
     If the block raises, whatever was written is removed and all is as it was before: what `path` held is there, and
-    folders that were made for it are gone.
+    folders that were made for it are gone. A file never takes the place of a folder.
     """
     target = Path(os.path.realpath(path))
     if os.path.lexists(path) and not overwrite:
@@ -33,6 +33,8 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
             scratch = Path(tempfile.mkdtemp(prefix=".rvm-", dir=target.parent))
             partial = scratch / "new"
             yield partial
+            if target.is_dir() and partial.is_file():
+                raise InputError(f"{path} is a folder: give the name of a file")
             _exchange(partial, target, scratch / "old")
         finished = True
     finally:

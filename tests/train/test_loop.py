@@ -233,8 +233,8 @@ def test_what_is_not_finite_stops_the_run(prepared, tmp_path):
 
 def test_what_is_not_finite_in_a_later_stage_is_told_with_what_skips_the_others():
     run = SimpleNamespace(
-        checkpoints=SimpleNamespace(folder=Path("out/checkpoints"), newest=lambda: 7),
-        bucket=SimpleNamespace(name=lambda path: path),
+        checkpoints=SimpleNamespace(newest=lambda: 7),
+        bucket=SimpleNamespace(folder=Path("out"), name=lambda path: path),
     )
     iteration = loop.Iteration(9, stage=2, metrics={}, rates={}, frames=1, flops=0.0, passes=[])
     with pytest.raises(InputError) as caught:

@@ -137,8 +137,7 @@ def _check(coordinator: str | None, process_id: int | None, process_count: int |
     missing = [option for option, value in given.items() if value is None]
     if missing:
         raise InputError(
-            f"several hosts need {', '.join(given)}: {' and '.join(missing)} was not given; --process-count 1 trains "
-            "alone"
+            f"several hosts need {', '.join(given)}: not given is {' and '.join(missing)}; or else --process-count 1"
         )
     if process_id is not None and process_count is not None and not 0 <= process_id < process_count:
         raise InputError(f"--process-id {process_id} of {process_count}: expected one of 0 to {process_count - 1}")

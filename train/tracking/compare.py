@@ -39,7 +39,7 @@ class Run(NamedTuple):
 def write(runs: Sequence[Location], path: Path) -> Path:
     """Compare runs, folders or URLs, on a page; gives its path."""
     if not 2 <= len(runs) <= COLOURS:
-        raise InputError(f"{len(runs)} runs: expected 2 to {COLOURS}, as many as there are colours")
+        raise InputError(f"{len(runs)} given: expected 2 to {COLOURS} runs, each of which has a colour")
     names = _names(runs)
     found = [_read(name, run) for name, run in zip(names, runs, strict=True)]
     legend = "".join(f'<span><i class="c{n}"></i>{escape(str(run))}</span>' for n, run in enumerate(runs))

@@ -28,6 +28,15 @@ def test_files_and_folders_take_their_name_at_the_end(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
 
 
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path):
+    folder = fill(tmp_path / "folder", "kept")
+    refused = pytest.raises(InputError, match="folder is a folder: give the name of a file")
+    with refused, replacing(folder, overwrite=True) as partial:
+        partial.write_text("new")
+    assert (folder / "note").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_what_threads_still_write_after_a_failure_is_removed_too(tmp_path, monkeypatch):
     """TensorStore's do, when a disk is full: a folder is not empty again at the moment when it is to be removed."""
     remove, calls = shutil.rmtree, 0

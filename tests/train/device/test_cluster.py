@@ -128,9 +128,9 @@ def test_one_process_trains_alone_if_it_is_told(join):
         (
             {},
             ("localhost:1", None, None),
-            "--process-id and --process-count was not given; --process-count 1 trains al",
+            "not given is --process-id and --process-count; or else --process-count 1",
         ),
-        ({}, (None, 0, 2), "--coordinator was not given"),
+        ({}, (None, 0, 2), ": not given is --coordinator; "),
         ({}, ("localhost:1", 2, 2), "--process-id 2 of 2: expected one of 0 to 1"),
         ({}, ("localhost", 0, 2), "--coordinator localhost: expected HOST:PORT"),
         (NAMED | {"JAX_PROCESS_ID": "two"}, (), r"^\$JAX_PROCESS_ID is two: expected a number, 0 or more$"),

@@ -88,7 +88,7 @@ def test_what_is_no_run_is_refused(runs, tmp_path, capsys):
     assert main(["train", "compare", str(runs[0]), str(tmp_path), "--out", str(tmp_path / "page.html")]) == 2
     missing = f"rvm: there is no {tmp_path / 'metrics.jsonl'}: expected the folders of runs, or their URLs\n"
     assert capsys.readouterr().err == missing
-    for given, why in ((runs[:1], "1 runs: expected 2 to 6"), (runs[:1] * 2, "first is given twice")):
+    for given, why in ((runs[:1], "1 given: expected 2 to 6 runs"), (runs[:1] * 2, "first is given twice")):
         with pytest.raises(InputError, match=why):
             compare.write(given, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
