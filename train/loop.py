@@ -45,6 +45,8 @@ from train.tracking.clock import Clock, PassTimes, speed
 from train.tracking.profiling import Profile
 from train.tracking.tracker import Tracker
 
+ANSWER = "stopping, as soon as what has begun is done and saved; the same signal once more acts without that"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -176,7 +178,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         stack.enter_context(tracker)
         traced, place = options.profiled if first_host else None, bucket.folder / profiling.NAME
         profile = stack.enter_context(Profile(traced, place, tracker.message, bucket.name(place)))
-        stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests()))
+        stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests(ANSWER)))
         tools = checkpoints, tracker, clock, profile, bucket, stops
         programs = Programs(network, division.parts, how)
         workers = stack.enter_context(input_pipeline.open_workers(options, others))

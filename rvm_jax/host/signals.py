@@ -1,7 +1,9 @@
 """Signal handling: SIGTERM, Ctrl-C and the like ask a run to stop, at a moment when nothing is lost."""
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -14,13 +16,19 @@ LISTENED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[StopSignal]:
-    """Gives a function that tells which signal asked to stop, or None; the same signal once more takes effect."""
+def stop_requests(answer: str = "") -> Iterator[StopSignal]:
+    """Gives a function that tells which signal asked to stop, or None; the same signal once more takes effect.
+
+    `answer` is told at once to who sent it.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, before[number])
+        if answer:
+            over_progress = "\r\x1b[K" if sys.stderr.isatty() else ""
+            os.write(2, f"{over_progress}rvm: {signal.Signals(number).name}: {answer}\n".encode())
 
     before: dict[int, Any] = {number: signal.getsignal(number) for number in LISTENED}
     for number in LISTENED:

@@ -124,7 +124,8 @@ def test_a_signal_to_one_host_stops_both_at_the_same_iteration(prepared, tmp_pat
     status = [("--requeue-status", 75)] * 2
     statuses, (first, second) = end(begin(out, prepared, ["none", "USR1"], status))
     assert statuses == [75, 75], (first, second)
-    (told,) = second
+    answer, told = second
+    assert answer.startswith("rvm: SIGUSR1: stopping, as soon as")
     assert first[-1] == told
     stopped = int(told.removeprefix("rvm: stopped and saved after ").partition(" ")[0])
     assert told == f"rvm: stopped and saved after {stopped} of 8 iterations: the same command goes on"

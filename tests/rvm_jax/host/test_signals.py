@@ -8,15 +8,16 @@ from rvm_jax.host.signals import stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_asks_to_stop_and_acts_the_second_time(number):
+def test_a_signal_asks_to_stop_and_acts_the_second_time(number, capfd):
     seen = []
     before = signal.signal(number, lambda *_: seen.append(number))
     try:
-        with stop_requests() as asked:
+        with stop_requests("stopping soon") as asked:
             assert asked() is None
             os.kill(os.getpid(), number)
             assert asked() == number
             assert seen == []
+            assert capfd.readouterr().err == f"rvm: {number.name}: stopping soon\n"
             os.kill(os.getpid(), number)
             assert seen == [number]
     finally:
