@@ -24,7 +24,7 @@ from train.run.initial_state import initial_state
 
 prepared = conftest.prepared
 ROOT = Path(__file__).parent.parent.parent
-KILLS = int(os.environ.get("RVM_KILLS", "3"))
+KILLS = int(os.environ.get("RVM_KILLS", "2"))
 
 
 def begin(worker, devices, *arguments):
