@@ -14,6 +14,7 @@ from data_pipelines.builders import shards
 from data_pipelines.builders.shards import Shard
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
+from rvm_jax.host.signals import blocked
 
 
 def run(missing: Sequence[Shard], done: Callable[[Shard], None], *, workers: int | None = None) -> None:
@@ -46,12 +47,8 @@ def _pool(workers: int) -> Iterator[Submit]:
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(stop,)) as executor:
 
         def submit(shard: Shard) -> "Future[None]":
-            # Ctrl-C goes to all processes. The workers, which start here, inherit that it is not for them.
-            usual = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            try:
+            with blocked([signal.SIGINT]):  # here the workers start
                 return executor.submit(_write, shard)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
         try:
             yield submit

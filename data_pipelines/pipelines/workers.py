@@ -5,7 +5,6 @@ import os
 import pickle
 import queue
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +24,7 @@ from data_pipelines.pipelines.samples import Plan, Render, Shapes
 from data_pipelines.pipelines.shared_memory import Block, SharedMemory
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
-from rvm_jax.host.signals import LISTENED
+from rvm_jax.host.signals import LISTENED, blocked
 
 ONE_PROCESS = 8
 """Up to so many cores, one process makes samples as fast as several; its threads share an interpreter's lock."""
@@ -264,17 +263,13 @@ def _start(threads: int, memory: SharedMemory) -> tuple[subprocess.Popen[bytes],
     ours, theirs = zip(*(Pipe() for _ in range(threads)), strict=True)
     descriptors = [memory.descriptor, *(connection.fileno() for connection in theirs)]
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 — it is a path for Python
-    # What stops a run comes to all of its processes. Those that start here inherit that it is not for them.
-    usual = signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)
-    try:
+    with blocked(LISTENED):
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "data_pipelines.pipelines.sample_worker", *map(str, descriptors)],
             env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
         )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
     for connection in theirs:
         connection.close()
     return process, list(ours)

@@ -1,22 +1,26 @@
 """The number of cores that this process may use: its affinity, and the quotas of its control groups."""
 
+import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 
 def cores() -> int:
     """The cores that this process may use, 1 or more. A container's quota of 7.5 cores counts as 8."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_quota()
-    return allowed if quota is None else max(1, min(allowed, -int(-quota // 1)))
+    allowed, quota = len(_allowed()), cgroup_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def described() -> str:
     """Which machine's cores they are: the same in processes that share them."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "all"
-    return f"{socket.gethostname()}: {allowed}"
+    return f"{socket.gethostname()}: {sorted(_allowed())}"
+
+
+def _allowed() -> Collection[int]:
+    """The numbers of the cores on which this process may run: of all, where the system does not say."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:

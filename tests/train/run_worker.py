@@ -1,6 +1,6 @@
-"""A process of a training run, for tests that kill it or start several.
+"""A process of a training run, for tests that kill it.
 
-Arguments: short or long, OUT (a folder or a URL), DATA_DIR, and perhaps COORDINATOR ID COUNT.
+Arguments: short or long, OUT (a folder or a URL), DATA_DIR.
 """
 
 import sys
@@ -9,9 +9,6 @@ from pathlib import Path
 from tests.train import runs
 from train import loop
 
-length, out, data_dir, *hosts = sys.argv[1:]
-coordinator, number, count = (hosts[0], int(hosts[1]), int(hosts[2])) if hosts else (None, None, None)
-options = runs.options(
-    out if "://" in out else Path(out), Path(data_dir), coordinator=coordinator, process_id=number, process_count=count
-)
+length, out, data_dir = sys.argv[1:]
+options = runs.options(out if "://" in out else Path(out), Path(data_dir))
 loop.train(runs.LONG if length == "long" else runs.RECIPE, options)

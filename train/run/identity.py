@@ -76,13 +76,8 @@ def resume(run: Identity, asked: Identity, done: int | None) -> Resumption:
 def _changes_of_recipe(
     run: Identity, asked: Mapping[str, Any], acted: int, fixed: Set[str], *, began: bool
 ) -> Iterator[_Change]:
-    """`fixed`: lengths that have to stay. `began`: whether what the run began with is past.
-
-    A field that the run's version did not have has its default.
-    """
-    before, now = flat(run["recipe"]), flat(asked)
-    missing = now.keys() - before.keys()
-    before |= {name: value for name, value in flat(defaults(asked["stages"])).items() if name in missing}
+    """`fixed`: lengths that have to stay. `began`: whether what the run began with is past."""
+    before, now = with_defaults(run["recipe"]), flat(asked)
     begun = _begun(run, acted)
     for name in before | now:
         was, will_be = before.get(name, NOTHING), now.get(name, NOTHING)
@@ -139,6 +134,12 @@ def _told(change: _Change) -> str:
     if change.now == NOTHING and not name.startswith("data."):
         return f"{name} {change.before} in the run so far, which this version of rvm-jax does not know"
     return f"{name} {change.before} in the run so far, {change.now} from now on"
+
+
+def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a run's recipe, by their paths. A field that its version did not have has its default."""
+    said, others = flat(recipe), flat(defaults(recipe["stages"]))
+    return said | {name: value for name, value in others.items() if name not in said}
 
 
 def flat(nested: Mapping[str, Any], where: str = "") -> dict[str, Any]:

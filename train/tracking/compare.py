@@ -18,7 +18,7 @@ from rvm_jax.host import buckets
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.report import page
 from rvm_jax.report.charts import COLOURS, Line, label
-from train.recipe.text import defaults
+from train.run.identity import with_defaults
 from train.run.run_folder import IDENTITY
 from train.tracking import goodput, metrics_file, report
 
@@ -96,10 +96,8 @@ def _mattes(run: Location, columns: report.Columns) -> tuple[str, bytes] | None:
 
 
 def _recipe(about: dict[str, Any]) -> dict[str, str]:
-    """What decides the numbers of a run: recipe and data. A field that its version did not have has its default."""
-    recipe = about["recipe"]
-    said = {**recipe, "data": about.get("data", {})}
-    return {**dict(report.leaves(defaults(recipe["stages"]))), **dict(report.leaves(said))}
+    """What decides the numbers of a run: recipe and data."""
+    return dict(report.leaves({**with_defaults(about["recipe"]), "data": about.get("data", {})}))
 
 
 def _differing(recipes: Sequence[dict[str, str]]) -> list[dict[str, str]]:
