@@ -37,7 +37,7 @@ from train.run import input_pipeline, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
-from train.run.compile_ahead import compile_ahead, explaining_out_of_memory, first_keys
+from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory, first_keys
 from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
 from train.tracking import profiling, report
@@ -72,8 +72,8 @@ class Run:
         return sum(stage.iterations for stage in self.stages)
 
     @property
-    def clips_per_device(self) -> int:
-        return self.division.batch // jax.device_count()
+    def share(self) -> Share:
+        return Share(self.division.batch // jax.device_count(), asked=self.options.clips_per_device is not None)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
 
         # Iterations
         stack.push(others.tell)
-        with explaining_out_of_memory(programs, run.clips_per_device), clock.during("host"):
+        with explaining_out_of_memory(programs, run.share), clock.during("host"):
             state = _train_iterations(run, parallel.replicate(state), done)
 
         # The trained network
@@ -212,7 +212,7 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
         run.tracker.message(line)
     if run.options.profiled and run.options.profiled.stop <= done:
         run.tracker.message(f"--profile {run.options.profile}: these iterations are done, so nothing is traced")
-    if run.recipe.init is None and done == 0:
+    if run.recipe.init is None and done == 0 and run.recipe.variant != "tiny":
         run.tracker.message(
             "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"
         )
@@ -259,7 +259,7 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
 def _compile(run: Run, wanted: Mapping[Key, int], state: TrainState, done: int) -> None:
     """Compile programs before they are needed; stop if told to meanwhile."""
     with run.clock.during("compiling"):
-        whole = compile_ahead(run.programs, wanted, state, run.clips_per_device, run.tracker.message, run.stops)
+        whole = compile_ahead(run.programs, wanted, state, run.share, run.tracker.message, run.stops)
     if not whole:
         _save_and_stop(run, state, done)
 

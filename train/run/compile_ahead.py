@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from typing import NamedTuple
 
 import jax
 
@@ -18,6 +19,18 @@ SECONDS_BETWEEN_LINES = 30.0
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 """In what JAX says when devices have too little memory: TPUs when a program is compiled, GPUs when it runs."""
 FEWER_FRAMES = "fewer --stages.N.frames or --stages.N.high-frames, or on more devices"
+
+
+class Share(NamedTuple):
+    """The clips of a batch that are one device's; `asked` if the command says how many it computes at a time."""
+
+    clips: int
+    asked: bool = False
+
+    def flags(self, parts: int) -> str:
+        """What the command is given so that they are computed in so many parts."""
+        each = f"--clips-per-device {self.clips // parts} " if self.asked else ""
+        return f"{each}--accumulation {parts}"
 
 
 def first_keys(recipe: Recipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
@@ -41,20 +54,20 @@ def compile_ahead(
     programs: Programs,
     wanted: Mapping[Key, int],
     state: TrainState,
-    clips: int,
+    share: Share,
     tell: Callable[[str], None],
     stops: Callable[[], object],
 ) -> bool:
     """Compile programs, each with the stage that needs it, and tell of it. False if `stops` gives something meanwhile.
 
-    Each device has so many `clips` of a batch.
+    `share`: of each device, of a batch.
     """
     missing = sorted(wanted.keys() - programs.compiled.keys(), key=lambda key: (-key.pixels, key))
     if not missing:
         return True
     begin = told = time.monotonic()
     tell(f"compiling {_programs(len(missing))}" + (f", {AT_ONCE} at a time" if len(missing) > AT_ONCE > 1 else ""))
-    with closing(_compiled(programs, missing, wanted, state, clips)) as ready:
+    with closing(_compiled(programs, missing, wanted, state, share)) as ready:
         for count, _ in enumerate(ready, 1):
             if stops():
                 return False
@@ -70,24 +83,24 @@ def compile_ahead(
 
 
 @contextmanager
-def explaining_out_of_memory(programs: Programs, clips: int) -> Iterator[None]:
-    """Say what to do when the devices, with so many `clips` each, have too little memory in the block."""
+def explaining_out_of_memory(programs: Programs, share: Share) -> Iterator[None]:
+    """Say what to do when the devices, with such a share each, have too little memory in the block."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        raise (explain_out_of_memory(programs, clips, error) or error) from error
+        raise (explain_out_of_memory(programs, share, error) or error) from error
 
 
-def explain_out_of_memory(programs: Programs, clips: int, error: jax.errors.JaxRuntimeError) -> InputError | None:
-    """What to do when devices with so many `clips` each ran out of memory in training; None for any other error."""
+def explain_out_of_memory(programs: Programs, share: Share, error: jax.errors.JaxRuntimeError) -> InputError | None:
+    """What to do when devices with such a share each ran out of memory in training; None for any other error."""
     if EXHAUSTED not in str(error):
         return None
-    flags, _ = next(_with_less_memory(programs, clips), (FEWER_FRAMES, None))
+    flags, _ = next(_with_less_memory(programs, share), (FEWER_FRAMES, None))
     return InputError(f"the devices ran out of memory: start the same command with {flags}")
 
 
 def _compiled(
-    programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int], state: TrainState, clips: int
+    programs: Programs, keys: Sequence[Key], stages: Mapping[Key, int], state: TrainState, share: Share
 ) -> Generator[Key]:
     """As `Programs.compile`, but refuses what does not fit on the devices."""
     with closing(programs.compile(keys, state)) as begun:
@@ -97,9 +110,9 @@ def _compiled(
             except jax.errors.JaxRuntimeError as error:
                 if EXHAUSTED not in str(error):
                     raise
-                raise _too_large(programs, stages[key], key, state, clips) from error
+                raise _too_large(programs, stages[key], key, state, share) from error
             if not _fits(programs, key):
-                raise _too_large(programs, stages[key], key, state, clips)
+                raise _too_large(programs, stages[key], key, state, share)
             yield key
 
 
@@ -108,13 +121,13 @@ def _fits(programs: Programs, key: Key) -> bool:
     return limit is None or programs.compiled[key].program.memory <= limit
 
 
-def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, clips: int) -> InputError:
+def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, share: Share) -> InputError:
     """The message names what works: it is compiled as well, until one fits."""
     compiled, limit = programs.compiled.get(key), parallel.memory_limit()
     needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
     has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
     mend = FEWER_FRAMES
-    for flags, other in _with_less_memory(programs, clips):
+    for flags, other in _with_less_memory(programs, share):
         try:
             fits = all(_fits(other, one) for one in other.compile([key], state))
         except jax.errors.JaxRuntimeError:
@@ -127,14 +140,14 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, clip
     )
 
 
-def _with_less_memory(programs: Programs, clips: int) -> Iterator[tuple[str, Programs]]:
-    """What else the command may be given that needs less of devices with so many clips each; what costs least first."""
+def _with_less_memory(programs: Programs, share: Share) -> Iterator[tuple[str, Programs]]:
+    """What else the command may be given that needs less of devices with such a share; what costs least first."""
     frugal = programs.network.clone(remat=True)
     if not programs.network.remat:
         yield "--remat", Programs(frugal, programs.parts, programs.how)
-    for parts in range(programs.parts + 1, clips + 1):
-        if clips % parts == 0:
-            yield f"--remat --accumulation {parts}", Programs(frugal, parts, programs.how)
+    for parts in range(programs.parts + 1, share.clips + 1):
+        if share.clips % parts == 0:
+            yield f"--remat {share.flags(parts)}", Programs(frugal, parts, programs.how)
 
 
 def _largest(programs: Programs, stage: int, keys: Sequence[Key]) -> str:

@@ -40,6 +40,8 @@ def write(runs: Sequence[Location], path: Path) -> Path:
     """Compare runs, folders or URLs, on a page; gives its path."""
     if not 2 <= len(runs) <= COLOURS:
         raise InputError(f"{len(runs)} given: expected 2 to {COLOURS} runs, each of which has a colour")
+    if path.name == report.NAME and (path.parent / IDENTITY).exists():
+        raise InputError(f"--out {path} is the report of a run: give the page another name")
     names = _names(runs)
     found = [_read(name, run) for name, run in zip(names, runs, strict=True)]
     legend = "".join(f'<span><i class="c{n}"></i>{escape(str(run))}</span>' for n, run in enumerate(runs))
@@ -77,6 +79,8 @@ def _read(name: str, run: Location) -> Run:
             if not (folder / file).exists():
                 raise InputError(f"there is no {buckets.join(run, file)}: expected the folders of runs, or their URLs")
         columns = report.read(folder / metrics_file.NAME)
+        if not columns:
+            raise InputError(f"{run} has recorded nothing yet: compare it after its first iterations")
         about = json.loads((folder / IDENTITY).read_text())
         sessions = metrics_file.sessions(folder / metrics_file.SESSIONS)
         facts = report.summary(columns, about, sessions, goodput.read(folder))

@@ -22,6 +22,7 @@ from train.tracking import goodput, metrics_file
 Columns = Mapping[str, Line]
 """The metrics of a run, each with the iterations at which it was logged."""
 
+NAME = "report.html"
 PASSES = {
     "matting_low": "Matting, low resolution",
     "matting_high": "Matting, high resolution",
@@ -72,7 +73,7 @@ def write(folder: Path) -> Path:
         *_time_spent(spent),
         *_tables(about, sessions[-1] if sessions else {}),
     ]
-    path = folder / "report.html"
+    path = folder / NAME
     page.write(path, folder.resolve().name, body)
     return path
 

@@ -12,6 +12,7 @@ from train.device import optimizer, parallel
 from train.device.programs import Compilation, Key, Programs
 from train.recipe.published import MOBILENETV3
 from train.run import compile_ahead, program_keys
+from train.run.compile_ahead import Share
 
 STAGES = [
     StageData(200, 8, ClipShape(2, 64), segmentation_size=32, buckets=2),
@@ -40,13 +41,13 @@ def compiled(monkeypatch):
 def prepare(wanted, stops=lambda: False, **others):
     """What is told, with the programs."""
     programs, told = Programs(MattingNetwork("tiny", **others)), []
-    finished = compile_ahead.compile_ahead(programs, wanted, None, 4, told.append, stops)
+    finished = compile_ahead.compile_ahead(programs, wanted, None, Share(4), told.append, stops)
     return programs, told, finished
 
 
 def test_what_needs_less_memory_updates_weights_as_before():
     how = optimizer.Update(ema=0.9)
-    others = list(compile_ahead._with_less_memory(Programs(MattingNetwork("tiny"), 1, how), 4))
+    others = list(compile_ahead._with_less_memory(Programs(MattingNetwork("tiny"), 1, how), Share(4)))
     assert [flags for flags, _ in others] == ["--remat", "--remat --accumulation 2", "--remat --accumulation 4"]
     assert all(other.how == how for _, other in others)
 
@@ -86,7 +87,7 @@ def test_what_is_compiled_is_told(compiled):
         "  stage 3: up to 0.00 GB of each device, for matting of 32 × 2 × 48x64 at 0.5 (3 GFLOP)",
     ]
     told.clear()
-    assert compile_ahead.compile_ahead(programs, {SMALL: 0}, None, 4, told.append, lambda: False)
+    assert compile_ahead.compile_ahead(programs, {SMALL: 0}, None, Share(4), told.append, lambda: False)
     assert told == []
 
 
@@ -130,11 +131,18 @@ def test_a_compiler_that_runs_out_of_memory_is_the_users_error(monkeypatch):
         prepare({SMALL: 2})
 
 
-@pytest.mark.parametrize(("clips", "remat", "mend"), [(1, False, "--remat"), (4, True, "--remat --accumulation 2")])
-def test_devices_that_run_out_of_memory_later(clips, remat, mend):
+@pytest.mark.parametrize(
+    ("share", "remat", "mend"),
+    [
+        (Share(1), False, "--remat"),
+        (Share(4), True, "--remat --accumulation 2"),
+        (Share(4, asked=True), True, "--remat --clips-per-device 2 --accumulation 2"),
+    ],
+)
+def test_devices_that_run_out_of_memory_later(share, remat, mend):
     programs = Programs(MattingNetwork("tiny", remat=remat))
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes")
-    explained = compile_ahead.explain_out_of_memory(programs, clips, error)
+    explained = compile_ahead.explain_out_of_memory(programs, share, error)
     assert str(explained) == f"the devices ran out of memory: start the same command with {mend}"
     other = jax.errors.JaxRuntimeError("INTERNAL: something else")
-    assert compile_ahead.explain_out_of_memory(programs, clips, other) is None
+    assert compile_ahead.explain_out_of_memory(programs, share, other) is None

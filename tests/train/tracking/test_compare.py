@@ -91,7 +91,18 @@ def test_what_is_no_run_is_refused(runs, tmp_path, capsys):
     for given, why in ((runs[:1], "1 given: expected 2 to 6 runs"), (runs[:1] * 2, "first is given twice")):
         with pytest.raises(InputError, match=why):
             compare.write(given, tmp_path / "page.html")
+    (runs[1] / "metrics.jsonl").write_bytes(b"")
+    with pytest.raises(InputError, match="second has recorded nothing yet"):
+        compare.write(runs, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_report_of_a_run_is_not_replaced(runs):
+    report = runs[0] / "report.html"
+    report.write_text("the run's own")
+    with pytest.raises(InputError, match="report of a run: give the page another name"):
+        compare.write(runs, report)
+    assert report.read_text() == "the run's own"
 
 
 @pytest.mark.slow
