@@ -1,4 +1,4 @@
-"""Preparing with Apache Beam: the same bits, by workers of its own. Most need Beam, which is an extra."""
+"""Preparing with Apache Beam: the same bits, by workers of its own."""
 
 import functools
 import os
@@ -17,15 +17,11 @@ from data_pipelines.tools import prepare
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives, workers
 
-# 2026-11: TFDS asks protobuf 6, which Beam wants, for a label of fields that it is to have no more.
-pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
-
 TWO_WORKERS = "direct_num_workers=2,direct_running_mode=multi_processing"
 
 
 @pytest.fixture
 def two_workers(monkeypatch) -> beam_workers.BeamRequest:
-    pytest.importorskip("apache_beam")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # they are processes of their own
     request = beam_workers.requested("DirectRunner", TWO_WORKERS)
     assert request is not None
@@ -71,7 +67,6 @@ def test_workers_share_the_work_and_tell_of_bad_clips(tmp_path, two_workers):
 
 
 def test_what_beam_does_not_know_is_told_in_one_line(tmp_path):
-    pytest.importorskip("apache_beam")
     with pytest.raises(InputError, match=r"^--beam-options gpus=1,x: Beam does not know --gpus=1, --x; expected name="):
         beam_workers.requested("DirectRunner", "gpus=1,x")
     request = beam_workers.requested("NoRunner", "")
