@@ -10,6 +10,8 @@ import hashlib
 import importlib.util
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,8 @@ from rvm_jax.host.paths import Location, expanded, is_url
 
 SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}
 """Which URLs name a bucket, and the package of fsspec that reaches it."""
+SECONDS_OF_SILENCE = 10.0
+"""After which a person is told that a bucket has not answered; libraries try for a minute or more."""
 TRANSFERS = 16
 """Files that are copied at a time; most are small, and each waits for the network."""
 
@@ -78,6 +82,19 @@ def reaching(url: Location, doing: str = "read") -> Iterator[None]:
         raise InputError(f"cannot {doing} {url}: {lines[0].strip()}") from error
 
 
+@contextlib.contextmanager
+def _asking(url: Location) -> Iterator[None]:
+    """As `reaching`, for a question that is answered at once where all is well."""
+    line = f"rvm: {url} has not answered for {SECONDS_OF_SILENCE:.0f} s; still trying"
+    teller = threading.Timer(SECONDS_OF_SILENCE, print, [line], {"file": sys.stderr, "flush": True})
+    teller.start()
+    try:
+        with reaching(url):
+            yield
+    finally:
+        teller.cancel()
+
+
 class StoredFile(NamedTuple):
     """What a store tells of a file.
 
@@ -93,7 +110,7 @@ class StoredFile(NamedTuple):
 def stored_files(url: Location) -> dict[str, StoredFile]:
     """All files below a folder, by their names relative to it; none if there is no such folder."""
     system, top = file_system(url)
-    with reaching(url):
+    with _asking(url):
         found = system.find(top, detail=True)
     return {
         name.removeprefix(f"{top}/"): StoredFile(int(told["size"]), _md5(told))
@@ -131,7 +148,7 @@ def read(url: Location) -> bytes | None:
 def exists(url: Location) -> bool:
     """Whether there is a file of that name."""
     system, name = file_system(url)
-    with reaching(url):
+    with _asking(url):
         try:
             return system.info(name)["type"] == "file"
         except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Buckets: what is read is what was written, and one that cannot be reached is an error, never an empty one."""
 
 import socket
+import time
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_a_bucket_that_cannot_be_reached_is_not_an_empty_one(unreachable, tmp_pa
         for use in each:
             with pytest.raises(InputError, match=rf"^cannot {doing} gs://bucket/run.*: .*[Cc]annot connect to host"):
                 use()
+
+
+def test_a_bucket_that_is_silent_is_told_of(monkeypatch, capfd):
+    class Silent:
+        def info(self, name):
+            while not (told := capfd.readouterr().err):
+                time.sleep(0.01)
+            self.told = told
+            raise FileNotFoundError
+
+    system = Silent()
+    monkeypatch.setattr(buckets, "SECONDS_OF_SILENCE", 0.0)
+    monkeypatch.setattr(buckets, "file_system", lambda url: (system, "b/a"))
+    assert not buckets.exists("gs://b/a")
+    assert system.told == "rvm: gs://b/a has not answered for 0 s; still trying\n"
 
 
 def test_locations(tmp_path, monkeypatch):
