@@ -166,16 +166,17 @@ def _read(
 ) -> "Generator[Stored | av.Packet[Any]]":
     """What the part to read holds, in the order in which it is stored. What is missing or damaged raises in the end.
 
-    Not to be shown is what an edit list takes out. The same goes for the first pictures of an open GOP that was cut,
-    which need others that are gone.
+    Damage is what the decoder says, or what lies beyond the end of the file; what a header promises is compared and
+    told. Not to be shown is what an edit list takes out. The same goes for the first pictures of what was cut between
+    key frames, which need others that are gone.
     """
     live = is_live(name)
     reformatter, matrix = VideoReformatter(), display_matrices()
     step = max(1, round(1 / clock.rate / clock.ticks))
     first_pts: int | None = None
     time = clock.origin - step
-    decoded = hidden = 0
-    interlaced = False
+    stored = decoded = hidden = 0
+    interlaced = undecodable = False
     reached = Fraction(0)
     over = False  # all frames are read; there may be sound yet
     joints = Joints()
@@ -208,13 +209,15 @@ def _read(
                 if (not part.start or at >= part.start) and (part.end is None or at < part.end):
                     yield packet
             elif packet.stream.index == stream.index and not over:
+                stored += packet.size > 0
                 if packet.size and packet.pts is not None:
                     first_pts = packet.pts if first_pts is None else first_pts
                     hidden += packet.is_discard or packet.pts < first_pts
                 try:
                     frames = stream.decode(packet)
                 except av.FFmpegError as error:
-                    if live:
+                    undecodable |= not decoded
+                    if live or not decoded:
                         continue
                     raise damaged(str(error.strerror).lower()) from error
                 for frame in frames:
@@ -227,6 +230,8 @@ def _read(
                         next_time = frame.pts + round(shift / clock.ticks)
                     time = max(time + 1, next_time)
                     shown = clock.seconds(time, clock.ticks)
+                    if undecodable and decoded == 1 and not live:
+                        print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
                     if part.end is not None and shown >= part.end:
                         over = True
                         break
@@ -239,15 +244,21 @@ def _read(
         print(f"{name} broke off: {reason}", file=sys.stderr)
     if live or over or not decoded:
         return
-    if "mp4" in container.format.name:  # others count what is no frame, or nothing
-        expected = stream.frames - hidden
-        if not part.start and decoded < (expected // 2 if interlaced else expected):  # there may be two fields a frame
-            raise damaged(f"{decoded} of the {stream.frames} frames that its header promises can be decoded")
+    if "mp4" in container.format.name and not part.start:  # others count what is no frame, or nothing
+        indexed = len(stream.index_entries)  # what is left of it by the edit list
+        if stored < indexed:
+            raise damaged(f"{stored} of the {indexed} frames of its index are there")
+        expected = (stored - hidden) // (2 if interlaced else 1)  # there may be two fields a frame
+        if decoded < expected:
+            print(f"{name}: {expected - decoded} of {expected} stored frames have no picture", file=sys.stderr)
     promised = Fraction(container.duration or 0, av.time_base)
-    if "matroska" in container.format.name:  # whose duration is when it ends
+    matroska = "matroska" in container.format.name
+    if matroska:  # whose duration is when it ends
         promised -= _start(container)
     if not stream.frames and promised - reached > Fraction(1, 2) + promised / 50:
-        raise damaged(f"its header promises {float(promised):.1f} s")
+        if matroska:  # it is written in the end, when it is known
+            raise damaged(f"its header promises {float(promised):.1f} s")
+        print(f"{name} ends at {float(reached):.1f} s, its header says {float(promised):.1f} s", file=sys.stderr)
 
 
 def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, reformatter: VideoReformatter) -> Stored:

@@ -38,6 +38,10 @@ Matrix = tuple[int, int, int, int]
 """The a, b, c, d of x' = ax + cy, y' = bx + dy, which shows a frame, with y down."""
 
 
+ROTATED: dict[int, Matrix] = {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+"""By degrees, counter-clockwise."""
+
+
 def display_matrices() -> Callable[[av.VideoFrame], Matrix | None]:
     """A function that tells `display_matrix` of the frames of a video, one after the other.
 
@@ -69,7 +73,11 @@ def upright_frame(pixels: np.ndarray, matrix: Matrix | None, path: Path) -> np.n
 
 def display_matrix(frame: av.VideoFrame) -> Matrix | None:
     """How a frame is to be shown; None if it is upright."""
-    stored: Any = frame.side_data.get("DISPLAYMATRIX")
+    stored: Any
+    try:
+        stored = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # 2026-11: PyAV 18 does not know all kinds of side data, such as a camera's EXIF
+        return ROTATED.get(frame.rotation % 360)
     if stored is None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", stored)
