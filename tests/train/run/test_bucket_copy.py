@@ -121,6 +121,24 @@ def in_memory(monkeypatch, tmp_path):
     system.rm("/", recursive=True)
 
 
+def test_a_file_that_grows_meanwhile_is_copied_as_it_was_and_once_more(tmp_path, in_memory, monkeypatch):
+    folder, copy = pushed(tmp_path, in_memory)
+    train(folder, 6, [4, 6])
+    before = (folder / "wandb" / "log").read_text()
+    upload = buckets.upload
+
+    def grow_and_upload(*given):
+        if "wandb/log" in given[2]:
+            with (folder / "wandb" / "log").open("a") as file:
+                file.write("more")
+        upload(*given)
+
+    monkeypatch.setattr(buckets, "upload", grow_and_upload)
+    for grown in ("", "more"):
+        copy.push()
+        assert in_bucket(in_memory)["wandb/log"] == before + grown
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_a_copy_may_be_cut_off_at_every_moment(tmp_path, in_memory, monkeypatch, after):
     """The newest checkpoint is whole, the metrics reach as far, and the same machine copies the rest later."""
