@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.cores import cores
 from rvm_jax.video import prefetch
 from rvm_jax.video.frames import (
     BT709_FROM_HEIGHT,
@@ -34,6 +35,12 @@ from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
+
+EXACTLY: dict[str, Any] = {
+    "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,
+    "threads": max(1, min(4, cores() // 4)),
+}
+"""How colours are converted. FFmpeg's usual way doubles pixels of colour and makes all darker by a level."""
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
@@ -265,9 +272,13 @@ def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, ref
     matrix = None  # that of the frame
     if frame.colorspace in (UNSPECIFIED, RGB):
         matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
-    rgb = reformatter.reformat(
-        frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, threads=1
-    )  # fmt: skip
+    try:
+        rgb = reformatter.reformat(
+            frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, **EXACTLY
+        )
+    except av.FFmpegError as error:
+        kind = f"{frame.format.name}, matrix {frame.colorspace}"
+        raise InputError(f"{name} has colours that FFmpeg cannot convert ({kind}): encode it again") from error
     return Stored(
         upright_frame(rgb.to_ndarray(), turn, Path(name)),
         time,

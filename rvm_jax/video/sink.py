@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange
 from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import sound
-from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Frame, Item, Source, resized
+from rvm_jax.video.frames import BT709_FROM_HEIGHT, Frame, Item, Source, resized
 from rvm_jax.video.picture_files import PNG_EFFORT
 
 Quality = Literal["low", "medium", "high"]
@@ -82,11 +82,15 @@ PICTURE = ".png"
 
 GIF_COLORS = 255  # one more is for what is transparent
 
-BT601 = 6
-"""FFmpeg's number of the matrix, as files are marked."""
+BT709, BT601 = 1, 6
+"""FFmpeg's numbers of matrices, as files are marked."""
 
-SCALER_MATRIX = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
-"""Its scaler numbers them otherwise. What is not here is BT.601, by one name or another."""
+MATRICES = {BT709: "bt709", 4: "fcc", 5: "bt470bg", BT601: "smpte170m", 7: "smpte240m", 9: "bt2020"}
+"""Those that its scaler knows, by the names that they have there."""
+
+EXACTLY = "flags=bicubic+full_chroma_int+accurate_rnd:out_range=tv:out_chroma_loc=left"
+"""How it is to convert: its usual way makes all darker by a level, and colours half a pixel too far to the right of
+where decoders look for them."""
 
 
 def check_kind(path: Path) -> None:
@@ -198,7 +202,7 @@ def _encoder(
     if form.codec != "gif":
         context.sample_aspect_ratio = source.pixel_aspect if form.keeps_aspect else 1
         _mark(context, source)
-        convert = _converter(context)
+        convert = _converter(context, channels)
     durations: dict[int, int] = {}
 
     def put(frame: Frame | None) -> None:
@@ -223,29 +227,33 @@ def _with_square_pixels(source: Source) -> tuple[int, int]:
 def _mark(context: av.VideoCodecContext, source: Source) -> None:
     """Write down the colour space: that of the source, or else what players take it for."""
     matrix, primaries, transfer = source.colors
-    if matrix in (UNSPECIFIED, RGB):
-        matrix = int(Colorspace.ITU709) if source.height >= BT709_FROM_HEIGHT else BT601
+    if matrix not in MATRICES:
+        matrix = BT709 if source.height >= BT709_FROM_HEIGHT else BT601
     context.colorspace, context.color_range = matrix, int(ColorRange.MPEG)
     context.color_primaries, context.color_trc = primaries, transfer
 
 
-def _converter(context: av.VideoCodecContext) -> Callable[[np.ndarray], av.VideoFrame]:
-    reformatter = VideoReformatter()
-    matrix = SCALER_MATRIX.get(context.colorspace, Colorspace.ITU601)
+def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.ndarray], av.VideoFrame]:
+    """A function that makes of pixels a frame as it is to be stored."""
+    stored = {1: "gray", 3: "rgb24", 4: "rgba"}[channels]
+    graph = av.filter.Graph()
+    taken = graph.add_buffer(
+        width=context.width, height=context.height, format=av.VideoFormat(stored), time_base=context.time_base
+    )
+    scaler = graph.add("scale", f"{EXACTLY}:in_range=pc:out_color_matrix={MATRICES[context.colorspace]}")
+    graph.link_nodes(taken, scaler, graph.add("format", context.pix_fmt), graph.add("buffersink")).configure()
 
     def convert(pixels: np.ndarray) -> av.VideoFrame:
-        height, width, channels = pixels.shape
+        height, width = pixels.shape[:2]
         if (height, width) != (context.height, context.width):
             pixels = np.pad(pixels, ((0, context.height - height), (0, context.width - width), (0, 0)), "edge")
         pixels = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
-        return reformatter.reformat(
-            av.VideoFrame.from_ndarray(pixels, {1: "gray", 3: "rgb24", 4: "rgba"}[channels]),
-            format=context.pix_fmt,
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=matrix,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        graph.push(av.VideoFrame.from_ndarray(pixels, stored))
+        converted: Any = graph.pull()
+        # ProRes has them in each frame too.
+        converted.colorspace = context.colorspace
+        converted.color_primaries, converted.color_trc = context.color_primaries, context.color_trc
+        return converted
 
     return convert
 
