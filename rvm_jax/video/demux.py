@@ -36,6 +36,9 @@ from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
 
+MOST_PIXELS = 4096**2
+"""Frames may have these, or four times as many as the header says. A file of some KB can hold frames of gigabytes."""
+
 EXACTLY: dict[str, Any] = {
     "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,
     "threads": max(1, min(4, cores() // 4)),
@@ -78,6 +81,8 @@ def open_video(name: str, part: Part) -> Iterator[Source]:
             raise InputError(f"{name} holds no video, only other streams: give a video with pictures in it")
         if not can_be_decoded(stream):
             raise InputError(f"{name} holds video of a kind that FFmpeg does not know: convert it before")
+        most = max(MOST_PIXELS, 4 * stream.codec_context.width * stream.codec_context.height)
+        stream.codec_context.options = {"max_pixels": str(most)}
         clock = _clock(container, stream)
         stored = _read(name, container, stream, clock, part)
         yield _source(name, container, stream, clock, part, stored)
@@ -226,7 +231,8 @@ def _read(
                     undecodable |= not decoded
                     if live or not decoded:
                         continue
-                    raise damaged(str(error.strerror).lower()) from error
+                    large = isinstance(error, av.ArgumentError)  # so FFmpeg calls it
+                    raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
                 for frame in frames:
                     decoded += 1
                     interlaced |= frame.interlaced_frame

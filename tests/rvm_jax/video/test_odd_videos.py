@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,13 @@ def from_the_middle(folder: Path, **options: str) -> Path:
     return cut
 
 
-def cameras_jpegs(folder: Path) -> Path:
-    """Each with an EXIF tag that asks to turn it."""
-    tags = Image.Exif()
-    tags[0x0112], tags[0x010F] = 6, "a camera"
-    path = folder / "camera.avi"
+def jpegs(path: Path, pictures: Iterable[Image.Image], **options: Any) -> Path:
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = videos.WIDTH, videos.HEIGHT, "yuvj420p"
-        for number, frame in enumerate(FRAMES):
+        for number, picture in enumerate(pictures):
             file = io.BytesIO()
-            Image.fromarray(frame).save(file, "JPEG", exif=tags, quality=95)
+            picture.save(file, "JPEG", **options)
             packet = av.Packet(file.getvalue())
             packet.stream, packet.time_base = stream, STEP
             packet.pts = packet.dts = number
@@ -225,7 +221,11 @@ def test_a_beginning_that_cannot_be_decoded_is_left_out(tmp_path, capsys):
 
 
 def test_a_camera_that_was_held_otherwise(tmp_path):
-    _, frames, _ = read(cameras_jpegs(tmp_path))
+    """Each of its JPEGs has an EXIF tag that asks to turn it."""
+    tags = Image.Exif()
+    tags[0x0112], tags[0x010F] = 6, "a camera"
+    path = jpegs(tmp_path / "camera.avi", map(Image.fromarray, FRAMES), exif=tags, quality=95)
+    _, frames, _ = read(path)
     assert difference(frames, np.rot90(FRAMES, -1, (1, 2))) < 6
 
 
@@ -241,4 +241,11 @@ def test_an_mp4_that_ends_before_its_index_does_is_damaged(tmp_path, start):
     with pytest.raises(
         InputError, match=r"damaged or cut short at 0\.760 s: 20 of the 30 frames of its index are there; "
     ):
+        read(path)
+
+
+def test_a_frame_that_is_far_larger_than_the_header_says_is_not_decoded(tmp_path):
+    small, large = (Image.new("RGB", size) for size in ((64, 48), (4104, 4104)))
+    path = jpegs(tmp_path / "a.avi", [small, small, large])
+    with pytest.raises(InputError, match=r"damaged or cut short at 0\.040 s: a frame is too large; "):
         read(path)
