@@ -22,11 +22,11 @@ from rvm_jax.evaluation import layout, scoring
 from rvm_jax.evaluation.layout import EvaluationClip
 from rvm_jax.evaluation.methods import Method, check
 from rvm_jax.evaluation.scoring import Frames, Scores
+from rvm_jax.host import prefetch
 from rvm_jax.host.files import replacing
 from rvm_jax.matte import automatic_ratio
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork
-from rvm_jax.video import prefetch
 from rvm_jax.video.matting import automatic_chunk
 from rvm_jax.video.picture_files import PNG_EFFORT
 from rvm_jax.weights.names import Variables

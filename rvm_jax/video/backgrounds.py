@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import picture_files, prefetch, source
+from rvm_jax.host import prefetch
+from rvm_jax.video import picture_files, source
 from rvm_jax.video.frames import Frame
 
 GREEN = (120, 255, 155)

@@ -15,8 +15,9 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from rvm_jax.errors import InputError
+from rvm_jax.host import prefetch
 from rvm_jax.host.cores import cores
-from rvm_jax.video import prefetch
+from rvm_jax.video.deinterlacing import Deinterlacer
 from rvm_jax.video.frames import (
     BT709_FROM_HEIGHT,
     RGB,
@@ -192,6 +193,7 @@ def _read(
     reached = Fraction(0)
     over = False  # all frames are read; there may be sound yet
     joints = Joints()
+    deinterlaced = Deinterlacer(stream, lambda: print(f"{name} is interlaced: it is deinterlaced", file=sys.stderr))
 
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
@@ -233,9 +235,9 @@ def _read(
                         continue
                     large = isinstance(error, av.ArgumentError)  # so FFmpeg calls it
                     raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
-                for frame in frames:
-                    decoded += 1
-                    interlaced |= frame.interlaced_frame
+                decoded += len(frames)
+                interlaced |= any(frame.interlaced_frame for frame in frames)
+                for frame in deinterlaced(frames, last=packet.dts is None and not packet.size):
                     next_time = time + step
                     if frame.pts is not None:
                         at = clock.seconds(frame.pts, clock.ticks)
@@ -243,8 +245,9 @@ def _read(
                         next_time = frame.pts + round(shift / clock.ticks)
                     time = max(time + 1, next_time)
                     shown = clock.seconds(time, clock.ticks)
-                    if undecodable and decoded == 1 and not live:
+                    if undecodable and not live:
                         print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
+                        undecodable = False
                     if part.end is not None and shown >= part.end:
                         over = True
                         break

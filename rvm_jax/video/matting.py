@@ -18,12 +18,13 @@ import numpy as np
 from jax import Array
 
 from rvm_jax.errors import InputError
+from rvm_jax.host import prefetch
 from rvm_jax.host.buckets import in_bucket, local_path
 from rvm_jax.host.files import replacing, writing
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
-from rvm_jax.video import backgrounds, compositing, prefetch, sink, source
+from rvm_jax.video import backgrounds, compositing, sink, source
 from rvm_jax.video.backgrounds import Background
 from rvm_jax.video.frames import Frame, Part, Size, Source
 from rvm_jax.video.sink import Quality

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rvm_jax.video import prefetch
+from rvm_jax.host import prefetch
 
 
 def test_items_come_in_order():
