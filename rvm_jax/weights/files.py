@@ -1,10 +1,11 @@
 """Weight files: PyTorch checkpoints (`.pth`), `.safetensors`, and folders saved by orbax, a training run's among them.
 
-All three hold the same network, under PyTorch's names or under Flax's. Which variant and refiner it is follows from
-those names, so nothing has to be told; what does not fit is named, entry by entry. A file may also hold an encoder
-alone, as torchvision's ImageNet networks do: a start for training.
+All three hold the same network, under PyTorch's names or under Flax's; released `.onnx` files are read as well. Which
+variant and refiner it is follows from those names, so nothing has to be told; what does not fit is named, entry by
+entry. A file may also hold an encoder alone, as torchvision's ImageNet networks do: a start for training.
 """
 
+import contextlib
 import os
 import pickle
 import re
@@ -28,7 +29,7 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import in_buckets, orbax_folders
+from rvm_jax.weights import in_buckets, onnx_files, orbax_folders
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -92,6 +93,8 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
         )
     if path.is_dir():
         return _read_folder(path, known)
+    if path.suffix.lower() == ".onnx":
+        return _read_onnx(path, known)
     arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     return _from_state_dict(arrays, path, known)
 
@@ -287,6 +290,19 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         narrow = tensor.is_floating_point() and tensor.dtype.itemsize < 4
         arrays[name] = (tensor.float() if narrow else tensor).detach().numpy()
     return arrays
+
+
+def _read_onnx(path: Path, known: Sequence[Variant]) -> Weights:
+    network = onnx_files.read_folded(path)
+    for variant in known:
+        arrays = onnx_files.state_dict(network, variant, entries(variant))
+        with contextlib.suppress(InputError):
+            if arrays is not None:
+                return _from_state_dict(arrays, path, [variant])
+    raise InputError(
+        f"{path} is not a released network: {len(network.folded)} convolutions with a folded BatchNorm; give a "
+        ".pth or .safetensors file, or what it was exported from"
+    )
 
 
 def _import_torch(path: Path) -> Any:

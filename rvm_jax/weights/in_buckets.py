@@ -68,7 +68,7 @@ def weights_name(location: Location) -> str:
     """What weights are called: a file without its ending, a folder by all of its name."""
     if is_url(location):
         name = os.fspath(location).rstrip("/").rpartition("/")[2]
-        return re.sub(r"\.(pth|pt|safetensors)$", "", name, flags=re.IGNORECASE)
+        return re.sub(r"\.(pth|pt|safetensors|onnx)$", "", name, flags=re.IGNORECASE)
     path = Path(location)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.name if path.is_dir() else path.stem

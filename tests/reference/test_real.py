@@ -1,7 +1,8 @@
 """Real weights on real frames, for those who have them: `RVM_REAL=DIR pytest tests/reference`.
 
 The weights are GPL-3.0, so the project holds none. DIR holds `rvm_mobilenetv3_recovered.pth`, `onebyone/*.png`, and
-`onebyone_expected.npz`: the alpha that the released PyTorch network gives for those frames one after another.
+`onebyone_expected.npz`: the alpha that the released PyTorch network gives for those frames one after another. Likewise
+the released `rvm_mobilenetv3_fp32.onnx`, and what ONNX Runtime makes of it in `onebyone_released.npz`.
 """
 
 import os
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import rvm_jax
+from rvm_jax.export import torch_network
+from rvm_jax.weights.files import read_weights, write_weights
 
 FOLDER = os.environ.get("RVM_REAL")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="set RVM_REAL to a folder with real weights and frames")
@@ -43,6 +47,18 @@ def test_single_frames_and_the_automatic_ratio(real):
     # 768 pixels wide: the automatic ratio is the one of the expected alphas.
     alpha = np.asarray(matte(frames[0, 0]).alpha)
     assert np.abs(alpha[..., 0] - expected["pha"][0] / 65535).mean() < 1e-4
+
+
+def test_the_released_onnx_file(real, tmp_path):
+    _, frames, _ = real
+    path, expected = (Path(FOLDER or "") / name for name in ("rvm_mobilenetv3_fp32.onnx", "onebyone_released.npz"))
+    expected = np.load(expected)
+    matte = rvm_jax.load(path)
+    alpha = np.asarray(matte(frames, downsample_ratio=float(expected["downsample_ratio"])).alpha)[0, ..., 0]
+    assert np.abs(alpha - expected["pha"].reshape(alpha.shape) / 65535).mean() < 1e-5
+    write_weights(read_weights(path), tmp_path / "a.pth")
+    twin = torch_network.MattingNetwork("mobilenetv3")
+    twin.load_state_dict(torch.load(tmp_path / "a.pth", weights_only=True))
 
 
 def test_a_folder_of_pictures_through_the_command(real, tmp_path):

@@ -1,0 +1,140 @@
+"""Reading of the weights in a released `.onnx` file, whose BatchNorm is folded into the convolutions.
+
+Such a file has PyTorch's names for all that was not folded; a folded convolution has a number for a name, and they
+stand in the order in which they run, which is that of the state_dict. A BatchNorm that does nothing but add the folded
+convolution's bias gives the same network again. Of protobuf only as much is read as that needs.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.model.variants import NORM_EPSILON, MobileNetV3, Variant
+from rvm_jax.weights.names import Entry, is_encoder
+
+# Numbers of fields in ONNX's messages.
+GRAPH = 7  # of a model
+NODE, INITIALIZER = 1, 5  # of a graph
+INPUT, KIND = 1, 4  # of a node
+DIMS, DTYPE, FLOATS, NAME, RAW, LOCATION = 1, 2, 4, 8, 9, 14  # of a tensor
+DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's kinds of fields
+
+
+class FoldedNetwork(NamedTuple):
+    """Numbers by their names, and the convolutions that have none: kernel `[O, I, h, w]` and bias, in order."""
+
+    named: dict[str, np.ndarray]
+    folded: list[tuple[np.ndarray, np.ndarray]]
+
+
+def read_folded(path: Path) -> FoldedNetwork:
+    """Read a file; raise `InputError` if it is damaged or of another kind."""
+    try:
+        return _read(memoryview(path.read_bytes()))
+    except (IndexError, KeyError, StopIteration, UnicodeDecodeError, ValueError) as error:
+        raise InputError(
+            f"{path} is not an ONNX file, or it is damaged, or its weights lie beside it: give a released file"
+        ) from error
+
+
+def state_dict(network: FoldedNetwork, variant: Variant, table: list[Entry]) -> dict[str, np.ndarray] | None:
+    """The state_dict of a variant; None if it has not as many folded convolutions, or others.
+
+    `project_seg`, which a file for matting lacks, is zero.
+    """
+    named = {entry.name: entry for entry in table}
+    found = {name: array for name, array in network.named.items() if name in named}
+    norms = [entry for entry in table if entry.path[-1] == "scale"]
+    if len(norms) != len(network.folded):
+        return None
+    for norm, (kernel, bias) in zip(norms, network.folded, strict=True):
+        begin = table.index(norm)
+        ones, zeros = np.ones_like(bias), np.zeros_like(bias)
+        encoder = variant.encoder
+        epsilon = encoder.epsilon if is_encoder(norm) and isinstance(encoder, MobileNetV3) else NORM_EPSILON
+        values = (kernel, ones, bias, zeros, (1 - epsilon) * ones, np.zeros((), np.int64))
+        found |= {entry.name: value for entry, value in zip(table[begin - 1 : begin + 5], values, strict=True)}
+    found.setdefault("project_seg.conv.weight", np.zeros((1, *found["project_mat.conv.weight"].shape[1:]), np.float32))
+    found.setdefault("project_seg.conv.bias", np.zeros(1, np.float32))
+    return found
+
+
+def _read(model: memoryview) -> FoldedNetwork:
+    graph = next(value for number, value in _fields(model) if number == GRAPH)
+    tensors: dict[str, np.ndarray] = {}
+    convolutions: list[list[str]] = []
+    for number, value in _fields(graph):
+        if number == INITIALIZER:
+            name, array = _tensor(value)
+            if array is not None:
+                tensors[name] = array
+        elif number == NODE:
+            fields = list(_fields(value))
+            if any(kind == KIND and bytes(text) == b"Conv" for kind, text in fields):
+                convolutions.append([str(text, "utf-8") for kind, text in fields if kind == INPUT][1:])
+    unnamed = [names for names in convolutions if names[0].isdecimal() or names[0].startswith("onnx::")]
+    return FoldedNetwork(tensors, [(tensors[kernel], tensors[bias]) for kernel, bias in unnamed])
+
+
+def _tensor(message: memoryview) -> tuple[str, np.ndarray | None]:
+    """A tensor and its name; None for one of another dtype, such as a shape."""
+    fields = list(_fields(message))
+    name = "".join(str(value, "utf-8") for number, value in fields if number == NAME)
+    if any(number == LOCATION and value for number, value in fields):
+        raise ValueError("the numbers lie in another file")
+    dtype: Any = DTYPES.get(next(value for number, value in fields if number == DTYPE))
+    if dtype is None:
+        return name, None
+    content = b"".join(value for number, value in fields if number in (RAW, FLOATS) and not isinstance(value, int))
+    dims = [
+        size
+        for number, value in fields
+        if number == DIMS
+        for size in ([value] if isinstance(value, int) else _varints(value))
+    ]
+    return name, np.frombuffer(content, dtype).reshape(dims)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """The number of each field of a message and what it holds: an integer, or bytes."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        size = {FIXED64: 8, FIXED32: 4}.get(kind)
+        if kind == BYTES:
+            size, at = _varint(message, at)
+        if size is None or at + size > len(message):
+            raise ValueError("no protobuf")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varints(packed: memoryview) -> list[int]:
+    values, at = [], 0
+    while at < len(packed):
+        value, at = _varint(packed, at)
+        values.append(value)
+    return values
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("no protobuf")
