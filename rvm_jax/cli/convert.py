@@ -15,8 +15,8 @@ def convert(
 
     IN is a .pth or .safetensors file in the released format, a released .onnx file, a JAX folder, the folder of a
     training run or one of its checkpoints, or torchvision's ImageNet mobilenet_v3_large or resnet50, which becomes an
-    encoder to start training from. OUT is written as its ending says: .pth, .safetensors, or a JAX folder if it has none. Both may be in a
-    bucket: gs:// or s3://.
+    encoder to start training from. OUT is written as its ending says: .pth, .safetensors, or a JAX folder if it has
+    none. Both may be in a bucket: gs:// or s3://.
 
     Example: rvm convert rvm_mobilenetv3.pth weights/mobilenetv3
 

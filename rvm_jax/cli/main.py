@@ -12,6 +12,7 @@ from rvm_jax.errors import InputError, Stopped
 
 COMMANDS = {
     "matte": "Cut people out of videos, pictures, streams and cameras.",
+    "weights": "List released networks, and download them.",
     "serve": "The same on a page in the browser, and as an HTTP API.",
     "export": "Write a network for ONNX, TorchScript or StableHLO, compared with JAX.",
     "convert": "Convert weights between PyTorch and JAX.",

@@ -31,6 +31,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import in_buckets, onnx_files, orbax_folders
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
+from rvm_jax.weights.released import released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
 
@@ -80,13 +81,16 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
 
     The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
     newest if none was validated. A checkpoint's own folder gives that one. Which of `VARIANTS` it is follows from the
-    names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before.
+    names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before. The name
+    of a release stands for its file in the cache, if nothing here is called so.
     """
     if is_url(path):
         with in_buckets.fetched(os.fspath(path)) as copy:
             return read_weights(copy, variant)
     known = list(VARIANTS.values()) if variant is None else [variant]
     path = Path(path)
+    if not path.exists():
+        path = released_path(os.fspath(path)) or path
     if not path.exists():
         raise InputError(
             f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run"

@@ -1,0 +1,39 @@
+"""`rvm weights …`: parses, calls, prints; nothing else."""
+
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.progress import Progress
+from rvm_jax.weights import released
+
+
+def weights(name: Annotated[Positional[str | None], arg(metavar="[NAME]", help_behavior_hint="")] = None) -> None:
+    """List released networks, or download one into the cache; --weights then takes its name.
+
+    Example: rvm weights mobilenetv3
+
+    Args:
+        name: Of the one to download. Its licence is its owner's, not that of rvm-jax.
+    """
+    if name is None:
+        print(_overview())
+        return
+    release = released.RELEASES.get(name)
+    if release is None:
+        raise InputError(f"there is no released network {name}: expected one of {', '.join(released.RELEASES)}")
+    print(f"{name} is licensed under {release.licence} by its owner: {release.licence_url}")
+    with Progress(name, "MB", round(release.size / 1e6)) as progress:
+        path = released.download(name, lambda done: progress.update(round(done / 1e6)))
+    print(f"{path}\n--weights {name} takes it")
+
+
+def _overview() -> str:
+    rows = [("NAME", "SIZE", "LICENCE", "", "")]
+    for name, release in released.RELEASES.items():
+        where = str(release.path) if release.path.exists() else release.url
+        rows.append((name, f"{release.size / 1e6:.0f} MB", release.licence, release.about, where))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", "`rvm weights NAME` downloads one; --weights NAME then takes it"])
