@@ -141,7 +141,7 @@ def matte_video(
         size = (video.height, video.width)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
-        matte = weights if isinstance(weights, Matte) else load(weights, precision)
+        matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
         length = chunk or automatic_chunk(*size)
 
         # All files are closed before the first of them gets its name.
