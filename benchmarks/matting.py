@@ -153,9 +153,9 @@ def main() -> None:
 
     if options.matte_to:
         from rvm_jax import matte_video
-        from rvm_jax.host.memory import return_freed_memory
+        from rvm_jax.host.memory import keep_freed_memory
 
-        return_freed_memory()  # as the command does
+        keep_freed_memory()  # as the command does
         matte_video(options.video, options.matte_to, weights=loaded(options.weights))
         print(resident_peak())
         return

@@ -1,7 +1,7 @@
 """Folding of BatchNorm into the convolutions before it, for inference.
 
-There a BatchNorm only multiplies each channel by a factor and adds an offset. The first can be done by the kernel before
-it, and the offset is what is left.
+There a BatchNorm only multiplies each channel by a factor and adds an offset. The first can be done by the kernel
+before it, and the offset is what is left.
 """
 
 from typing import Any
