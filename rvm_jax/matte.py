@@ -55,7 +55,7 @@ class Matte:
         if self.network.folded:
             return self
         variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
-        return Matte(self.network.clone(folded=True), jax.tree.map(jnp.asarray, variables))
+        return Matte(self.network.clone(folded=True), jax.device_put(variables))
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -166,11 +166,11 @@ def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     dtype = jnp.dtype(dtype)
     parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32
 
-    def to_device(x: np.ndarray) -> Array:
-        return jnp.asarray(x, parameter_dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
+    def converted(x: np.ndarray) -> np.ndarray:
+        return x.astype(parameter_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     network = loaded.network(None if dtype == parameter_dtype else dtype)
-    return Matte(network, jax.tree.map(to_device, loaded.variables))
+    return Matte(network, jax.device_put(jax.tree.map(converted, loaded.variables)))  # each by `asarray` takes a second
 
 
 def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:

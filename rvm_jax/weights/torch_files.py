@@ -5,7 +5,6 @@ nothing but the two functions that a state_dict of tensors needs.
 """
 
 import io
-import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -63,10 +62,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(numbers: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> np.ndarray:
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if min(offset, *shape, *strides, 0) < 0 or (math.prod(shape) and last >= len(numbers)):
-        raise pickle.UnpicklingError("a tensor that reaches beyond its numbers")
-    if not math.prod(shape):
+    if 0 in shape:
         return np.empty(shape, numbers.dtype)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if min(offset, *shape, *strides, 0) < 0 or last >= len(numbers):
+        raise pickle.UnpicklingError("a tensor that reaches beyond its numbers")
     steps = [stride * numbers.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()
