@@ -26,6 +26,9 @@ from typing import Any
 
 import numpy as np
 
+# Python puts the folder of a script first, where `train` would be the benchmark and not the package.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 
 @dataclass(frozen=True)
 class Case:
