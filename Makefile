@@ -57,6 +57,7 @@ demo: install
 
 benchmark: install
 	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/compile.py

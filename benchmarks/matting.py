@@ -1,21 +1,27 @@
 """How much of decoding, computing and encoding happens at once, and how much memory a whole video takes.
 
-    python benchmarks/matting.py [VIDEO] [--weights FILE] [--kinds .mp4 .mov] [--memory 30 600]
+    python benchmarks/matting.py [VIDEO] [--weights FILE] [--kinds .mp4 .mov] [--memory 30 600] [--contest [ONNX ...]]
 
 First each of the three alone, on frames that are in memory, then all together as `rvm matte` does it; the ratio is to
 the slowest of the three. With `--memory`, videos of so many seconds are matted, each in a process of its own, and the
 most memory that it held is printed. Without VIDEO a synthetic one is made: 1080p, 30 frames a second.
+
+With `--contest`, `rvm matte` and a script over ONNX Runtime take turns as commands, with our export of the same weights
+and with the ONNX files that are given, as those that RVM's authors released. Both put people before green, into an mp4.
+A video of one frame tells how long the command needs for its first.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +137,96 @@ def peak_megabytes(video: Path, weights: Path | None, kind: str) -> float:
     return float(result.stdout.splitlines()[-1])
 
 
+def matte_with_onnx(video: Path, target: Path, model: Path) -> None:
+    """What one would write in an hour: `model` run over the frames one by one, the state carried, before green."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    green = np.array([0, 1, 0], np.float32).reshape(3, 1, 1)
+    states = [np.zeros((1, 1, 1, 1), np.float32)] * 4
+    with av.open(str(video)) as source, av.open(str(target), "w") as sink:
+        given = source.streams.video[0]
+        given.thread_type = "AUTO"
+        ratio = np.array([min(1, 512 / max(given.height, given.width))], np.float32)
+        made: Any = sink.add_stream("libx264", rate=given.average_rate)
+        made.height, made.width, made.pix_fmt = given.height, given.width, "yuv420p"
+        made.codec_context.options = {"crf": "18", "preset": "fast", "bf": "0"}  # as `rvm matte`
+        for frame in source.decode(given):
+            pixels = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)[None]
+            inputs = {"src": np.ascontiguousarray(pixels, np.float32) / 255, "downsample_ratio": ratio}
+            inputs |= {f"r{number}i": state for number, state in enumerate(states, 1)}
+            foreground, alpha, *states = session.run(None, inputs)
+            shown = (foreground * alpha + green * (1 - alpha))[0].transpose(1, 2, 0) * 255
+            sink.mux(made.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown.round(), np.uint8), "rgb24")))
+        sink.mux(made.encode(None))
+
+
+def command_seconds(command: list[Any]) -> tuple[float, float]:
+    """How long a command takes, on the clock and in processor time."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([str(part) for part in command], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def contest(video: Path, weights: Path, others: list[Path], frames: int, rounds: int) -> list[dict[str, Any]]:
+    """`rvm matte` against the script: the least of the rounds, for `frames` frames and for one."""
+    import onnx
+
+    from rvm_jax.export import onnx_network
+    from rvm_jax.weights.files import read_network
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx.save(onnx_network.build(read_network(weights)), folder / "ours.onnx")
+        cuts = {count: cut(video, folder / f"{count}.mp4", count) for count in (frames, 1)}
+        rvm = [sys.executable, "-c", "import sys; from rvm_jax.cli.main import main; sys.exit(main())", "matte"]
+        models = {"ONNX Runtime, our export": folder / "ours.onnx", **{str(other): other for other in others}}
+        target = folder / "out.mp4"
+        contenders: dict[str, Callable[[Path], list[Any]]] = {
+            "rvm matte": lambda video: [*rvm, video, target, "--weights", weights, "--force"],
+            **{label: partial(onnx_command, target, model) for label, model in models.items()},
+        }
+        command_seconds(contenders["rvm matte"](cuts[1]))  # compiles
+        times: dict[str, dict[int, list[tuple[float, float]]]] = {
+            label: {count: [] for count in cuts} for label in contenders
+        }
+        for _ in range(rounds):
+            for count, cut_video in cuts.items():
+                for label, command in contenders.items():
+                    times[label][count].append(command_seconds(command(cut_video)))
+    results = []
+    for label, found in times.items():
+        (clock, cores), (first, first_cores) = (map(min, zip(*found[count], strict=True)) for count in cuts)
+        results.append(
+            {
+                "contender": label,
+                "seconds": clock,
+                "core_seconds": cores,
+                "first_seconds": first,
+                "first_core_seconds": first_cores,
+            }
+        )
+    return results
+
+
+def onnx_command(target: Path, model: Path, video: Path) -> list[Any]:
+    return [sys.executable, __file__, video, "--matte-to", target, "--with-onnx", model]
+
+
+def cut(video: Path, target: Path, frames: int) -> Path:
+    """The first frames of a video, encoded again."""
+    with av.open(str(video)) as source, av.open(str(target), "w") as sink:
+        given = source.streams.video[0]
+        made: Any = sink.add_stream("libx264", rate=given.average_rate)
+        made.height, made.width, made.pix_fmt = given.height, given.width, "yuv420p"
+        for _, frame in zip(range(frames), source.decode(given), strict=False):
+            frame.pts = None
+            sink.mux(made.encode(frame))
+        sink.mux(made.encode(None))
+    return target
+
+
 def resident_peak() -> float:
     """The most memory this process has held, in MB. Not getrusage's, which counts the parent's from before the exec."""
     status = Path("/proc/self/status")
@@ -143,19 +239,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, nargs="?")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--kinds", nargs="+", default=[".mp4", ".mov"], choices=(".mp4", ".mov", ".webm"))
+    parser.add_argument("--kinds", nargs="*", default=[".mp4", ".mov"], choices=(".mp4", ".mov", ".webm"))
     parser.add_argument("--frames", type=int, default=120, help="how many frames are timed")
     parser.add_argument("--memory", type=int, nargs="*", default=[], metavar="SECONDS")
     parser.add_argument("--rate", type=int, default=30, help="frames a second of the videos for --memory")
     parser.add_argument("--json", type=Path, help="write the results here as well")
+    parser.add_argument("--contest", type=Path, nargs="*", metavar="ONNX", help="race ONNX Runtime; needs --weights")
+    parser.add_argument("--rounds", type=int, default=3, help="of the contest")
     parser.add_argument("--matte-to", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--with-onnx", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.contest is not None and options.weights is None:
+        parser.error("--contest needs --weights: both sides matte with the same")
 
+    if options.with_onnx:
+        matte_with_onnx(options.video, options.matte_to, options.with_onnx)
+        return
     if options.matte_to:
         from rvm_jax import matte_video
-        from rvm_jax.host.memory import return_freed_memory
+        from rvm_jax.host.memory import keep_freed_memory
 
-        return_freed_memory()  # as the command does
+        keep_freed_memory()  # as the command does
         matte_video(options.video, options.matte_to, weights=loaded(options.weights))
         print(resident_peak())
         return
@@ -181,6 +285,12 @@ def main() -> None:
                     flush=True,
                 )
             long.unlink()
+        if options.contest is not None:
+            results["contest"] = contest(video, options.weights, options.contest, options.frames, options.rounds)
+            print("\n| contender | s | s of a core | one frame: s | s of a core |\n|---|---|---|---|---|")
+            for row in results["contest"]:
+                cells = [value for value in row.values() if isinstance(value, float)]
+                print(f"| {row['contender']} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
 

@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,16 @@ def first_variables(variant: str) -> Any:
     return jax.jit(MattingNetwork(variant).init)(jax.random.key(0), jnp.zeros((1, 1, 64, 64, 3)))
 
 
-def jax_contender(it: Iteration) -> Contender:
+class Programs(NamedTuple):
+    """The two passes of an iteration, compiled, and what they are given. `state` makes a first one."""
+
+    compiled: tuple[Any, Any]
+    batches: tuple[Any, Any]
+    rates: Mapping[str, Any]
+    state: Callable[[], Any]
+
+
+def training_programs(it: Iteration) -> Programs:
     from functools import partial
 
     import jax
@@ -86,27 +95,41 @@ def jax_contender(it: Iteration) -> Contender:
     from train.device import optimizer, step
 
     network = MattingNetwork(it.variant, dtype=jnp.bfloat16 if it.precision == "bfloat16" else None, remat=it.remat)
-    state = step.from_variables(first_variables(it.variant))
-    matting, segmentation = jax.device_put(batches(it))
-    still, rates = ({group: jnp.float32(rate) for group in optimizer.GROUPS} for rate in (0, RATE))
+    first = jax.device_get(first_variables(it.variant))
+
+    def state() -> Any:
+        return step.from_variables(jax.device_put(first, may_alias=False))  # an iteration takes it as its own
+
+    on_device = jax.device_put(batches(it))
+    rates = {group: jnp.float32(RATE) for group in optimizer.GROUPS}
     train = jax.jit(partial(step.train_pass, network), donate_argnums=0)
+    matting, segmentation = (train.lower(state(), batch, rates).compile() for batch in on_device)
+    return Programs((matting, segmentation), on_device, rates, state)
+
+
+def jax_contender(it: Iteration) -> Contender:
+    import jax
+    import jax.numpy as jnp
+
     start = time.perf_counter()
-    programs = [train.lower(state, batch, rates).compile() for batch in (matting, segmentation)]
+    programs = training_programs(it)
     compile_seconds = time.perf_counter() - start
+    state = programs.state()
 
     def iteration(rates: Mapping[str, Any]) -> tuple[float, float]:
         nonlocal state
         losses = []
-        for program, batch in zip(programs, (matting, segmentation), strict=True):
+        for program, batch in zip(programs.compiled, programs.batches, strict=True):
             state, metrics = program(state, batch, rates)
             losses.append(metrics["total"])
         first, second = jax.block_until_ready((losses, state))[0]
         return float(first), float(second)
 
-    return Contender(lambda: iteration(rates), iteration(still), compile_seconds)
+    still = {group: jnp.float32(0) for group in programs.rates}
+    return Contender(lambda: iteration(programs.rates), iteration(still), compile_seconds)
 
 
-def torch_contender(it: Iteration) -> Contender:
+def torch_contender(it: Iteration, *, channels_last: bool = False, compiled: bool = False) -> Contender:
     import jax
     import torch
     import torch.nn.functional as F
@@ -119,7 +142,8 @@ def torch_contender(it: Iteration) -> Contender:
     network: Any = MattingNetwork(it.variant)
     weights = to_state_dict(jax.device_get(first_variables(it.variant)), entries(VARIANTS[it.variant]))
     network.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-    network = network.to(device).train()
+    network = network.to(device, memory_format=torch.channels_last if channels_last else None).train()
+    call = torch.compile(network) if compiled else network
     # A parameter without a gradient, like those of the other head, is left alone with its moments.
     adam = torch.optim.Adam(network.parameters(), lr=RATE)
     matting, segmentation = (
@@ -131,12 +155,12 @@ def torch_contender(it: Iteration) -> Contender:
     def matting_pass() -> Any:
         foreground, alpha, background = (matting[name] / 255 for name in ("foreground", "alpha", "background"))
         with autocast:
-            predicted, matte, *_ = network(foreground * alpha + background * (1 - alpha))
+            predicted, matte, *_ = call(foreground * alpha + background * (1 - alpha))
         return torch_matting_loss(predicted.float(), matte.float(), foreground, alpha)
 
     def segmentation_pass() -> Any:
         with autocast:
-            logits, *_ = network(segmentation["image"] / 255, segmentation_pass=True)
+            logits, *_ = call(segmentation["image"] / 255, segmentation_pass=True)
         return F.binary_cross_entropy_with_logits(logits.float(), segmentation["mask"].float())
 
     def run() -> None:

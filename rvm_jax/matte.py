@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.decoder import State
+from rvm_jax.model.folding import fold_batch_norm
 from rvm_jax.model.network import (
     SMALLEST_SIDE,
     MattingNetwork,
@@ -45,6 +46,16 @@ class Matte:
     def __repr__(self) -> str:
         text = describe(variant_table(self.network.variant), self.network.refiner, self.variables)
         return f"Matte({text}, {jnp.dtype(self.network.dtype or self.dtype)})"
+
+    def folded(self) -> "Matte":
+        """The same for inference alone, with every BatchNorm folded into the convolution before it.
+
+        What it computes differs by rounding, and it cannot be saved: keep this one for that.
+        """
+        if self.network.folded:
+            return self
+        variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
+        return Matte(self.network.clone(folded=True), jax.device_put(variables))
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -155,11 +166,11 @@ def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     dtype = jnp.dtype(dtype)
     parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32
 
-    def to_device(x: np.ndarray) -> Array:
-        return jnp.asarray(x, parameter_dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
+    def converted(x: np.ndarray) -> np.ndarray:
+        return x.astype(parameter_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     network = loaded.network(None if dtype == parameter_dtype else dtype)
-    return Matte(network, jax.tree.map(to_device, loaded.variables))
+    return Matte(network, jax.device_put(jax.tree.map(converted, loaded.variables)))  # each by `asarray` takes a second
 
 
 def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
@@ -170,6 +181,8 @@ def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
     if not overwrite and exists(path):
         raise InputError(f"{path} exists already: choose another name, or replace it with overwrite=True")
     network = matte.network
+    if network.folded:
+        raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")
     variables = jax.device_get(matte.variables)
     weights = checked_weights(variant_table(network.variant), network.refiner, variables, f"what is to be {path}")
     write_weights(weights, path, overwrite=overwrite)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import accelerator
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import write_tiny
 
@@ -17,8 +18,9 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.mark.slow
 def test_network_benchmark(tmp_path):
     command = [sys.executable, "-W", "ignore", FOLDER / "network.py", "--variant", "tiny", "--rounds", "1"]
+    without = ["jax, not folded", "torch channels_last", "torch compiled", "torch frozen"]
     result = subprocess.run(
-        [*command, "--cases", "288p", "train", "--json", tmp_path / "out.json"],
+        [*command, "--cases", "288p", "train", "--without", *without, "--json", tmp_path / "out.json"],
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")},  # it measures in several processes
         capture_output=True,
         text=True,
@@ -27,13 +29,13 @@ def test_network_benchmark(tmp_path):
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [(row["case"], row["contender"]) for row in rows] == [
         ("288p", "jax"),
+        ("288p", "onnxruntime"),
         ("288p", "torch eager"),
-        ("288p", "torch frozen"),
         ("train", "jax"),
         ("train", "torch eager"),
     ]
     assert all(row["milliseconds"] > 0 and row["peak_megabytes"] > 0 for row in rows)
-    assert [row["ratio"] for row in rows if row["contender"] in ("torch frozen", "torch eager")][-1] == 1
+    assert [row["ratio"] for row in rows if row["contender"] == "torch eager"] == [1, 1]
     assert len(result.stdout.splitlines()) == 2 + len(rows)
 
 
@@ -99,16 +101,20 @@ def test_memory_benchmark(tmp_path):
 def test_matting_benchmark(tmp_path):
     clip = videos.write(tmp_path / "clip.mp4", videos.moving(30))
     command = [sys.executable, "-W", "ignore", FOLDER / "matting.py", clip, "--weights", write_tiny(tmp_path)]
+    contest = ["--contest", "--rounds", "1", "--frames", "30"]
     result = subprocess.run(
-        [*command, "--kinds", ".mp4", ".mov", ".webm", "--json", tmp_path / "out.json"],
+        [*command, *contest, "--kinds", ".mp4", ".mov", ".webm", "--json", tmp_path / "out.json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    together = json.loads((tmp_path / "out.json").read_text())["together"]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [row["contender"] for row in found["contest"]] == ["rvm matte", "ONNX Runtime, our export"]
+    assert all(0 < row["first_core_seconds"] <= row["core_seconds"] for row in found["contest"])
+    together = found["together"]
     assert list(together) == [".mp4", ".mov", ".webm"]
     assert all(times["frames"] == 30 and min(times.values()) > 0 for times in together.values())
-    assert len(result.stdout.splitlines()) == 2 + len(together)
+    assert len(result.stdout.splitlines()) == 2 + len(together) + 5
 
 
 @pytest.mark.slow
@@ -135,3 +141,77 @@ def test_compile_benchmark(tmp_path):
     assert all(row["seconds"] > 0 for row in found["results"])
     assert found["results"][1]["ratio"] == 1
     assert "programs of stage 3" in result.stdout
+
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("tensorflow", "tyro", "av", "cv2", "wandb", "onnx", "onnxruntime"):
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Blocked())
+"""
+"""What a machine with an accelerator may lack, and a benchmark for it must do without."""
+
+
+@pytest.mark.slow
+def test_accelerator_benchmark(tmp_path):
+    """Of its parts those that need no program of the whole iteration: the others are `train.py`'s."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    parts = ["reference", "repeatable-mobilenetv3", "training-mobilenetv3"]
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", FOLDER / "accelerator.py", tmp_path / "out", "--small", "--parts", *parts],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
+    assert {name: part["how"] for name, part in found.items()} == dict.fromkeys(parts, "done")
+    assert found["reference"]["rows"][0]["of float32's noise"] < 3
+    (row,) = found["repeatable-mobilenetv3"]["rows"]
+    assert row["same program"]
+    assert row["compiled anew"]
+    assert "| torch channels_last |" in result.stdout
+
+
+def test_a_part_that_hangs_costs_no_other(tmp_path, monkeypatch):
+    """It is stopped with its whole group of processes; what it had saved stays."""
+    monkeypatch.setattr(accelerator, "__file__", str(tmp_path / "hangs.py"))
+    (tmp_path / "hangs.py").write_text("import time\nopen('here', 'w').close()\ntime.sleep(1000)\n")
+    monkeypatch.chdir(tmp_path)
+    assert accelerator.run_part("reference", tmp_path, True, 0.5) == "stopped"
+    (tmp_path / "hangs.py").write_text("raise SystemExit(3)\n")
+    assert accelerator.run_part("reference", tmp_path, True, 60) == "failed"
+
+
+def test_kernels_are_those_of_the_device():
+    named = [
+        {"name": "process_name", "pid": 1, "args": {"name": "/host:CPU"}},
+        {"name": "process_name", "pid": 2, "args": {"name": "/device:GPU:0"}},
+        {"name": "thread_name", "pid": 2, "tid": 1, "args": {"name": "Stream #1"}},
+        {"name": "thread_name", "pid": 2, "tid": 2, "args": {"name": "XLA Ops"}},
+    ]
+    ran = [("conv", 2, 1, 3000), ("add", 2, 1, 500), ("conv", 2, 1, 1000), ("conv", 2, 2, 9000), ("python", 1, 1, 9000)]
+    events = [{"ph": "X", "name": name, "pid": pid, "tid": tid, "dur": dur} for name, pid, tid, dur in ran]
+    assert accelerator.kernels(named + events) == [
+        {"kernel": "conv", "ms": 4.0, "calls": 2, "share": pytest.approx(4000 / 4500)},
+        {"kernel": "add", "ms": 0.5, "calls": 1, "share": pytest.approx(500 / 4500)},
+    ]
+
+
+@pytest.mark.slow
+def test_layers_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "layers.py", "--small", "--rounds", "1"]
+    result = subprocess.run(
+        [*command, "--layers", "depthwise_input", "bilinear", "--json", tmp_path / "out.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["layer"] for row in rows] == ["depthwise_input", "bilinear"]
+    assert all(min(row["plain"], row["ours"], row["torch"]) > 0 for row in rows)
+    assert "| bilinear ×2" in result.stdout

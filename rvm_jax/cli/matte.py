@@ -77,9 +77,9 @@ def matte(
         size = width_and_perhaps_height("--resize", resize, expected)
     fps = _rate(rate)
 
-    from rvm_jax.host.memory import return_freed_memory
+    from rvm_jax.host.memory import keep_freed_memory
 
-    return_freed_memory()
+    keep_freed_memory()
     from rvm_jax.host import signals
     from rvm_jax.host.buckets import local_path
     from rvm_jax.host.compilation_cache import enable_compilation_cache

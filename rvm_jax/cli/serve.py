@@ -60,9 +60,9 @@ def serve(
             raise InputError(f"{option} {value:g}: expected a number above 0")
     accounts = None if auth is None else _accounts(auth)
 
-    from rvm_jax.host.memory import return_freed_memory
+    from rvm_jax.host.memory import keep_freed_memory
 
-    return_freed_memory()
+    keep_freed_memory()
     from rvm_jax.host import signals
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.matte import load

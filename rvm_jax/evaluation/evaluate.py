@@ -27,11 +27,12 @@ from rvm_jax.host.files import replacing
 from rvm_jax.matte import automatic_ratio
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork
-from rvm_jax.video.matting import automatic_chunk
+from rvm_jax.video.matting import PIXELS_AT_ONCE
 from rvm_jax.video.picture_files import PNG_EFFORT
 from rvm_jax.weights.names import Variables
 
 LONGEST_PART = 8
+PIXELS_ON_CPU = 4_200_000
 QUEUED = 2  # parts that are read while others are scored
 STRIP_SIDE = 320
 """Of the pictures that are kept of a clip, at most."""
@@ -252,8 +253,9 @@ def _folder(predictions: Path, clip: EvaluationClip, one: Method) -> Path:
 
 
 def part_length(size: tuple[int, int]) -> int:
-    """How many frames of (height, width) are predicted and scored at once."""
-    return min(LONGEST_PART, automatic_chunk(*size))
+    """How many frames of (height, width) are predicted at once, and scored at once by several threads."""
+    pixels = PIXELS_ON_CPU if jax.default_backend() == "cpu" else PIXELS_AT_ONCE
+    return max(1, min(LONGEST_PART, pixels // (size[0] * size[1])))
 
 
 def _parts(clip: EvaluationClip) -> Iterator[list[str]]:

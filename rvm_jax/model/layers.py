@@ -60,12 +60,15 @@ class BatchNorm(nn.Module):
     `momentum` is PyTorch's: new = (1 - momentum) · old + momentum · batch. The stored variance is the unbiased one, the
     one that normalises is not. With `axis_name`, statistics are those of the global batch over that device axis.
     Statistics are computed and kept in the dtype of the parameters, whatever the dtype of `x`.
+
+    If it is `folded` into the convolution before it (`model.folding`), its `bias` is all that is left of it.
     """
 
     use_running_average: bool
     momentum: float = NORM_MOMENTUM
     epsilon: float = NORM_EPSILON
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, x: Array, *, apply: bool = True) -> Array | tuple[Array, Array]:
@@ -74,8 +77,10 @@ class BatchNorm(nn.Module):
         Without `apply`, what `affine` needs to do that: factor and offset, each `[C]`.
         """
         features = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
+        if self.folded:
+            return (x.astype(bias.dtype) + per_channel(bias)).astype(x.dtype)
+        scale = self.param("scale", nn.initializers.ones, features)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, scale.dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, scale.dtype)
         # PyTorch counts the batches too; nothing reads the count, but a state_dict carries it.

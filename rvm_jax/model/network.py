@@ -62,6 +62,8 @@ class MattingNetwork(nn.Module):
       remat: train in less memory, by computing most of the forward pass twice. For `mobilenetv3` at 512×512 that is
         a fifth of the memory on a CPU (`benchmarks/memory.py`), where it takes about four times as long
         (`benchmarks/train.py`); on accelerators it was not measured.
+      folded: BatchNorm is folded into the convolutions, so the variables are those that `model.folding` makes, and only
+        inference is left to do.
 
     Gradients are reverse mode only (`jax.grad`, `jax.vjp`): several layers write their backward pass out.
     """
@@ -71,6 +73,7 @@ class MattingNetwork(nn.Module):
     dtype: DTypeLike | None = None
     axis_name: str | None = None
     remat: bool = False
+    folded: bool = False
 
     @nn.compact
     def __call__(
@@ -93,6 +96,8 @@ class MattingNetwork(nn.Module):
             raise InputError(f"unknown refiner {self.refiner!r}: choose one of {', '.join(REFINERS)}")
         for name, value in (("train", train), ("segmentation", segmentation)):
             check_static(name, value)
+        if train and self.folded:
+            raise InputError("BatchNorm is folded into the convolutions: train the network that it was folded from")
         single = frames.ndim == 4
         check_frames(frames, downsample_ratio)
         given = frames.dtype
@@ -105,7 +110,7 @@ class MattingNetwork(nn.Module):
         check_state(table, state, batch, (height, width), downsample_ratio)
 
         conv = partial(Conv, dtype=given if self.dtype is None else self.dtype)
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name, folded=self.folded)
         remat = self.remat and train and not self.is_initializing()
         encoder: nn.Module
         if isinstance(table.encoder, MobileNetV3):

@@ -32,9 +32,8 @@ from rvm_jax.weights.names import Variables
 
 PathLike = str | os.PathLike[str]
 
-PIXELS_AT_ONCE = {"cpu": 4_200_000}
-PIXELS_AT_ONCE_ELSEWHERE = 17_000_000
-"""How many pixels a chunk has, unless its length is given: two frames of 1080p on a CPU, eight on a GPU or TPU."""
+PIXELS_AT_ONCE = 17_000_000
+"""How many pixels a chunk has on a GPU or TPU, unless its length is given: eight frames of 1080p."""
 
 LONGEST_CHUNK = 12
 QUEUED = 2  # chunks that wait for the device, and for each writer
@@ -142,7 +141,7 @@ def matte_video(
         size = (video.height, video.width)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
-        matte = weights if isinstance(weights, Matte) else load(weights, precision)
+        matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
         length = chunk or automatic_chunk(*size)
 
         # All files are closed before the first of them gets its name.
@@ -157,9 +156,14 @@ def matte_video(
 
 
 def automatic_chunk(height: int, width: int) -> int:
-    """How many frames of a size are computed at once. On a CPU more of them are not faster."""
-    pixels = PIXELS_AT_ONCE.get(jax.default_backend(), PIXELS_AT_ONCE_ELSEWHERE)
-    return max(1, min(LONGEST_CHUNK, pixels // (height * width)))
+    """How many frames of a size are computed at once.
+
+    One on a CPU: of more, what a layer makes is no longer in its caches when the next layer wants it
+    (`benchmarks/network.py`).
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    return max(1, min(LONGEST_CHUNK, PIXELS_AT_ONCE // (height * width)))
 
 
 def check_targets(

@@ -29,7 +29,7 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import in_buckets, onnx_files, orbax_folders
+from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
 from rvm_jax.weights.released import released_path
 
@@ -267,6 +267,9 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    plain = torch_files.read_plain(path)
+    if plain is not None:
+        return plain
     torch = _import_torch(path)
     try:
         with warnings.catch_warnings():

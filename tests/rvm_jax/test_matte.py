@@ -397,3 +397,21 @@ def test_a_video_is_computed_in_the_dtype_of_the_variables(path, tmp_path, monke
     for dtype in ("float64", "bfloat16"):
         rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype))
     assert seen == [(np.uint8, np.float64), (np.uint8, np.float32)]
+
+
+def test_batch_norm_is_folded_in_float64(matte):
+    """Into float32 kernels, so that what they compute differs by rounding; saving still takes what was loaded."""
+    frames = np.asarray(random_frames(1, 3, 48, 64, 3, dtype=jnp.float32))
+    folded = matte.folded()
+    assert folded.folded() is folded
+    assert folded.dtype == jnp.float32
+    for expected, found in zip(
+        matte(frames, downsample_ratio=0.5)[:2], folded(frames, downsample_ratio=0.5), strict=False
+    ):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_what_is_folded_is_not_saved(matte, tmp_path):
+    with pytest.raises(rvm_jax.InputError, match="save what it was made of"):
+        rvm_jax.save(matte.folded(), tmp_path / "folded.safetensors")
+    assert not list(tmp_path.iterdir())

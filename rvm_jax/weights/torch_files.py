@@ -1,0 +1,71 @@
+"""Reading of a plain `.pth` file without PyTorch, the import of which takes a second.
+
+Since PyTorch 1.6 such a file is a zip archive of a pickle and of the numbers of each tensor. The pickle is read with
+nothing but the two functions that a state_dict of tensors needs.
+"""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+DTYPES: dict[str, Any] = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+}
+
+
+def read_plain(path: Path) -> dict[str, np.ndarray] | None:
+    """The tensors of a file; None if it holds anything else, or is damaged: PyTorch knows more, and why."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            checkpoint = _Unpickler(archive).load()
+    except Exception:  # whatever a damaged file makes of the unpickler
+        return None
+    plain = isinstance(checkpoint, dict) and all(isinstance(array, np.ndarray) for array in checkpoint.values())
+    return dict(checkpoint) if plain else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, archive: zipfile.ZipFile):
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        super().__init__(io.BytesIO(archive.read(name)))
+        self._archive, self._root = archive, name.removesuffix("data.pkl")
+        order = f"{self._root}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise pickle.UnpicklingError("numbers of another byte order")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if module == "torch" and name in DTYPES:
+            return name
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+    def persistent_load(self, identity: tuple[str, str, str, str, int]) -> np.ndarray:
+        """The numbers that several tensors may look at."""
+        _, kind, key, _, count = identity
+        return np.frombuffer(
+            self._archive.read(f"{self._root}data/{key}"), np.dtype(DTYPES[kind]).newbyteorder("<"), count
+        )
+
+
+def _tensor(numbers: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> np.ndarray:
+    if 0 in shape:
+        return np.empty(shape, numbers.dtype)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if min(offset, *shape, *strides, 0) < 0 or last >= len(numbers):
+        raise pickle.UnpicklingError("a tensor that reaches beyond its numbers")
+    steps = [stride * numbers.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()
