@@ -86,7 +86,7 @@ def jax_contender(it: Iteration) -> Contender:
     from train.device import optimizer, step
 
     network = MattingNetwork(it.variant, dtype=jnp.bfloat16 if it.precision == "bfloat16" else None, remat=it.remat)
-    state = step.from_variables(first_variables(it.variant))
+    state = step.joined(step.from_variables(first_variables(it.variant)))
     matting, segmentation = jax.device_put(batches(it))
     still, rates = ({group: jnp.float32(rate) for group in optimizer.GROUPS} for rate in (0, RATE))
     train = jax.jit(partial(step.train_pass, network), donate_argnums=0)

@@ -27,8 +27,9 @@ from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
 from train.device import cluster, evaluation, flops, hosts, optimizer, parallel
+from train.device.joined import split
 from train.device.programs import Key, Programs
-from train.device.step import Metrics, TrainState, init, with_average
+from train.device.step import Metrics, TrainState, init, joined, with_average
 from train.recipe.division import Division, Kept, describe_batch, describe_parts, settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
@@ -188,11 +189,11 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         # Iterations
         stack.push(others.tell)
         with explaining_out_of_memory(programs, run.clips_per_device), clock.during("host"):
-            state = _train_iterations(run, parallel.replicate(state), done)
+            state = _train_iterations(run, parallel.replicate(joined(state)), done)
 
         # The trained network
         if first_host:
-            _write_results(run, parallel.read_back(state))
+            _write_results(run, split(parallel.read_back(state)))
 
 
 def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
@@ -357,7 +358,7 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     with run.clock.during("checkpoints"):
         run.tracker.flush()  # a checkpoint must not be ahead of its metrics
         run.bucket.wait()
-        run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
+        run.checkpoints.save(done, split(parallel.read_back(state)), stage=stage, mad=mad)
         run.bucket.push(run.checkpoints.wait)
 
 
