@@ -26,7 +26,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import cluster, evaluation, flops, hosts, optimizer, parallel
+from train.device import cluster, evaluation, flops, hosts, optimizer, parallel, repeatable
 from train.device.joined import split
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init, joined, with_average
@@ -41,7 +41,7 @@ from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import compile_ahead, explaining_out_of_memory, first_keys
 from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
-from train.tracking import profiling, report
+from train.tracking import profiling, provenance, report
 from train.tracking.clock import Clock, PassTimes, speed
 from train.tracking.profiling import Profile
 from train.tracking.tracker import Tracker
@@ -109,6 +109,7 @@ def train(recipe: Recipe, options: Options) -> None:
     """
     clock = Clock()
     # Devices and hosts
+    repeatable.set_flags()
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     cluster.join(options.coordinator, options.process_id, options.process_count, options.local_devices)
@@ -157,6 +158,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
         if first_host:
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            changed += provenance.changes(bucket.folder)
             bucket.begin()
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
