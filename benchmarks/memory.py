@@ -28,7 +28,7 @@ def needed_megabytes(variant: str, frames: int, size: int, precision: str, remat
 
     dtype = jnp.bfloat16 if precision == "bfloat16" else None
     network = MattingNetwork(variant, dtype=dtype, remat=remat)
-    state = jax.eval_shape(partial(step.init, network), jax.random.key(0))
+    state = jax.eval_shape(lambda key: step.joined(step.init(network, key)), jax.random.key(0))
     batch = {
         name: jax.ShapeDtypeStruct((1, frames, size, size, channels), jnp.uint8)
         for name, channels in (("foreground", 3), ("alpha", 1), ("background", 3))

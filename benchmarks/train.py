@@ -98,7 +98,8 @@ def training_programs(it: Iteration) -> Programs:
     first = jax.device_get(first_variables(it.variant))
 
     def state() -> Any:
-        return step.from_variables(jax.device_put(first, may_alias=False))  # an iteration takes it as its own
+        # An iteration takes it as its own.
+        return step.joined(step.from_variables(jax.device_put(first, may_alias=False)))
 
     on_device = jax.device_put(batches(it))
     rates = {group: jnp.float32(RATE) for group in optimizer.GROUPS}

@@ -26,9 +26,10 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
 from rvm_jax.weights.files import Weights, write_weights
-from train.device import cluster, evaluation, flops, hosts, optimizer, parallel
+from train.device import cluster, evaluation, flops, hosts, optimizer, parallel, repeatable
+from train.device.joined import split
 from train.device.programs import Key, Programs
-from train.device.step import Metrics, TrainState, init, with_average
+from train.device.step import Metrics, TrainState, init, joined, with_average
 from train.recipe.division import Division, Kept, describe_batch, describe_parts, settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
@@ -40,7 +41,7 @@ from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory, first_keys
 from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
-from train.tracking import profiling, report
+from train.tracking import profiling, provenance, report
 from train.tracking.clock import Clock, PassTimes, speed
 from train.tracking.profiling import Profile
 from train.tracking.tracker import Tracker
@@ -108,6 +109,7 @@ def train(recipe: Recipe, options: Options) -> None:
     """
     clock = Clock()
     # Devices and hosts
+    repeatable.set_flags()
     if options.cpu_devices is not None:
         parallel.set_cpu_devices(options.cpu_devices)
     cluster.join(options.coordinator, options.process_id, options.process_count, options.local_devices)
@@ -156,6 +158,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
         if first_host:
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            changed += provenance.changes(bucket.folder)
             bucket.begin()
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
@@ -188,11 +191,11 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         # Iterations
         stack.push(others.tell)
         with explaining_out_of_memory(programs, run.share), clock.during("host"):
-            state = _train_iterations(run, parallel.replicate(state), done)
+            state = _train_iterations(run, parallel.replicate(joined(state)), done)
 
         # The trained network
         if first_host:
-            _write_results(run, parallel.read_back(state))
+            _write_results(run, split(parallel.read_back(state)))
 
 
 def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
@@ -357,7 +360,7 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     with run.clock.during("checkpoints"):
         run.tracker.flush()  # a checkpoint must not be ahead of its metrics
         run.bucket.wait()
-        run.checkpoints.save(done, parallel.read_back(state), stage=stage, mad=mad)
+        run.checkpoints.save(done, split(parallel.read_back(state)), stage=stage, mad=mad)
         run.bucket.push(run.checkpoints.wait)
 
 

@@ -17,6 +17,7 @@ from tests.reference.recipe import video
 from tests.reference.test_losses import NAMES
 from tests.reference.test_network import cast, reference_weights
 from train.device import step
+from train.device.joined import split
 
 TRAJECTORIES = [(path, "float64") for path in sorted(FOLDER.glob("trajectory_*.json"))]
 TRAJECTORIES.append((FOLDER / "trajectory_stage1_mobilenetv3.json", "float32"))
@@ -60,7 +61,7 @@ def test_trajectory(path: Path, dtype):
     table = entries(VARIANTS[reference["variant"]])
     network = MattingNetwork(reference["variant"])
     variables = cast(to_variables(reference_weights(reference["variant"]), table), dtype)
-    state = step.from_variables(variables)
+    state = step.joined(step.from_variables(variables))
     given = reference["learning_rates"]
     rates = {group: given[GROUPS.get(group, group)] for group in variables["params"]}
 
@@ -79,11 +80,11 @@ def test_trajectory(path: Path, dtype):
             if theirs in logged:
                 np.testing.assert_allclose(metrics[ours], logged[theirs], rtol=relative, err_msg=f"{kind} {ours}")
         if kind not in seen and dtype == "float64":
-            gradients = gradients_between(before.moments, state.moments)
+            gradients = gradients_between(split(before.moments), split(state.moments))
             check_gradients(gradients, variables, table, reference["first_gradient_norms"][kind])
         seen.add(kind)
 
-    final = to_state_dict({"params": state.params, "batch_stats": state.batch_stats}, table)
+    final = to_state_dict(split({"params": state.params, "batch_stats": state.batch_stats}), table)
     assert final.keys() == reference["final_norm_and_sum"].keys()
     for name, (norm, total) in reference["final_norm_and_sum"].items():
         array = np.asarray(final[name], np.float64)

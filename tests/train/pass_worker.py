@@ -8,6 +8,7 @@ import numpy as np
 
 from rvm_jax.model.network import MattingNetwork
 from train.device import cluster, optimizer, parallel, step
+from train.device.joined import split
 from train.device.programs import Key, Programs
 from train.run.initial_state import initial_state
 
@@ -29,7 +30,7 @@ def in_float64(tree):
 
 
 programs = Programs(MattingNetwork("tiny", axis_name=parallel.AXIS))
-state = parallel.replicate(in_float64(initial_state(MattingNetwork("tiny"), 0, None)))
+state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork("tiny"), 0, None))))
 rng = np.random.default_rng(0)
 told = {}
 for number, (shape, channels, ratio) in enumerate(PASSES):
@@ -42,5 +43,5 @@ for number, (shape, channels, ratio) in enumerate(PASSES):
     state, terms = programs.run(key, state, parallel.shard(part), dict.fromkeys(optimizer.GROUPS, 1e-3))
     told |= {f"{number}/{name}": value for name, value in parallel.read_back(terms).items()}
 if host == 0:
-    leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(parallel.read_back(state))}
+    leaves = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(split(parallel.read_back(state)))}
     np.savez(out, **told, **leaves)

@@ -11,6 +11,7 @@ import numpy as np
 from rvm_jax.evaluation import metrics
 from rvm_jax.model.network import MattingNetwork
 from train.device import parallel, step
+from train.device.joined import split
 
 LONGEST_SIDE = 320
 """Of the pictures that are shown of a validation, about."""
@@ -42,7 +43,8 @@ def program(network: MattingNetwork, downsample_ratio: float) -> Evaluate:
     ) -> tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]:
         """Sums over the clips [b, T, h, w, C] that are `real` [b], how many they are, and pictures of all of them."""
         source, foreground, alpha = step.composite(batch)
-        result: Any = network.apply({"params": params, "batch_stats": batch_stats}, source, None, downsample_ratio)
+        variables = split({"params": params, "batch_stats": batch_stats})
+        result: Any = network.apply(variables, source, None, downsample_ratio)
         of_frames = {
             "mad": metrics.mad(result.alpha, alpha),
             "mse": metrics.mse(result.alpha, alpha),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train.device.joined import as_before, split
 from train.recipe.recipe import Optimizer, Recipe
 
 Params = Mapping[str, Any]
@@ -111,7 +112,8 @@ def _decayed_and_adapted(direction: Any, params: Any, how: Update) -> Any:
     if not chain:
         return direction
     rule = optax.masked(optax.chain(*chain), _kernels)
-    return rule.update(direction, rule.init(params), params)[0]
+    tree = split(params)
+    return as_before(rule.update(split(direction), rule.init(tree), tree)[0], params)
 
 
 def _kernels(params: Any) -> Any:

@@ -12,6 +12,7 @@ import optax
 
 from rvm_jax.model.network import MattingNetwork
 from train.device import losses, optimizer
+from train.device.joined import as_before, join, split
 
 DeviceBatch = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
@@ -56,6 +57,20 @@ def from_variables(variables: Mapping[str, Any]) -> TrainState:
 def with_average(state: TrainState, how: optimizer.Update) -> TrainState:
     """The state with the average of weights in which training begins, if there is to be one."""
     return state if how.ema is None else state._replace(average=optimizer.begin_average(*state[:2]))
+
+
+def joined(state: TrainState) -> TrainState:
+    """The state as the devices hold it: the parameters of a group in one vector, likewise moments and statistics.
+
+    `split` undoes it.
+    """
+
+    def of_groups(groups: Mapping[str, Any]) -> dict[str, Any]:
+        return {group: join(tree) for group, tree in groups.items()}
+
+    moments = {group: one._replace(mu=join(one.mu), nu=join(one.nu)) for group, one in state.moments.items()}
+    average = state.average and optimizer.Average(state.average.steps, *map(of_groups, state.average[1:]))
+    return TrainState(of_groups(state.params), of_groups(state.batch_stats), moments, average)
 
 
 def groups(segmentation: bool, downsample_ratio: float) -> tuple[str, ...]:
@@ -127,8 +142,8 @@ def differentiate(
 
     def loss(trained: optimizer.Params) -> tuple[jax.Array, tuple[Metrics, Mapping[str, Any]]]:
         variables = {"params": {**frozen, **trained}, "batch_stats": state.batch_stats}
-        terms, updated = forward(network, variables, batch, downsample_ratio)
-        return terms["total"], (terms, updated["batch_stats"])
+        terms, updated = forward(network, split(variables), batch, downsample_ratio)
+        return terms["total"], (terms, as_before(updated["batch_stats"], state.batch_stats))
 
     gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(trained)
     return terms, batch_stats, gradients

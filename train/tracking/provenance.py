@@ -1,6 +1,7 @@
-"""Provenance of a run: versions, revision of the code, devices."""
+"""Provenance of a run: versions, revision of the code, devices, flags."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from train.tracking import metrics_file
 
 PACKAGES = (
     "rvm-jax",
@@ -21,6 +24,9 @@ PACKAGES = (
     "tensorflow-datasets",
 )
 
+ROUNDING = ("devices", "xla_flags", "matmul_precision", "jax", "jaxlib")
+"""What of it decides how numbers are rounded."""
+
 
 def provenance() -> dict[str, Any]:
     """The time now, and what else a person would ask about a run that cannot be repeated."""
@@ -30,10 +36,26 @@ def provenance() -> dict[str, Any]:
         "devices": f"{len(devices)} × {devices[0].device_kind}",
         "hosts": jax.process_count(),
         "platform": devices[0].platform,
+        "xla_flags": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined, unused-ignore]
         "system": platform.platform(),
         "revision": revision(Path(__file__).parents[2]),
         "versions": {"python": platform.python_version(), **_versions()},
     }
+
+
+def changes(folder: Path) -> list[str]:
+    """What decides how numbers are rounded and is not as in the last session of the folder's run: a line, or none."""
+    before = metrics_file.sessions(folder / metrics_file.SESSIONS)[-1:]
+    if not before:
+        return []
+    then, now = ({**one, **one["versions"]} for one in (before[0], provenance()))
+    differing = [
+        f"{name.replace('_', ' ')}: {then[name] or 'none'} before, {now[name] or 'none'} now"
+        for name in ROUNDING
+        if name in then and then[name] != now[name]
+    ]
+    return [f"it goes on with other rounding, not bit for bit ({'; '.join(differing)})"] if differing else []
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from train.device import optimizer
+from train.device.joined import join, split
 from train.device.optimizer import Update
 
 RATES = {"a": 0.1, "b": 0.01}
@@ -29,23 +30,26 @@ def of_optax(kind, rate):
     return optax.multi_transform(rules, kernels)
 
 
+@pytest.mark.parametrize("joins", [False, True])
 @pytest.mark.parametrize("kind", ["adamw", "lamb"])
-def test_an_optimizer_is_that_of_optax_for_each_group(kind):
+def test_an_optimizer_is_that_of_optax_for_each_group(kind, joins):
     """Three steps, with a group left out of the second."""
     rng = np.random.default_rng(0)
-    params = expected = jax.tree.map(jnp.asarray, draw(rng))
+    expected = jax.tree.map(jnp.asarray, draw(rng))
+    params = {group: join(tree) if joins else tree for group, tree in expected.items()}
     moments = optimizer.init(params)
     rules = {group: of_optax(kind, rate) for group, rate in RATES.items()}
     states = {group: rules[group].init(expected[group]) for group in rules}
     for groups in ("ab", "a", "ab"):
         gradients = {group: tree for group, tree in jax.tree.map(jnp.asarray, draw(rng)).items() if group in groups}
-        params, moments = optimizer.update(params, moments, gradients, RATES, Update(kind, DECAY))
+        of_params = {group: join(tree) if joins else tree for group, tree in gradients.items()}
+        params, moments = optimizer.update(params, moments, of_params, RATES, Update(kind, DECAY))
         expected = dict(expected)
         for group in groups:
             with jax.numpy_dtype_promotion("standard"):
                 steps, states[group] = rules[group].update(gradients[group], states[group], expected[group])
             expected[group] = optax.apply_updates(expected[group], steps)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), params, expected)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), split(params), expected)
     assert {group: int(one.count) for group, one in moments.items()} == {"a": 3, "b": 2}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from rvm_jax.model.network import MattingNetwork
 from train.device import optimizer, parallel, step
+from train.device.joined import split
 
 RATES = dict.fromkeys(optimizer.GROUPS, 1e-3)
 KINDS = {  # the batch, the ratio, and what the pass trains
@@ -44,7 +45,8 @@ def in_float64(tree):
 def test_a_pass_steps_what_it_uses_and_touches_nothing_else(start, kind):
     shape, ratio, trained = KINDS[kind]
     run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES, downsample_ratio=ratio))
-    state, metrics = run(start, make_batch(kind, shape))
+    state, metrics = run(step.joined(start), make_batch(kind, shape))
+    state = split(state)
     assert state.params.keys() == start.params.keys() == set(optimizer.GROUPS)
     for group in optimizer.GROUPS:
         moved = any(
@@ -154,7 +156,7 @@ def test_a_batch_in_parts_is_the_same_on_any_number_of_devices(monkeypatch, how)
     batch = {"image": rng.random((16, 3)) * np.arange(1, 17)[:, None], "mask": rng.random((16, 3))}
     params = {"encoder": {"w": rng.random((1, 3))}}
     state = step.TrainState(params, {"encoder": {"mean": np.zeros(())}}, jax.device_get(optimizer.init(params)))
-    state = jax.device_get(step.with_average(state, how))
+    state = step.joined(jax.device_get(step.with_average(state, how)))
     network, devices = MattingNetwork("tiny", axis_name=parallel.AXIS), jax.local_devices()
     results = []
     for count in (8, 4, 2):
@@ -166,7 +168,7 @@ def test_a_batch_in_parts_is_the_same_on_any_number_of_devices(monkeypatch, how)
     for other in results[1:]:
         for (path, value), (_, expected) in zip(other, results[0], strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-12, err_msg=jax.tree_util.keystr(path))
-    state, metrics = parallel.read_back(found)
+    state, metrics = split(parallel.read_back(found))
     if how.ema is None:
         assert state.average is None
         return

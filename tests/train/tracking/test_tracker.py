@@ -177,6 +177,27 @@ def test_pictures_that_cannot_be_written_cost_a_line(folder, capsys):
     assert capsys.readouterr().err.startswith(f"cannot write {folder / 'validation' / '0.png'}: ")
 
 
+def test_a_session_on_other_devices_or_with_other_flags_is_told(folder, monkeypatch):
+    assert provenance.changes(folder) == []
+    monkeypatch.setenv("XLA_FLAGS", "--xla_b=1 --xla_a=1")
+    with Tracker(folder, 0, 1, wandb="disabled"):
+        pass
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_b=1")  # in another order
+    assert provenance.changes(folder) == []
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:4])
+    assert provenance.changes(folder) == [
+        "it goes on with other rounding, not bit for bit (devices: 8 × cpu before, 4 × cpu now; "
+        "xla flags: --xla_a=1 --xla_b=1 before, --xla_a=1 now)"
+    ]
+
+
+def test_a_session_of_an_earlier_version_has_no_flags(folder):
+    earlier = {name: value for name, value in provenance.provenance().items() if name != "xla_flags"}
+    metrics_file.add_session(folder / metrics_file.SESSIONS, earlier)
+    assert provenance.changes(folder) == []
+
+
 def test_the_provenance_names_versions_and_revision(tmp_path):
     about = provenance.provenance()
     assert about["versions"]["jax"] == jax.__version__

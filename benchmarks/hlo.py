@@ -1,0 +1,155 @@
+"""What a compiled program does, read from the text of its HLO: kernels, bytes to and from memory, collectives.
+
+The counts are of what is launched: a fusion is one kernel, which reads its operands and writes its results once. Of an
+operand that is only cut into pieces, the pieces are read. A loop counts as often as it runs, if XLA knows how often.
+"""
+
+import re
+from collections import Counter
+from math import prod
+from typing import NamedTuple
+
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+"""Bytes of an element."""
+NOTHING = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
+    *("copy-done", "slice-done", "async-done", "async-update", "all-reduce-done", "all-gather-done"),
+    *("collective-permute-done", "opt-barrier", "send-done", "recv-done"),
+}
+"""Operations that launch no kernel, or are counted where they begin."""
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+PIECES = {"slice", "dynamic-slice", "gather"}
+WHOLE = {"bitcast", "convert", "reshape", "copy"}
+"""Operations whose result, if it is cut into pieces, is computed of what they need alone."""
+FORMS = ("gather", "scatter", "select-and-scatter", "sort", "transpose", "copy", "convolution")
+"""Operations that are asked for by name, inside of fusions too."""
+
+
+class Instruction(NamedTuple):
+    """A line of a computation."""
+
+    shape: str
+    operation: str
+    operands: list[str]
+    rest: str
+
+
+Computation = dict[str, Instruction]
+
+
+class Counts(NamedTuple):
+    """What one run of a program does.
+
+    Attributes:
+        kernels: Launched, of any kind.
+        bytes: Read from and written to memory.
+        collectives: How many of each kind.
+        collective_bytes: Of their results, all together.
+    """
+
+    kernels: int
+    bytes: int
+    collectives: Counter[str]
+    collective_bytes: int
+
+
+def count(text: str) -> Counts:
+    """Of the HLO of a compiled program."""
+    return _count(parse(text), "ENTRY")
+
+
+def forms(text: str) -> dict[str, int]:
+    """How often operations of certain kinds are written down, loops once."""
+    return {name: len(re.findall(rf" {name}\(", text)) for name in FORMS}
+
+
+def parse(text: str) -> dict[str, Computation]:
+    """The computations by name; the main one is called ENTRY."""
+    found: dict[str, Computation] = {}
+    for line in text.splitlines():
+        if head := re.match(r"(ENTRY )?%?(\S+) \(.*\{$", line):
+            found[current := "ENTRY" if head[1] else head[2]] = {}
+        elif one := re.match(r"\s+(?:ROOT )?%?(\S+) = (\(.*?\)|\S+) ([a-z][a-z-]*)\((.*)", line):
+            given, _, rest = one[4].partition(")")
+            while given.count("(") > given.count(")"):  # a parenthesis of a layout, T(8,128)
+                more, _, rest = rest.partition(")")
+                given += ")" + more
+            operands = [given] if one[3] == "parameter" else re.findall(r"%([\w.-]+)", given)
+            found[current][one[1]] = Instruction(one[2], one[3], operands, rest)
+    return found
+
+
+def size(shape: str, on_chip: bool = False) -> int:
+    """Bytes of a shape as HLO writes it, of a tuple those of all that it holds.
+
+    What a TPU holds on the chip, S(1) in its layout, is not in memory, and counts only if it is asked for.
+    """
+    arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](\{[^}]*S\(1\)[^}]*\})?", shape)
+    return sum(
+        SIZES.get(kind, 0) * prod(int(n) for n in sides.split(",") if n)
+        for kind, sides, there in arrays
+        if on_chip or not there
+    )
+
+
+def _count(computations: dict[str, Computation], name: str) -> Counts:
+    body = computations[name]
+    kernels, moved, collectives, collective_bytes = 0, 0, Counter[str](), 0
+    for one in body.values():
+        kind = one.operation.removesuffix("-start")
+        if one.operation in ("while", "call", "conditional"):
+            for inner, times in _called(one):
+                within = _count(computations, inner)
+                kernels += times * within.kernels
+                moved += times * within.bytes
+                collectives += Counter({name: times * number for name, number in within.collectives.items()})
+                collective_bytes += times * within.collective_bytes
+        elif one.operation not in NOTHING:
+            kernels += 1
+            moved += _moved(computations, body, one)
+            if kind in COLLECTIVES:
+                collectives[kind] += 1
+                collective_bytes += sum(size(body[operand].shape, on_chip=True) for operand in one.operands)
+    return Counts(kernels, moved, collectives, collective_bytes)
+
+
+def _called(one: Instruction) -> list[tuple[str, int]]:
+    """The computations that an instruction runs, and how often: of branches the first."""
+    if one.operation == "while":
+        times = re.search(r"known_trip_count\D*(\d+)", one.rest)
+        return [(name, int(times[1]) if times else 1) for name in re.findall(r"body=%?([\w.-]+)", one.rest)]
+    return [(name, 1) for name in re.findall(r"(?:to_apply=|branch_computations=\{)%?([\w.-]+)", one.rest)[:1]]
+
+
+def _moved(computations: dict[str, Computation], body: Computation, one: Instruction) -> int:
+    """Bytes that a kernel reads and writes."""
+    whole = [size(body[operand].shape) if operand in body else 0 for operand in one.operands]
+    if one.operation in ("copy-start", "slice-start"):  # the result has the operand in it as well, and 4 bytes
+        operands = " ".join(body[operand].shape for operand in one.operands)
+        copied = size(one.shape, on_chip=True) - size(operands, on_chip=True) - 4
+        return min(sum(whole), copied) + size(one.shape) - sum(whole) - 4
+    inside = re.search(r"calls=%?([\w.-]+)", one.rest)
+    if one.operation != "fusion" or inside is None:
+        return size(one.shape) + sum(whole)
+    fused = computations[inside[1]]
+    names = {int(it.operands[0]): name for name, it in fused.items() if it.operation == "parameter"}
+    read = sum(_read(fused, names[number], most) for number, most in enumerate(whole))
+    updated = [it for it in fused.values() if it.operation == "dynamic-update-slice"]
+    in_place = sum(size(it.shape) - size(fused[it.operands[1]].shape) for it in updated)
+    return max(size(one.shape) - in_place, 0) + read
+
+
+def _read(fused: Computation, name: str, most: int) -> int:
+    """Bytes that a fusion reads of what it calls `name`."""
+    users = [(it_is, it) for it_is, it in fused.items() if name in it.operands]
+    if not users:
+        return most
+    read = 0
+    for it_is, it in users:
+        if it.operation in PIECES and it.operands[0] == name:
+            read += size(it.shape)
+        elif it.operation in WHOLE:
+            read += _read(fused, it_is, most)
+        elif it.operation != "dynamic-update-slice" or it.operands[0] != name:
+            read += most
+    return min(read, most)
