@@ -130,15 +130,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--seconds", type=float, default=5, help="for each number of threads")
     parser.add_argument("--clips", type=int, default=8, help="of each kind, in the data")
+    parser.add_argument("--background-size", type=int, default=432, metavar="HEIGHT")
+    parser.add_argument("--samples", type=int, default=640, help="that worker processes hand on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = make_data(Path(folder), options.clips, 432)
+        data = make_data(Path(folder), options.clips, options.background_size)
         plans = list(itertools.islice(bench._plans(data, FRAMES, SIZE), 24))
         operations = asleep(*record(data, plans))
         rates = {
             threads: most_of_a_process(data, plans, operations, threads, options.seconds) for threads in options.threads
         }
-        sample, drawing = handing_on(data, 640)
+        sample, drawing = handing_on(data, options.samples)
     for threads, rate in rates.items():
         print(f"{threads:3} threads of a process: {rate:6.0f} frames/s, with as many cores")
     print(f"a sample of a worker process costs this one {sample:.2f} ms, {drawing:.2f} of them drawing its plan")

@@ -15,6 +15,11 @@ from tests.rvm_jax.conftest import write_tiny
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
+@pytest.fixture(autouse=True)
+def _quickly_compiled(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
 @pytest.mark.slow
 def test_network_benchmark(tmp_path):
     command = [sys.executable, "-W", "ignore", FOLDER / "network.py", "--variant", "tiny", "--rounds", "1"]
@@ -41,8 +46,11 @@ def test_network_benchmark(tmp_path):
 
 @pytest.mark.slow
 def test_data_benchmark(tmp_path):
-    command = [sys.executable, "-W", "ignore", FOLDER / "data.py", "--rounds", "1", "--batches", "1", "--clips", "2"]
-    result = subprocess.run([*command, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-W", "ignore", FOLDER / "data.py", "--rounds", "1", "--batches", "1"]
+    small = ["--clips", "2", "--background-size", "96"]
+    result = subprocess.run(
+        [*command, *small, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True
+    )
     out = json.loads((tmp_path / "out.json").read_text())
     assert list(out["rates"]) == ["threads", "1 process", "2 processes", "plain tf.data"]
     assert all(rate["per_core"] > 0 for rate in out["rates"].values())
@@ -54,7 +62,7 @@ def test_data_benchmark(tmp_path):
 @pytest.mark.slow
 def test_data_lock_benchmark(tmp_path):
     command = [sys.executable, "-W", "ignore", FOLDER / "data_lock.py", "--threads", "1", "2", "--seconds", "0.5"]
-    options = ["--clips", "2", "--json", tmp_path / "out.json"]
+    options = ["--clips", "2", "--background-size", "96", "--samples", "80", "--json", tmp_path / "out.json"]
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     out = json.loads((tmp_path / "out.json").read_text())
     assert list(out["rates"]) == ["1", "2"]
