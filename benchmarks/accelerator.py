@@ -27,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -58,6 +59,16 @@ LIMITS = {
 FLAG = "--xla_gpu_exclude_nondeterministic_ops=true"
 
 Rows = list[dict[str, Any]]
+
+
+def do_without_tyro() -> None:
+    """Recipes are annotated for the command line by tyro, which machines with accelerators may lack: here unread."""
+    try:
+        import tyro  # noqa: F401
+    except ImportError:
+        conf: Any = types.ModuleType("tyro.conf")
+        conf.arg = lambda **_: None
+        sys.modules |= {"tyro": types.ModuleType("tyro"), "tyro.conf": conf}
 
 
 def clock(run: Callable[[], Any], rounds: int) -> float:
@@ -389,6 +400,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     if options.here:
         (part,) = options.parts
+        do_without_tyro()
         save(out, part, PARTS[part](out, options.small))
         return
 

@@ -395,7 +395,7 @@ def test_a_video_is_computed_in_the_dtype_of_the_variables(path, tmp_path, monke
 
     monkeypatch.setattr(matting, "matte_chunk", spy)
     for dtype in ("float64", "bfloat16"):
-        rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype))
+        rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype), chunk=2)
     assert seen == [(np.uint8, np.float64), (np.uint8, np.float32)]
 
 
