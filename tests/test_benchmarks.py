@@ -158,9 +158,9 @@ sys.meta_path.insert(0, Blocked())
 
 @pytest.mark.slow
 def test_accelerator_benchmark(tmp_path):
-    """Of its parts those that need no program of the whole iteration: the others are `train.py`'s."""
+    """Two of its parts: the others compile for longer than a test may take."""
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
-    parts = ["reference", "repeatable-mobilenetv3", "training-mobilenetv3"]
+    parts = ["reference", "training-mobilenetv3"]
     result = subprocess.run(
         [sys.executable, "-W", "ignore", FOLDER / "accelerator.py", tmp_path / "out", "--small", "--parts", *parts],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
@@ -171,9 +171,7 @@ def test_accelerator_benchmark(tmp_path):
     found = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
     assert {name: part["how"] for name, part in found.items()} == dict.fromkeys(parts, "done")
     assert found["reference"]["rows"][0]["of float32's noise"] < 3
-    (row,) = found["repeatable-mobilenetv3"]["rows"]
-    assert row["same program"]
-    assert row["compiled anew"]
+    assert all(row["ms"] > 0 for row in found["training-mobilenetv3"]["rows"])
     assert "| torch channels_last |" in result.stdout
 
 
