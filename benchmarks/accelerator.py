@@ -121,7 +121,7 @@ def iteration(variant: str, small: bool, **changed: Any) -> Any:
     from benchmarks.train import Iteration
 
     shape = {"batch": 1, "frames": 2, "size": 64} if small else {"batch": 4, "frames": 15, "size": 512}
-    network = {"variant": "tiny" if small else variant, "precision": "bfloat16", "remat": False}
+    network = {"variant": "tiny" if small else variant, "precision": "float32" if small else "bfloat16", "remat": False}
     return Iteration(**{**network, **shape, **changed})
 
 
@@ -279,7 +279,8 @@ def memory(out: Path, small: bool) -> Rows:
     rows = []
     for label, (frames, size, ratio) in shapes.items():
         for remat in (False, True):
-            network = MattingNetwork("tiny" if small else "mobilenetv3", dtype=jnp.bfloat16, remat=remat)
+            dtype = None if small else jnp.bfloat16
+            network = MattingNetwork("tiny" if small else "mobilenetv3", dtype=dtype, remat=remat)
             state = step.init(network, jax.random.key(0))
             rng = np.random.default_rng(0)
             batch = {
