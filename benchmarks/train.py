@@ -153,13 +153,13 @@ def torch_contender(it: Iteration, *, channels_last: bool = False, compiled: boo
     )  # [B, T, C, S, S]
     autocast = torch.autocast(device, torch.bfloat16, enabled=it.precision == "bfloat16")
 
-    def matting_pass() -> Any:
+    def matting_pass(call: Any) -> Any:
         foreground, alpha, background = (matting[name] / 255 for name in ("foreground", "alpha", "background"))
         with autocast:
             predicted, matte, *_ = call(foreground * alpha + background * (1 - alpha))
         return torch_matting_loss(predicted.float(), matte.float(), foreground, alpha)
 
-    def segmentation_pass() -> Any:
+    def segmentation_pass(call: Any) -> Any:
         with autocast:
             logits, *_ = call(segmentation["image"] / 255, segmentation_pass=True)
         return F.binary_cross_entropy_with_logits(logits.float(), segmentation["mask"].float())
@@ -167,13 +167,13 @@ def torch_contender(it: Iteration, *, channels_last: bool = False, compiled: boo
     def run() -> None:
         for loss in (matting_pass, segmentation_pass):
             adam.zero_grad()
-            loss().backward()
+            loss(call).backward()
             adam.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
     with torch.no_grad():
-        losses = float(matting_pass()), float(segmentation_pass())
+        losses = float(matting_pass(network)), float(segmentation_pass(network))
     return Contender(run, losses)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import rvm_jax
 from rvm_jax.export import torch_network
 from rvm_jax.matte import automatic_ratio
+from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.resize import scaled_size
 from rvm_jax.video import matting
 from tests.rvm_jax.conftest import TINY_RESNET, random_frames, random_variables
@@ -395,19 +396,19 @@ def test_a_video_is_computed_in_the_dtype_of_the_variables(path, tmp_path, monke
 
     monkeypatch.setattr(matting, "matte_chunk", spy)
     for dtype in ("float64", "bfloat16"):
-        rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype))
+        rvm_jax.matte_video(tmp_path / "in", tmp_path / dtype, weights=rvm_jax.load(path, dtype), chunk=2)
     assert seen == [(np.uint8, np.float64), (np.uint8, np.float32)]
 
 
-def test_batch_norm_is_folded_in_float64(matte):
-    """Into float32 kernels, so that what they compute differs by rounding; saving still takes what was loaded."""
+def test_batch_norm_is_folded_in_float64():
+    """Into float32 kernels, so that what they compute differs by rounding."""
+    network = MattingNetwork("tiny")
+    matte = rvm_jax.Matte(network, random_variables(network, jnp.float32))
     frames = np.asarray(random_frames(1, 3, 48, 64, 3, dtype=jnp.float32))
     folded = matte.folded()
     assert folded.folded() is folded
     assert folded.dtype == jnp.float32
-    for expected, found in zip(
-        matte(frames, downsample_ratio=0.5)[:2], folded(frames, downsample_ratio=0.5), strict=False
-    ):
+    for expected, found in zip(matte(frames, None, 0.5)[:2], folded(frames, None, 0.5), strict=False):
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
