@@ -164,7 +164,7 @@ def devices(name: str, chips: int) -> Any:
         os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
     try:
         return topologies.get_topology_desc(platform=chip.platform, **described).devices
-    except (NotImplementedError, RuntimeError) as error:
+    except RuntimeError as error:  # NotImplementedError is one
         sys.exit(f"ahead.py: {name} needs a compiler that is not installed ({error}): pip install {package}")
 
 

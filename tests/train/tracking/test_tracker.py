@@ -179,16 +179,18 @@ def test_pictures_that_cannot_be_written_cost_a_line(folder, capsys):
 
 def test_a_session_on_other_devices_or_with_other_flags_is_told(folder, monkeypatch):
     assert provenance.changes(folder) == []
-    monkeypatch.setenv("XLA_FLAGS", "--xla_b=1 --xla_a=1")
+    assert len(jax.devices()) == 8  # XLA reads its flags now, and not those below
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4 --xla_cpu_enable_fast_math=false")
     with Tracker(folder, 0, 1, wandb="disabled"):
         pass
-    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_b=1")  # in another order
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false --xla_gpu_autotune_level=4")  # in another order
     assert provenance.changes(folder) == []
-    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:4])
     assert provenance.changes(folder) == [
         "it goes on with other rounding, not bit for bit (devices: 8 × cpu before, 4 × cpu now; "
-        "xla flags: --xla_a=1 --xla_b=1 before, --xla_a=1 now)"
+        "xla flags: --xla_cpu_enable_fast_math=false --xla_gpu_autotune_level=4 before, "
+        "--xla_cpu_enable_fast_math=false now)"
     ]
 
 
