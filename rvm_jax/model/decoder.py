@@ -6,16 +6,16 @@ is carried over time is the memory of `conv_gru`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
 from rvm_jax.model.layers import kernel_init
-from rvm_jax.model.remat import remat_block, scan_frames
+from rvm_jax.model.remat import remat_block
 from rvm_jax.model.resize import halve, upscale_twice
 
 
@@ -110,8 +110,7 @@ class RecurrentHalf(nn.Module):
         )
         batch, *size = hidden.shape
         recurrent, hidden = conv_gru(recurrent.reshape(batch, -1, *size), hidden, weights)  # [B, T, h, w, C]
-        recurrent = recurrent.reshape(stateless.shape).astype(x.dtype)  # [B·T, h, w, C]
-        return jnp.concatenate([stateless, recurrent], -1), hidden
+        return jnp.concatenate([stateless, recurrent.reshape(stateless.shape)], -1), hidden
 
 
 class GRUWeights(NamedTuple):
@@ -124,10 +123,11 @@ class GRUWeights(NamedTuple):
 
 
 def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array]:
-    """Run a ConvGRU over `x` `[B, T, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last of them.
+    """Run a ConvGRU over `x` `[B, T, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last memory.
 
     A convolution over `[x, h]` is the sum of one over x and one over h, so the half that does not depend on the memory
-    is computed for all frames before the scan. Convolutions run in the dtype of `x`; the memory keeps its own.
+    is computed for all frames before the scan. Convolutions run in the dtype of `x`, and the outputs have it; the
+    memory keeps its own.
     """
     batch, steps, height, width, channels = x.shape
     gates_kernel, gates_bias, candidate_kernel, candidate_bias = (w.astype(x.dtype) for w in weights)
@@ -138,13 +138,33 @@ def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array
     return _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:])
 
 
+def scan_frames(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`lax.scan` along the second axis of `frames`, `[B, T, ...]`; so are the results. Not to be differentiated."""
+    count = jax.tree.leaves(frames)[0].shape[1]
+
+    def frame(i: Array | int) -> Any:
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), frames)
+
+    def write(carried: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
+        carry, results = carried
+        carry, result = step(carry, frame(i))
+        results = jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, i, 1), results, result)
+        return (carry, results), None
+
+    _, result = jax.eval_shape(step, carry, frame(0))
+    room = jax.tree.map(lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), result)
+    return lax.scan(write, (carry, room), jnp.arange(count), reverse=reverse)[0]
+
+
 @jax.custom_vjp
 def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array) -> tuple[Array, Array]:
-    """The part of a ConvGRU that needs its memory, over `inputs` `[B, T, h, w, 3C]`: outputs, and the last of them."""
+    """The part of a ConvGRU that needs its memory, over `inputs` `[B, T, h, w, 3C]`: outputs, and the last memory."""
 
     def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
         hidden, _ = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return hidden, hidden
+        return hidden, hidden.astype(inputs.dtype)
 
     last, outputs = scan_frames(step, hidden, inputs)
     return outputs, last
@@ -171,34 +191,35 @@ def _recurrence_forward(
 ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
     def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, Array]]:
         new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return new, (new, parts)
+        return new, (hidden, parts)
 
-    last, (outputs, parts) = scan_frames(step, hidden, inputs)
-    return (outputs, last), (hidden, outputs, parts, gates_kernel, candidate_kernel)
+    last, (before, parts) = scan_frames(step, hidden, inputs)
+    # What the backward pass wants of each step is the memory that it found: the next step's is what it left.
+    outputs = jnp.concatenate([before[:, 1:], last[:, None]], 1).astype(inputs.dtype)
+    return (outputs, last), (before, parts, gates_kernel, candidate_kernel)
 
 
 def _recurrence_backward(
     residuals: tuple[Array, ...], cotangents: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, Array]:
-    hidden, outputs, parts, gates_kernel, candidate_kernel = residuals
-    before = jnp.concatenate([hidden[:, None], outputs[:, :-1]], 1)  # the memory that each step found
-    channels, dtype = hidden.shape[-1], gates_kernel.dtype
+    before, parts, gates_kernel, candidate_kernel = residuals
+    channels, dtype = before.shape[-1], gates_kernel.dtype
 
     def step(carried: Array, frame: tuple[Array, ...]) -> tuple[Array, Array]:
         cotangent, hidden, parts = frame
         reset, update, candidate = jnp.split(parts.astype(hidden.dtype), 3, -1)
-        total = carried + cotangent
+        total = carried + cotangent.astype(hidden.dtype)
         to_candidate = (total * update * (1 - candidate * candidate)).astype(dtype)
-        to_gated = input_gradient(to_candidate, candidate_kernel).astype(total.dtype)
+        to_gated = input_gradient(to_candidate, candidate_kernel).astype(hidden.dtype)
         to_reset = to_gated * hidden * reset * (1 - reset)
         to_update = total * (candidate - hidden) * update * (1 - update)
         to_gates = jnp.concatenate([to_reset, to_update], -1).astype(dtype)
-        through_gates = input_gradient(to_gates, gates_kernel).astype(total.dtype)
+        through_gates = input_gradient(to_gates, gates_kernel).astype(hidden.dtype)
         to_hidden = total * (1 - update) + to_gated * reset + through_gates
         return to_hidden, jnp.concatenate([to_gates, to_candidate], -1)
 
-    cotangent, of_last = cotangents
-    to_hidden, to_inputs = scan_frames(step, of_last, (cotangent, before, parts), reverse=True)
+    of_outputs, of_last = cotangents
+    to_hidden, to_inputs = scan_frames(step, of_last, (of_outputs, before, parts), reverse=True)
 
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:]).astype(dtype)

@@ -68,11 +68,8 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, apply: bool = True) -> Array | tuple[Array, Array]:
-        """`[N, H, W, C]` → the same, normalised per channel.
-
-        Without `apply`, what `affine` needs to do that: factor and offset, each `[C]`.
-        """
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, C]` → the same, normalised per channel."""
         features = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
@@ -82,26 +79,19 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            constants = _factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon)
-            return affine(x, *constants) if apply else constants
+            return affine(x, *_factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon))
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
         if size < 2:
             raise InputError("training needs more than one value per channel: give larger frames or more of them")
-        shift = lax.stop_gradient(running_mean.value)
-        result: Array | tuple[Array, Array]
-        if apply:
-            result, mean, var = normalize(x, scale, bias, shift, self.epsilon, axis_name)
-        else:
-            mean, var = _statistics(x, shift, axis_name)
-            result = _factor_and_offset(mean, var, scale, bias, self.epsilon)
+        y, mean, var = normalize(x, scale, bias, running_mean.value, self.epsilon, axis_name)
         if not self.is_initializing():
             m = self.momentum
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
             count.value = count.value + 1
-        return result
+        return y
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -139,8 +129,8 @@ def _normalize_backward(
     cotangent = cotangents[0].astype(scale.dtype)
     centred = x.astype(scale.dtype) - per_channel(mean)
     inverse = lax.rsqrt(var + epsilon)
-    bias_gradient = cotangent.sum((0, 1, 2))
-    scale_gradient = (cotangent * centred).sum((0, 1, 2)) * inverse
+    bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred)
+    scale_gradient = scale_gradient * inverse
     means = jnp.stack([bias_gradient, scale_gradient]) / (x.size // x.shape[-1])
     mean_g, mean_gx = means if axis_name is None else lax.pmean(means, axis_name)
     x_gradient = per_channel(scale * inverse) * (
@@ -179,9 +169,27 @@ def _one_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
     `(mean - shift)² / variance` has. The running mean is near it but for the first steps of random weights, and known
     beforehand, which a sample of x would not be.
     """
+    size = x.size // x.shape[-1]
     shifted = x.astype(shift.dtype) - per_channel(shift)
-    mean, square = shifted.mean((0, 1, 2)), jnp.square(shifted).mean((0, 1, 2))
-    return shift + mean, jnp.maximum(square - mean * mean, 0)
+    mean, square = (total / size for total in _two_sums(shifted, jnp.square(shifted)))
+    # The barrier keeps the running mean from being part of whatever needs the mean, long after it was updated.
+    return lax.optimization_barrier((shift + mean, jnp.maximum(square - mean * mean, 0)))
+
+
+def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
+    """Sums over all but the channels. On GPUs in one reduction, of which every stage is one kernel and not two."""
+
+    def apart(one: Array, other: Array) -> tuple[Array, Array]:
+        return one.sum((0, 1, 2)), other.sum((0, 1, 2))
+
+    def together(one: Array, other: Array) -> tuple[Array, Array]:
+        zero = jnp.zeros((), one.dtype)
+        first, second = lax.reduce(
+            (one, other), (zero, zero), lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)), (0, 1, 2)
+        )
+        return first, second
+
+    return lax.platform_dependent(one, other, cuda=together, default=apart)
 
 
 def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:

@@ -27,45 +27,11 @@ def remat_block(block: Block, remat: bool = True) -> Block:
     return lift_transform(_lift_remat, block) if remat else block
 
 
-def scan_frames(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
-) -> tuple[Any, Any]:
-    """`lax.scan` along the second axis of `frames`, `[B, T, ...]`; so are the results. Not to be differentiated.
-
-    Without memory for the results before `frames` are known: XLA's CPU back end would make room for those of all loops
-    of a program at its start.
-    """
-    count = jax.tree.leaves(frames)[0].shape[1]
-
-    def frame(i: Array | int) -> Any:
-        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), frames)
-
-    def write(carried: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
-        carry, results = carried
-        carry, result = step(carry, frame(i))
-        return (
-            carry,
-            jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, i, 1), results, result),
-        ), None
-
-    _, result = jax.eval_shape(step, carry, frame(0))
-    room = jax.tree.map(lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), result)
-    room = _after(frames, room)
-    return lax.scan(write, (carry, room), jnp.arange(count), reverse=reverse)[0]
-
-
-def _after(first: Any, arrays: Any) -> Any:
-    """`arrays`, which are not known before `first` is. Nothing that is not finite is worth going on with."""
-
-    def by_a_zero(first: Any, arrays: Any) -> Any:
-        # Sorted, because a mere element XLA would compute along with whatever needs it, and keep the array for that.
-        zero = 0 * jnp.sort(jax.tree.leaves(first)[0].ravel()[-2:])[0]
-        return jax.tree.map(lambda x: x + zero.astype(x.dtype), arrays)
-
-    def by_a_barrier(first: Any, arrays: Any) -> Any:
-        return lax.optimization_barrier((first, arrays))[1]
-
-    return lax.platform_dependent(first, arrays, cpu=by_a_zero, default=by_a_barrier)
+def _zero_after(arrays: Any) -> Array:
+    """0, which is not known before the first of `arrays` is. Nothing that is not finite is worth going on with."""
+    first = jax.tree.leaves(arrays)[0]
+    # Sorted, because a mere element XLA would compute along with whatever needs it, and keep the array for that.
+    return 0 * jnp.sort(first.ravel()[-2:])[0]
 
 
 def _lift_remat(block: Block) -> Block:
@@ -92,7 +58,16 @@ def _remat_forward(function: Block, variables: Any, *arrays: Array) -> tuple[Any
 
 def _remat_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
     variables, *arrays = kept
-    return jax.vjp(function, variables, *_after(cotangents, arrays))[1](cotangents)
+
+    def after_a_zero(arrays: list[Array], cotangents: Any) -> list[Array]:
+        zero = _zero_after(cotangents)
+        return [x + zero.astype(x.dtype) for x in arrays]
+
+    def after_a_barrier(arrays: list[Array], cotangents: Any) -> list[Array]:
+        return lax.optimization_barrier((arrays, cotangents))[0]
+
+    arrays = lax.platform_dependent(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
+    return jax.vjp(function, variables, *arrays)[1](cotangents)
 
 
 _remat.defvjp(_remat_forward, _remat_backward)
