@@ -131,8 +131,10 @@ def _normalize_backward(
     inverse = lax.rsqrt(var + epsilon)
     bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred)
     scale_gradient = scale_gradient * inverse
-    means = jnp.stack([bias_gradient, scale_gradient]) / (x.size // x.shape[-1])
-    mean_g, mean_gx = means if axis_name is None else lax.pmean(means, axis_name)
+    size = x.size // x.shape[-1]
+    mean_g, mean_gx = bias_gradient / size, scale_gradient / size
+    if axis_name is not None:
+        mean_g, mean_gx = lax.pmean(jnp.stack([mean_g, mean_gx]), axis_name)
     x_gradient = per_channel(scale * inverse) * (
         cotangent - per_channel(mean_g) - centred * per_channel(inverse * mean_gx)
     )

@@ -60,8 +60,7 @@ class MattingNetwork(nn.Module):
       axis_name: the device axis over which training's BatchNorm statistics are averaged, as in `jax.pmap` or in
         `jax.shard_map(..., check_vma=False)`.
       remat: train in less memory, by computing most of the forward pass twice. For `mobilenetv3` at 512×512 that is
-        a fifth of the memory on a CPU (`benchmarks/memory.py`), where it takes about four times as long
-        (`benchmarks/train.py`); on accelerators it was not measured.
+        a third of the memory, as XLA plans it for an H100 and for a CPU (`benchmarks/RESULTS.md`).
 
     Gradients are reverse mode only (`jax.grad`, `jax.vjp`): several layers write their backward pass out.
     """

@@ -3,7 +3,7 @@
 A block is a function of a module and of arrays, such as a method. `nn.remat` separates the second computation from the
 first by barriers, which XLA's CPU back end ignores: it finds that both are the same, and keeps the first. On a CPU the
 second computation therefore depends, by a zero, on the gradient that it is needed for, so that it cannot begin earlier:
-`benchmarks/memory.py`. On GPUs and TPUs there are barriers.
+`benchmarks/memory.py`. On GPUs and TPUs there are barriers, as with `nn.remat`.
 """
 
 from collections.abc import Callable
@@ -59,14 +59,14 @@ def _remat_forward(function: Block, variables: Any, *arrays: Array) -> tuple[Any
 def _remat_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
     variables, *arrays = kept
 
-    def after_a_zero(arrays: list[Array], cotangents: Any) -> list[Array]:
+    def after_a_zero(arrays: list[Array], cotangents: Any) -> tuple[list[Array], Any]:
         zero = _zero_after(cotangents)
-        return [x + zero.astype(x.dtype) for x in arrays]
+        return [x + zero.astype(x.dtype) for x in arrays], cotangents
 
-    def after_a_barrier(arrays: list[Array], cotangents: Any) -> list[Array]:
-        return lax.optimization_barrier((arrays, cotangents))[0]
+    def after_a_barrier(arrays: list[Array], cotangents: Any) -> tuple[list[Array], Any]:
+        return lax.optimization_barrier((arrays, cotangents))
 
-    arrays = lax.platform_dependent(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
+    arrays, cotangents = lax.platform_dependent(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
     return jax.vjp(function, variables, *arrays)[1](cotangents)
 
 
