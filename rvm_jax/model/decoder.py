@@ -1,11 +1,11 @@
 """LR-ASPP, the recurrent decoder and its ConvGRU.
 
-Arrays here are time-major: `[T, B, h, w, C]` where time matters, `[T·B, h, w, C]` where it does not. Everything without
-memory runs on all frames at once; the only thing that `lax.scan` carries over time is the memory of `conv_gru`.
+Arrays here are batch-major, so that a batch sharded over devices stays where it is: `[B, T, h, w, C]` where time
+matters, `[B·T, h, w, C]` where it does not. Everything without memory runs on all frames at once; the only thing that
+is carried over time is the memory of `conv_gru`.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,11 +14,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
-from rvm_jax.model.layers import affine, kernel_init
-from rvm_jax.model.remat import frame_by_frame, late_scan, remat_block
+from rvm_jax.model.layers import kernel_init
+from rvm_jax.model.remat import remat_block
 from rvm_jax.model.resize import halve, upscale_twice
-
-Scan = Callable[..., tuple[Array, Any]]
 
 
 class State(NamedTuple):
@@ -47,7 +45,7 @@ class LRASPP(nn.Module):
 class Decoder(nn.Module):
     """From the LR-ASPP output and the encoder's features up to the hidden features at full size.
 
-    With `remat`, every block is computed twice in training, and the convolutions at full size frame by frame.
+    With `remat`, every block is computed twice in training.
     """
 
     features: tuple[int, int, int, int]
@@ -59,22 +57,25 @@ class Decoder(nn.Module):
     def __call__(
         self, frames: Array, f1: Array, f2: Array, f3: Array, bottom: Array, state: State
     ) -> tuple[Array, State]:
-        """`frames` `[N, H, W, 3]`, N = T·B, features at 1/2, 1/4, 1/8, 1/16 → hidden `[N, H, W, d0]`, new state."""
+        """`frames` `[N, H, W, 3]`, N = B·T, features at 1/2, 1/4, 1/8, 1/16 → hidden `[N, H, W, d0]`, new state."""
         s1 = halve(frames)
         s2 = halve(s1)
         s3 = halve(s2)
         d3, d2, d1, d0 = self.features
+
+        def last(decoder: Decoder, x: Array) -> Array:
+            return nn.relu(decoder.norm(name="norm0b")(decoder.conv(d0, 3, name="conv0b")(x)))
+
         recur = remat_block(RecurrentHalf.__call__, self.remat)
-        # On CPU, `lax.scan` would need a third more memory here, and without `remat` the same: `benchmarks/memory.py`.
-        half = partial(RecurrentHalf, late_scan if self.remat else lax.scan)
-        x, r4 = recur(half(name="gru4"), bottom, state.r4)
+        x, r4 = recur(RecurrentHalf(name="gru4"), bottom, state.r4)
         x = self._merge("3", d3, x, f3, s3)
-        x, r3 = recur(half(name="gru3"), x, state.r3)
+        x, r3 = recur(RecurrentHalf(name="gru3"), x, state.r3)
         x = self._merge("2", d2, x, f2, s2)
-        x, r2 = recur(half(name="gru2"), x, state.r2)
+        x, r2 = recur(RecurrentHalf(name="gru2"), x, state.r2)
         x = self._merge("1", d1, x, f1, s1)
-        x, r1 = recur(half(name="gru1"), x, state.r1)
-        x = self._finish_in_less_memory(d0, x, frames) if self.remat else self._finish(d0, x, frames)
+        x, r1 = recur(RecurrentHalf(name="gru1"), x, state.r1)
+        x = self._merge("0", d0, x, frames)
+        x = remat_block(last, self.remat)(self, x)
         return x, State(r1, r2, r3, r4)
 
     def _merge(self, scale: str, features: int, x: Array, *others: Array) -> Array:
@@ -86,30 +87,6 @@ class Decoder(nn.Module):
 
         return remat_block(block, self.remat)(self, x, *others)
 
-    def _finish(self, features: int, x: Array, frames: Array) -> Array:
-        """The last block, at full size: two convolutions."""
-        x = self._merge("0", features, x, frames)
-        return nn.relu(self.norm(name="norm0b")(self.conv(features, 3, name="conv0b")(x)))
-
-    def _finish_in_less_memory(self, features: int, x: Array, frames: Array) -> Array:
-        """The same, so that only what the two convolutions give exists at once for all frames.
-
-        BatchNorm needs all of that for its statistics; but applying them is part of whatever comes next.
-        """
-
-        def first(decoder: Decoder, x: Array, frame: Array) -> Array:
-            return decoder.conv(features, 3, name="conv0")(_join(x, frame))
-
-        def second(decoder: Decoder, x: Array, factor: Array, offset: Array) -> Array:
-            return decoder.conv(features, 3, name="conv0b")(nn.relu(affine(x, factor, offset)))
-
-        def last(_: Decoder, x: Array, factor: Array, offset: Array) -> Array:
-            return nn.relu(affine(x, factor, offset))
-
-        x = frame_by_frame(first)(self, x, frames)
-        x = frame_by_frame(second)(self, x, *self.norm(name="norm0")(x, apply=False))
-        return frame_by_frame(last)(self, x, *self.norm(name="norm0b")(x, apply=False))
-
 
 def _join(x: Array, *others: Array) -> Array:
     """Up-sample x to the size of the others, and concatenate all."""
@@ -120,11 +97,9 @@ def _join(x: Array, *others: Array) -> Array:
 class RecurrentHalf(nn.Module):
     """A ConvGRU on the second half of the channels; the first half passes by."""
 
-    scan: Scan = lax.scan
-
     @nn.compact
     def __call__(self, x: Array, hidden: Array) -> tuple[Array, Array]:
-        """`[T·B, h, w, 2C]` and state `[B, h, w, C]` → the same shapes."""
+        """`[B·T, h, w, 2C]` and state `[B, h, w, C]` → the same shapes."""
         stateless, recurrent = jnp.split(x, 2, -1)
         channels = recurrent.shape[-1]
         weights = GRUWeights(
@@ -133,11 +108,9 @@ class RecurrentHalf(nn.Module):
             self.param("candidate_kernel", kernel_init, (3, 3, 2 * channels, channels)),
             self.param("candidate_bias", nn.initializers.zeros, (channels,)),
         )
-        recurrent, hidden = conv_gru(
-            recurrent.reshape(-1, *hidden.shape), hidden, weights, scan=self.scan
-        )  # [T, B, h, w, C]
-        recurrent = recurrent.reshape(stateless.shape).astype(x.dtype)  # [T·B, h, w, C]
-        return jnp.concatenate([stateless, recurrent], -1), hidden
+        batch, *size = hidden.shape
+        recurrent, hidden = conv_gru(recurrent.reshape(batch, -1, *size), hidden, weights)  # [B, T, h, w, C]
+        return jnp.concatenate([stateless, recurrent.reshape(stateless.shape)], -1), hidden
 
 
 class GRUWeights(NamedTuple):
@@ -149,43 +122,63 @@ class GRUWeights(NamedTuple):
     candidate_bias: Array
 
 
-def conv_gru(x: Array, hidden: Array, weights: GRUWeights, *, scan: Scan = lax.scan) -> tuple[Array, Array]:
-    """Run a ConvGRU over `x` `[T, B, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last of them.
+def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array]:
+    """Run a ConvGRU over `x` `[B, T, h, w, C]` from `hidden` `[B, h, w, C]`: all outputs, and the last memory.
 
     A convolution over `[x, h]` is the sum of one over x and one over h, so the half that does not depend on the memory
-    is computed for all frames before the scan. Convolutions run in the dtype of `x`; the memory keeps its own.
+    is computed for all frames before the scan. Convolutions run in the dtype of `x`, and the outputs have it; the
+    memory keeps its own.
     """
-    steps, batch, height, width, channels = x.shape
+    batch, steps, height, width, channels = x.shape
     gates_kernel, gates_bias, candidate_kernel, candidate_bias = (w.astype(x.dtype) for w in weights)
     input_kernel = jnp.concatenate([gates_kernel[:, :, :channels], candidate_kernel[:, :, :channels]], -1)
     input_bias = jnp.concatenate([gates_bias, candidate_bias])
     inputs = conv2d(x.reshape(-1, height, width, channels), input_kernel) + per_channel(input_bias)
-    inputs = inputs.reshape(steps, batch, height, width, 3 * channels)
-    outputs = _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:], scan)
-    return outputs, outputs[-1]
+    inputs = inputs.reshape(batch, steps, height, width, 3 * channels)
+    return _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array, scan: Scan) -> Array:
-    """The part of a ConvGRU that needs its memory, over `inputs` `[T, B, h, w, 3C]`: outputs `[T, B, h, w, C]`."""
+def scan_frames(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """`lax.scan` along the second axis of `frames`, `[B, T, ...]`; so are the results. Not to be differentiated."""
+    count = jax.tree.leaves(frames)[0].shape[1]
+
+    def frame(i: Array | int) -> Any:
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), frames)
+
+    def write(carried: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
+        carry, results = carried
+        carry, result = step(carry, frame(i))
+        results = jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, i, 1), results, result)
+        return (carry, results), None
+
+    _, result = jax.eval_shape(step, carry, frame(0))
+    room = jax.tree.map(lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), result)
+    return lax.scan(write, (carry, room), jnp.arange(count), reverse=reverse)[0]
+
+
+@jax.custom_vjp
+def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array) -> tuple[Array, Array]:
+    """The part of a ConvGRU that needs its memory, over `inputs` `[B, T, h, w, 3C]`: outputs, and the last memory."""
 
     def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
         hidden, _ = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return hidden, hidden
+        return hidden, hidden.astype(inputs.dtype)
 
-    return scan(step, hidden, inputs)[1]
+    last, outputs = scan_frames(step, hidden, inputs)
+    return outputs, last
 
 
-def _gru_step(
-    hidden: Array, inputs: Array, gates_kernel: Array, candidate_kernel: Array
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """The next memory `[B, h, w, C]`, and reset gate, update gate and candidate, all in the memory's dtype."""
-    gates_input, candidate_input = jnp.split(inputs, [gates_kernel.shape[-1]], -1)
-    gates = nn.sigmoid(gates_input + conv2d(hidden.astype(inputs.dtype), gates_kernel)).astype(hidden.dtype)
+def _gru_step(hidden: Array, inputs: Array, gates_kernel: Array, candidate_kernel: Array) -> tuple[Array, Array]:
+    """The next memory `[B, h, w, C]`, in its dtype, and reset gate, update gate and candidate `[B, h, w, 3C]`."""
+    gates_input, candidate_input = jnp.split(inputs.astype(hidden.dtype), [gates_kernel.shape[-1]], -1)
+    gates = nn.sigmoid(gates_input + conv2d(hidden.astype(inputs.dtype), gates_kernel).astype(hidden.dtype))
     reset, update = jnp.split(gates, 2, -1)
-    candidate = nn.tanh(candidate_input + conv2d((reset * hidden).astype(inputs.dtype), candidate_kernel))
-    candidate = candidate.astype(hidden.dtype)
-    return (1 - update) * hidden + update * candidate, (reset, update, candidate)
+    candidate = conv2d((reset * hidden).astype(inputs.dtype), candidate_kernel).astype(hidden.dtype)
+    candidate = nn.tanh(candidate_input + candidate)
+    parts = jnp.concatenate([gates, candidate], -1).astype(inputs.dtype)
+    return (1 - update) * hidden + update * candidate, parts
 
 
 # Differentiating the scan itself would add up the kernels' gradients frame by frame, with a small convolution in each
@@ -194,44 +187,47 @@ def _gru_step(
 
 
 def _recurrence_forward(
-    inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array, scan: Scan
-) -> tuple[Array, tuple[Array, ...]]:
-    def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, ...]]:
+    inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array
+) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, Array]]:
         new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return new, (new, *parts)
+        return new, (hidden, parts)
 
-    _, (outputs, *parts) = scan(step, hidden, inputs)
-    return outputs, (hidden, outputs, *parts, gates_kernel, candidate_kernel)
+    last, (before, parts) = scan_frames(step, hidden, inputs)
+    # What the backward pass wants of each step is the memory that it found: the next step's is what it left.
+    outputs = jnp.concatenate([before[:, 1:], last[:, None]], 1).astype(inputs.dtype)
+    return (outputs, last), (before, parts, gates_kernel, candidate_kernel)
 
 
 def _recurrence_backward(
-    scan: Scan, residuals: tuple[Array, ...], cotangent: Array
+    residuals: tuple[Array, ...], cotangents: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, Array]:
-    hidden, outputs, reset, update, candidate, gates_kernel, candidate_kernel = residuals
-    before = jnp.concatenate([hidden[None], outputs[:-1]])  # the memory that each step found
-    dtype = gates_kernel.dtype
+    before, parts, gates_kernel, candidate_kernel = residuals
+    channels, dtype = before.shape[-1], gates_kernel.dtype
 
     def step(carried: Array, frame: tuple[Array, ...]) -> tuple[Array, Array]:
-        cotangent, hidden, reset, update, candidate = frame
-        total = carried + cotangent
-        to_candidate = total * update * (1 - candidate * candidate)
-        to_gated = input_gradient(to_candidate.astype(dtype), candidate_kernel).astype(total.dtype)
+        cotangent, hidden, parts = frame
+        reset, update, candidate = jnp.split(parts.astype(hidden.dtype), 3, -1)
+        total = carried + cotangent.astype(hidden.dtype)
+        to_candidate = (total * update * (1 - candidate * candidate)).astype(dtype)
+        to_gated = input_gradient(to_candidate, candidate_kernel).astype(hidden.dtype)
         to_reset = to_gated * hidden * reset * (1 - reset)
         to_update = total * (candidate - hidden) * update * (1 - update)
-        to_gates = jnp.concatenate([to_reset, to_update], -1)
-        through_gates = input_gradient(to_gates.astype(dtype), gates_kernel).astype(total.dtype)
+        to_gates = jnp.concatenate([to_reset, to_update], -1).astype(dtype)
+        through_gates = input_gradient(to_gates, gates_kernel).astype(hidden.dtype)
         to_hidden = total * (1 - update) + to_gated * reset + through_gates
-        return to_hidden, jnp.concatenate([to_gates, to_candidate], -1).astype(dtype)
+        return to_hidden, jnp.concatenate([to_gates, to_candidate], -1)
 
-    frames = (cotangent, before, reset, update, candidate)
-    to_hidden, to_inputs = scan(step, jnp.zeros_like(hidden), frames, reverse=True)
+    of_outputs, of_last = cotangents
+    to_hidden, to_inputs = scan_frames(step, of_last, (of_outputs, before, parts), reverse=True)
 
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:]).astype(dtype)
 
-    to_gates, to_candidate = jnp.split(all_frames(to_inputs), [gates_kernel.shape[-1]], -1)
+    to_gates, to_candidate = jnp.split(all_frames(to_inputs), [2 * channels], -1)
+    gated = parts[..., :channels].astype(before.dtype) * before
     to_gates_kernel = kernel_gradient(all_frames(before), to_gates, gates_kernel)
-    to_candidate_kernel = kernel_gradient(all_frames(reset * before), to_candidate, candidate_kernel)
+    to_candidate_kernel = kernel_gradient(all_frames(gated), to_candidate, candidate_kernel)
     return to_inputs, to_hidden, to_gates_kernel, to_candidate_kernel
 
 

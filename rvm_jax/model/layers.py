@@ -71,11 +71,8 @@ class BatchNorm(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, *, apply: bool = True) -> Array | tuple[Array, Array]:
-        """`[N, H, W, C]` → the same, normalised per channel.
-
-        Without `apply`, what `affine` needs to do that: factor and offset, each `[C]`.
-        """
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, C]` → the same, normalised per channel."""
         features = (x.shape[-1],)
         bias = self.param("bias", nn.initializers.zeros, features)
         if self.folded:
@@ -87,43 +84,39 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            constants = _factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon)
-            return affine(x, *constants) if apply else constants
+            return affine(x, *_factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon))
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
         if size < 2:
             raise InputError("training needs more than one value per channel: give larger frames or more of them")
-        result: Array | tuple[Array, Array]
-        if apply:
-            result, mean, var = normalize(x, scale, bias, self.epsilon, axis_name)
-        else:
-            mean, var = _statistics(x.astype(scale.dtype), axis_name)
-            result = _factor_and_offset(mean, var, scale, bias, self.epsilon)
+        y, mean, var = normalize(x, scale, bias, running_mean.value, self.epsilon, axis_name)
         if not self.is_initializing():
             m = self.momentum
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
             count.value = count.value + 1
-        return result
+        return y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalize(x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None) -> tuple[Array, Array, Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def normalize(
+    x: Array, scale: Array, bias: Array, shift: Array, epsilon: float, axis_name: str | None
+) -> tuple[Array, Array, Array]:
     """Normalise `[N, H, W, C]` with its own statistics; also mean and biased variance, for the record.
 
-    No gradient flows through that record. With `axis_name` the statistics are those of all devices. The backward pass
-    is written out because the one that differentiation finds reads x several times more often (seen on a CPU:
-    `benchmarks/train.py`).
+    No gradient flows through that record. With `axis_name` the statistics are those of all devices. `shift` is what the
+    mean is expected to be near. The backward pass is written out because the one that differentiation finds reads x
+    several times more often (seen on a CPU: `benchmarks/train.py`), and reduces over the devices once and not twice.
     """
-    mean, var = _statistics(x.astype(scale.dtype), axis_name)
+    mean, var = _statistics(x, shift, axis_name)
     return affine(x, *_factor_and_offset(mean, var, scale, bias, epsilon)), mean, var
 
 
 def _normalize_forward(
-    x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
+    x: Array, scale: Array, bias: Array, shift: Array, epsilon: float, axis_name: str | None
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-    y, mean, var = normalize(x, scale, bias, epsilon, axis_name)
+    y, mean, var = normalize(x, scale, bias, shift, epsilon, axis_name)
     return (y, mean, var), (x, scale, mean, var)
 
 
@@ -132,7 +125,7 @@ def _normalize_backward(
     axis_name: str | None,
     residuals: tuple[Array, Array, Array, Array],
     cotangents: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
     """With x̂ the normalised x: `scale / σ · (g - mean(g) - x̂ · mean(g · x̂))`.
 
     The gradients of scale and bias are this device's share of them.
@@ -141,29 +134,69 @@ def _normalize_backward(
     cotangent = cotangents[0].astype(scale.dtype)
     centred = x.astype(scale.dtype) - per_channel(mean)
     inverse = lax.rsqrt(var + epsilon)
+    bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred)
+    scale_gradient = scale_gradient * inverse
     size = x.size // x.shape[-1]
-    bias_gradient = cotangent.sum((0, 1, 2))
-    scale_gradient = (cotangent * centred).sum((0, 1, 2)) * inverse
-    mean_g = _average(bias_gradient / size, axis_name)
-    mean_gx = _average(scale_gradient / size, axis_name)
+    mean_g, mean_gx = bias_gradient / size, scale_gradient / size
+    if axis_name is not None:
+        mean_g, mean_gx = lax.pmean(jnp.stack([mean_g, mean_gx]), axis_name)
     x_gradient = per_channel(scale * inverse) * (
         cotangent - per_channel(mean_g) - centred * per_channel(inverse * mean_gx)
     )
-    return x_gradient.astype(x.dtype), scale_gradient, bias_gradient
+    return x_gradient.astype(x.dtype), scale_gradient, bias_gradient, jnp.zeros_like(mean)
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _average(x: Array, axis_name: str | None) -> Array:
-    return x if axis_name is None else lax.pmean(x, axis_name)
+def _statistics(x: Array, shift: Array, axis_name: str | None) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel, over all devices."""
+    mean, var = lax.platform_dependent(x, shift, cpu=_two_pass_statistics, default=_one_pass_statistics)
+    if axis_name is None:
+        return mean, var
+    # Chan's formula: the variance of all is the mean of the variances and the variance of the means. Each device fills
+    # its row of a table, so that one sum hands everything to everyone, without rounding and in whatever order.
+    mine = jnp.arange(lax.axis_size(axis_name), dtype=jnp.int32) == lax.axis_index(axis_name)
+    table = lax.psum(jnp.where(mine[:, None, None], jnp.stack([mean, var])[None], 0), axis_name)  # [devices, 2, C]
+    mean = table[:, 0].mean(0)
+    return mean, (table[:, 1] + jnp.square(table[:, 0] - mean[None])).mean(0)
 
 
-def _statistics(x: Array, axis_name: str | None) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel."""
-    mean = _average(x.mean((0, 1, 2)), axis_name)
-    # Two passes: the mean of squares minus the square of the mean would lose its digits in float32.
-    return mean, _average(jnp.square(x - per_channel(mean)).mean((0, 1, 2)), axis_name)
+def _two_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
+    """A CPU reads x from its caches the second time."""
+    x = x.astype(shift.dtype)
+    mean = x.mean((0, 1, 2))
+    return mean, jnp.square(x - per_channel(mean)).mean((0, 1, 2))
+
+
+def _one_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
+    """Reads x once; on TPUs not at all, where both sums are part of the convolution that makes it.
+
+    The variance is a small difference, unless the shift is near the mean: float32 loses as many digits as
+    `(mean - shift)² / variance` has. The running mean is near it but for the first steps of random weights, and known
+    beforehand, which a sample of x would not be.
+    """
+    size = x.size // x.shape[-1]
+    shifted = x.astype(shift.dtype) - per_channel(shift)
+    mean, square = (total / size for total in _two_sums(shifted, jnp.square(shifted)))
+    # The barrier keeps the running mean from being part of whatever needs the mean, long after it was updated.
+    return lax.optimization_barrier((shift + mean, jnp.maximum(square - mean * mean, 0)))
+
+
+def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
+    """Sums over all but the channels. On GPUs in one reduction, of which every stage is one kernel and not two."""
+
+    def apart(one: Array, other: Array) -> tuple[Array, Array]:
+        return one.sum((0, 1, 2)), other.sum((0, 1, 2))
+
+    def together(one: Array, other: Array) -> tuple[Array, Array]:
+        zero = jnp.zeros((), one.dtype)
+        first, second = lax.reduce(
+            (one, other), (zero, zero), lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)), (0, 1, 2)
+        )
+        return first, second
+
+    return lax.platform_dependent(one, other, cuda=together, default=apart)
 
 
 def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:

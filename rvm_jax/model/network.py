@@ -60,8 +60,7 @@ class MattingNetwork(nn.Module):
       axis_name: the device axis over which training's BatchNorm statistics are averaged, as in `jax.pmap` or in
         `jax.shard_map(..., check_vma=False)`.
       remat: train in less memory, by computing most of the forward pass twice. For `mobilenetv3` at 512×512 that is
-        a fifth of the memory on a CPU (`benchmarks/memory.py`), where it takes about four times as long
-        (`benchmarks/train.py`); on accelerators it was not measured.
+        a third of the memory, as XLA plans it for an H100 and for a CPU (`benchmarks/RESULTS.md`).
       folded: BatchNorm is folded into the convolutions, so the variables are those that `model.folding` makes, and only
         inference is left to do.
 
@@ -102,8 +101,8 @@ class MattingNetwork(nn.Module):
         check_frames(frames, downsample_ratio)
         given = frames.dtype
         exact = given if given.itemsize >= 4 else jnp.dtype(jnp.float32)
-        frames = frames[None] if single else frames.swapaxes(0, 1)  # [T, B, H, W, 3]
-        steps, batch, height, width, _ = frames.shape
+        frames = frames[:, None] if single else frames
+        batch, steps, height, width, _ = frames.shape
         if state is None:
             state = self.initial_state(batch, (height, width), downsample_ratio, exact)
         state = as_state(state, exact)
@@ -119,15 +118,14 @@ class MattingNetwork(nn.Module):
             encoder = ResNetEncoder(table.encoder, conv, norm, remat, name="encoder")
 
         # The refiner looks at small differences between pixels, which narrower numbers would round away.
-        full = frames.reshape(-1, height, width, 3).astype(exact)  # [T·B, H, W, 3]
+        full = frames.reshape(-1, height, width, 3).astype(exact)  # [B·T, H, W, 3]
         low = full if downsample_ratio == 1 else downscale(full, downsample_ratio)
         f1, f2, f3, f4 = encoder(low)
         bottom = LRASPP(table.aspp, conv, norm, name="aspp")(f4)
         hidden, state = Decoder(table.decoder, conv, norm, remat, name="decoder")(low, f1, f2, f3, bottom, state)
 
         def to_clips(x: Array) -> Array:
-            x = x.reshape(steps, batch, *x.shape[1:]).astype(given)  # [T, B, ...]
-            return x[0] if single else x.swapaxes(0, 1)
+            return x.reshape(*((batch,) if single else (batch, steps)), *x.shape[1:]).astype(given)
 
         # While variables are made, every head and the refiner run, so that one call makes the weights of all passes.
         every_pass = self.is_initializing()

@@ -1,9 +1,9 @@
 """Rematerialisation: blocks of which the backward pass keeps only what enters them, and computes the rest anew.
 
-A block is a function of a module and of arrays, such as a method. `nn.remat` would separate the second computation from
-the first by barriers, which XLA's CPU back end ignores: it finds that both are the same, and keeps the first. Here the
-second computation depends, by a zero, on the gradient that it is needed for, so no back end can begin it earlier. That
-was measured on a CPU alone: `benchmarks/memory.py`.
+A block is a function of a module and of arrays, such as a method. `nn.remat` separates the second computation from the
+first by barriers, which XLA's CPU back end ignores: it finds that both are the same, and keeps the first. On a CPU the
+second computation therefore depends, by a zero, on the gradient that it is needed for, so that it cannot begin earlier:
+`benchmarks/memory.py`. On GPUs and TPUs there are barriers, as with `nn.remat`.
 """
 
 from collections.abc import Callable
@@ -25,39 +25,6 @@ def remat_block(block: Block, remat: bool = True) -> Block:
     Parameters keep their names, and running statistics are updated once.
     """
     return lift_transform(_lift_remat, block) if remat else block
-
-
-def frame_by_frame(block: Block) -> Block:
-    """The same for a block without statistics that treats every frame by itself: it runs on one after the other.
-
-    Besides what enters and what leaves it, one frame's share is in memory at a time, in the backward pass as well.
-    The arrays of four axes, `[N, H, W, C]`, come first; what follows is the same for all frames.
-    """
-    return lift_transform(_lift_frame_by_frame, block)
-
-
-def late_scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
-) -> tuple[Any, Any]:
-    """`lax.scan`, but without memory for what it puts out before `frames` are known.
-
-    XLA would make room for the results of all loops of a program at its start. Not to be differentiated.
-    """
-    count = len(jax.tree.leaves(frames)[0])
-
-    def frame(i: Array | int) -> Any:
-        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), frames)
-
-    def write(i: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
-        carry, results = carried
-        i = count - 1 - i if reverse else i
-        carry, result = step(carry, frame(i))
-        return carry, jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, i, 0), results, result)
-
-    _, result = jax.eval_shape(step, carry, frame(0))
-    zero = _zero_after(frames)
-    room = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype) + zero.astype(x.dtype), result)
-    return lax.fori_loop(0, count, write, (carry, room))
 
 
 def _zero_after(arrays: Any) -> Array:
@@ -91,46 +58,16 @@ def _remat_forward(function: Block, variables: Any, *arrays: Array) -> tuple[Any
 
 def _remat_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
     variables, *arrays = kept
-    zero = _zero_after(cotangents)
-    arrays = [x + zero.astype(x.dtype) for x in arrays]
+
+    def after_a_zero(arrays: list[Array], cotangents: Any) -> tuple[list[Array], Any]:
+        zero = _zero_after(cotangents)
+        return [x + zero.astype(x.dtype) for x in arrays], cotangents
+
+    def after_a_barrier(arrays: list[Array], cotangents: Any) -> tuple[list[Array], Any]:
+        return lax.optimization_barrier((arrays, cotangents))
+
+    arrays, cotangents = lax.platform_dependent(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
     return jax.vjp(function, variables, *arrays)[1](cotangents)
 
 
 _remat.defvjp(_remat_forward, _remat_backward)
-
-
-def _lift_frame_by_frame(block: Block) -> Block:
-    def inner(scope_of: Block, _: Block, variables: Any, rngs: Any, *arrays: Array) -> Any:
-        def pure(shared: tuple[Any, list[Array]], frame: list[Array]) -> Array:
-            variables, others = shared
-            return block(scope_of(variables, rngs), *(x[None] for x in frame), *others)[0]
-
-        frames = [x for x in arrays if x.ndim == 4]
-        return _frame_by_frame(pure, (variables, list(arrays[len(frames) :])), frames), ()
-
-    return lift.pack(inner, ("params",), (), (), name="frame_by_frame")
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _frame_by_frame(function: Block, shared: Any, frames: list[Array]) -> Array:
-    return late_scan(lambda _, frame: (None, function(shared, frame)), None, frames)[1]
-
-
-def _frame_by_frame_forward(function: Block, shared: Any, frames: list[Array]) -> tuple[Array, tuple[Any, list[Array]]]:
-    return _frame_by_frame(function, shared, frames), (shared, frames)
-
-
-def _frame_by_frame_backward(
-    function: Block, kept: tuple[Any, list[Array]], cotangents: Array
-) -> tuple[Any, list[Array]]:
-    shared, frames = kept
-
-    def step(total: Any, one: tuple[Array, list[Array]]) -> tuple[Any, list[Array]]:
-        cotangent, frame = one
-        of_shared, of_frame = jax.vjp(function, shared, frame)[1](cotangent)
-        return jax.tree.map(jnp.add, total, of_shared), of_frame
-
-    return late_scan(step, jax.tree.map(jnp.zeros_like, shared), (cotangents, frames))
-
-
-_frame_by_frame.defvjp(_frame_by_frame_forward, _frame_by_frame_backward)

@@ -1,11 +1,15 @@
 """Convolutions and layers against PyTorch's."""
 
+import re
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from jax.sharding import Mesh, PartitionSpec
 
 from rvm_jax.errors import InputError
 from rvm_jax.model import convolution, layers
@@ -28,7 +32,9 @@ def from_torch(x: torch.Tensor) -> np.ndarray:
 def platform(request, monkeypatch) -> str:
     """Run the form that a platform would get, also those that this machine is not."""
     monkeypatch.setattr(
-        convolution.lax, "platform_dependent", lambda *operands, **forms: forms[request.param](*operands)
+        convolution.lax,
+        "platform_dependent",
+        lambda *operands, **forms: forms.get(request.param, forms["default"])(*operands),
     )
     return request.param
 
@@ -113,7 +119,7 @@ def test_hard_sigmoid():
     np.testing.assert_allclose(layers.hard_sigmoid(jnp.asarray(x)), F.hardsigmoid(torch.tensor(x)), atol=1e-15)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def norm_pair():
     """A BatchNorm with unusual constants, its variables, and PyTorch's twin of it."""
     twin = torch.nn.BatchNorm2d(4, eps=1e-3, momentum=0.3, dtype=torch.float64)
@@ -139,6 +145,11 @@ def test_batch_norm_in_eval_mode(norm_pair):
     np.testing.assert_allclose(given, from_torch(twin(to_torch(x))), atol=1e-12)
 
 
+on_every_platform = pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"], indirect=True)
+
+
+@on_every_platform
+@pytest.mark.usefixtures("platform")
 def test_batch_norm_in_training(norm_pair):
     variables, twin = norm_pair
     x = 3 + 2 * normal(5, 2, 3, 5, 4)
@@ -183,15 +194,46 @@ def test_batch_norm_over_devices_is_that_of_the_global_batch(norm_pair):
         np.testing.assert_allclose(stats[name][5], stats_all[name], atol=1e-12)
 
 
-def test_batch_norm_is_accurate_in_float32_far_from_zero(norm_pair):
-    variables, _ = norm_pair
-    x = (1000 + normal(9, 4, 32, 32, 4)).astype(np.float32)
-    variables = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, variables)
-    y, _ = batch_norm(train=True).apply(variables, x, mutable=["batch_stats"])
+@pytest.mark.parametrize("devices", [1, 4])
+@on_every_platform
+def test_batch_norm_is_accurate_in_float32_far_from_zero(norm_pair, platform, devices):
+    """Where x is read once, as far as the running mean is near."""
+    stats, params = norm_pair[0]["batch_stats"], norm_pair[0]["params"]
+    stats = {**stats, "mean": stats["mean"] + (0 if platform == "cpu" else 1000)}
+    variables = jax.tree.map(
+        lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, {"params": params, "batch_stats": stats}
+    )
+    x = (1000 + normal(9, devices, 4, 16, 16, 4) + np.arange(devices).reshape(-1, 1, 1, 1, 1)).astype(np.float32)
+    norm = batch_norm(train=True, axis_name="devices")
+    y = jax.pmap(lambda x: norm.apply(variables, x, mutable=["batch_stats"])[0], "devices")(x)
     wide = x.astype(np.float64)
     scale, bias = variables["params"]["scale"], variables["params"]["bias"]
-    expected = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-3) * scale + bias
-    np.testing.assert_allclose(y, expected, atol=5e-3)
+    expected = (wide - wide.mean((0, 1, 2, 3))) / np.sqrt(wide.var((0, 1, 2, 3)) + 1e-3) * scale + bias
+    np.testing.assert_allclose(y, expected, atol=5e-4)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_batch_norm_reduces_over_the_devices_once_forward_and_once_backward(norm_pair, platform):
+    variables, _ = norm_pair
+    norm = batch_norm(train=True, axis_name="devices")
+
+    def loss(params, x):
+        y, updated = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return jnp.sin(y).sum(), updated
+
+    mesh = Mesh(np.array(jax.devices()[:4]), ("devices",))
+    gradient = jax.jit(
+        jax.shard_map(
+            jax.grad(loss, (0, 1), has_aux=True),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec("devices")),
+            out_specs=((PartitionSpec(), PartitionSpec("devices")), PartitionSpec()),
+            check_vma=False,
+        )
+    )
+    x = jax.ShapeDtypeStruct((4, 3, 5, 4), jnp.float64)
+    program = jax.export.export(gradient, platforms=[platform])(variables["params"], x).mlir_module()
+    assert len(re.findall(r"stablehlo\.(?:all_|collective_|reduce_scatter)\w*", program)) == 2
 
 
 def test_batch_norm_needs_more_than_one_value(norm_pair):

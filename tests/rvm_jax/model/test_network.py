@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.decoder import State
@@ -205,6 +206,34 @@ def test_eight_devices_with_a_clip_each_are_one_with_eight(variant):
     for device in (0, 7):
         assert_close(jax.tree.map(operator.itemgetter(device), stats), expected_stats, 1e-10)
         assert_close(jax.tree.map(operator.itemgetter(device), gradient), expected_gradient, 1e-9)
+
+
+@pytest.mark.parametrize("train", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_sharded_batch_stays_where_it_is(tiny, train):
+    """With `jax.jit` and `NamedSharding`, each device computes its clips, and no more than statistics are exchanged."""
+    network, variables = tiny
+    mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
+    clips, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("batch",), ()))
+    frames = jax.ShapeDtypeStruct((4, 2, 32, 32, 3), jnp.float64)
+
+    def matte(variables, frames):
+        return network.apply(variables, frames, None, 0.5)
+
+    def gradient(variables, frames):
+        def loss(params):
+            result, _ = network.apply(
+                {**variables, "params": params}, frames, None, 0.5, train=True, mutable=["batch_stats"]
+            )
+            return jnp.square(result.alpha).mean() + jnp.square(result.foreground).mean()
+
+        return jax.grad(loss)(variables["params"])
+
+    run = jax.jit(gradient if train else matte, in_shardings=(everywhere, clips))
+    compiled = run.lower(variables, frames).compile()
+    assert not re.findall(r"all-gather|all-to-all|collective-permute", compiled.as_text())
+    if not train:
+        assert "all-reduce" not in compiled.as_text()
+        assert {s.spec for s in jax.tree.leaves(compiled.output_shardings)} == {PartitionSpec("batch")}
 
 
 BAD_FRAMES = [

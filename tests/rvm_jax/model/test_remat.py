@@ -1,11 +1,14 @@
 """Training with `remat`: the same numbers in less memory."""
 
+import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.remat import remat_block
 from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, Variant
 from tests.rvm_jax.conftest import TINY_RESNET, random_frames, random_variables
 
@@ -104,6 +107,23 @@ def test_the_initial_weights_are_the_same():
         jax.jit(MattingNetwork(SMALL, remat=remat).init)(jax.random.key(0), frames) for remat in (True, False)
     )
     assert_same(one, other, 0)
+
+
+@pytest.mark.parametrize(("platform", "sorts"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
+def test_accelerators_wait_by_a_barrier_and_cpus_by_a_sort(platform, sorts):
+    """A sort of a whole activation's last elements is a relayout on TPUs; barriers CPUs ignore."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return remat_block(lambda module, x: jnp.sin(x) * module.param("scale", nn.initializers.ones, ()))(self, x)
+
+    x = jnp.ones((2, 3))
+    variables = Twice().init(jax.random.key(0), x)
+    gradient = jax.jit(jax.grad(lambda variables, x: Twice().apply(variables, x).sum()))
+    program = jax.export.export(gradient, platforms=[platform])(variables, x).mlir_module()
+    assert program.count("stablehlo.sort") == sorts
+    assert program.count("stablehlo.optimization_barrier") == 1 - sorts
 
 
 def test_memory():
