@@ -60,15 +60,15 @@ def input_gradient(cotangent: Array, kernel: Array, *, dilation: int = 1) -> Arr
 def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
     """The transpose of `kernel ↦ conv2d(x, kernel)`; of `kernel` only shape and dtype matter."""
 
-    def transpose_of(convolve: Convolve) -> Callable[[Array, Array], Array]:
+    def transpose_of(form: Convolve) -> Callable[[Array, Array], Array]:
         def transpose(x: Array, cotangent: Array) -> Array:
-            (gradient,) = jax.linear_transpose(lambda k: convolve(x, k, stride, dilation), kernel)(cotangent)
+            (gradient,) = jax.linear_transpose(lambda k: form(x, k, stride, dilation), kernel)(cotangent)
             return gradient
 
         return transpose
 
     on_cpu = partial(_on_cpu, strided_group=GRADIENT_GROUP)
-    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(_convolve))
+    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(convolve))
 
 
 def _padding(size: int, dilation: int) -> tuple[int, int]:
@@ -76,8 +76,8 @@ def _padding(size: int, dilation: int) -> tuple[int, int]:
     return one_side, one_side
 
 
-def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: int = 1) -> Array:
-    """XLA's own convolution."""
+def convolve(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, *, groups: int = 1) -> Array:
+    """XLA's own convolution, on any platform."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -95,7 +95,7 @@ def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: in
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _dense(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     on_cpu = partial(_on_cpu, stride=stride, dilation=dilation)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(_convolve, stride=stride, dilation=dilation))
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(convolve, stride=stride, dilation=dilation))
 
 
 def _dense_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
@@ -109,7 +109,7 @@ def _dense_backward(
     if stride == 1:
         x_gradient = input_gradient(cotangent, kernel, dilation=dilation)
     else:
-        (x_gradient,) = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, dilation), x)(cotangent)
+        (x_gradient,) = jax.linear_transpose(lambda x: convolve(x, kernel, stride, dilation), x)(cotangent)
     return x_gradient, kernel_gradient(x, cotangent, kernel, stride=stride, dilation=dilation)
 
 
@@ -119,7 +119,7 @@ _dense.defvjp(_dense_forward, _dense_backward)
 def _on_cpu(x: Array, kernel: Array, stride: int, dilation: int, *, strided_group: int = STRIDED_GROUP) -> Array:
     if dilation == 1 and kernel.shape[-1] <= FEW_OUTPUTS:
         return _convolve_groups(x, kernel, stride, GROUP if stride == 1 else strided_group)
-    return _convolve(x, kernel, stride, dilation)
+    return convolve(x, kernel, stride, dilation)
 
 
 def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
@@ -158,7 +158,7 @@ def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool)
         x,
         kernel,
         cpu=partial(_shifted_products, stride=stride, dilation=dilation),
-        default=partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1]),
+        default=partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1]),
     )
 
 
@@ -178,8 +178,8 @@ def _depthwise_backward(
         )
 
     def convolutions(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
-        convolve = partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
-        return jax.vjp(convolve, x, kernel)[1](cotangent)
+        grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
+        return jax.vjp(grouped, x, kernel)[1](cotangent)
 
     if exact:
         return shifted_products(*residuals, cotangent)

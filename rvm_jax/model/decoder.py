@@ -16,7 +16,7 @@ from jax import Array, lax
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
 from rvm_jax.model.layers import affine, kernel_init
 from rvm_jax.model.remat import frame_by_frame, late_scan, remat_block
-from rvm_jax.model.resize import halve, upscale_twice
+from rvm_jax.model.resize import halve
 
 Scan = Callable[..., tuple[Array, Any]]
 
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         """Up-sample x to the size of the others, concatenate all, convolve."""
 
         def block(decoder: Decoder, x: Array, *others: Array) -> Array:
-            x = decoder.conv(features, 3, name=f"conv{scale}")(_join(x, *others))
+            x = decoder.conv(features, 3, name=f"conv{scale}")(x, *others)
             return nn.relu(decoder.norm(name=f"norm{scale}")(x))
 
         return remat_block(block, self.remat)(self, x, *others)
@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         """
 
         def first(decoder: Decoder, x: Array, frame: Array) -> Array:
-            return decoder.conv(features, 3, name="conv0")(_join(x, frame))
+            return decoder.conv(features, 3, name="conv0")(x, frame)
 
         def second(decoder: Decoder, x: Array, factor: Array, offset: Array) -> Array:
             return decoder.conv(features, 3, name="conv0b")(nn.relu(affine(x, factor, offset)))
@@ -109,12 +109,6 @@ class Decoder(nn.Module):
         x = frame_by_frame(first)(self, x, frames)
         x = frame_by_frame(second)(self, x, *self.norm(name="norm0")(x, apply=False))
         return frame_by_frame(last)(self, x, *self.norm(name="norm0b")(x, apply=False))
-
-
-def _join(x: Array, *others: Array) -> Array:
-    """Up-sample x to the size of the others, and concatenate all."""
-    x = upscale_twice(x, others[-1].shape[1:3])
-    return jnp.concatenate([x, *(other.astype(x.dtype) for other in others)], -1)
 
 
 class RecurrentHalf(nn.Module):
