@@ -188,7 +188,7 @@ def _depthwise_backward(
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def windows(x: Array, size: tuple[int, int], stride: int = 1, dilation: int = 1, *, outside: float = 0) -> list[Array]:
+def windows(x: Array, size: tuple[int, ...], stride: int = 1, dilation: int = 1, *, outside: float = 0) -> list[Array]:
     """For each tap of a kernel of `size`, row by row, the pixels of x that it meets: `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
     count, rows, columns, channels = x.shape
     padding = [(0, 0), *(_padding(side, dilation) for side in size), (0, 0)]
@@ -209,12 +209,11 @@ def windows(x: Array, size: tuple[int, int], stride: int = 1, dilation: int = 1,
 
 
 def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.float32
-    total = jnp.zeros((), dtype)
+    total = jnp.zeros((), x.dtype)
     taps = kernel.reshape(-1, kernel.shape[-1])  # [h·w, C]
     for window, tap in zip(windows(x, kernel.shape[:2], stride, dilation), taps, strict=True):
-        total = total + window.astype(dtype) * per_channel(tap).astype(dtype)
-    return total.astype(x.dtype)
+        total = total + window * per_channel(tap)
+    return total
 
 
 def _shifted_products_kernel_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:
