@@ -4,10 +4,11 @@ Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `
 as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
-of either. GPUs and TPUs take XLA's own convolutions for all of them. XLA's CPU back end does well with most, but not
-with depthwise convolutions (up to fifty times slower than sums of shifted products) nor with few output channels (most
-vector lanes idle), and those are written out below. The forms were chosen by measurement, on a CPU: see
-`benchmarks/RESULTS.md`.
+of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on all platforms: on a CPU up
+to fifty times faster than XLA's own, on a GPU one kernel that reads and writes least. Accelerators take XLA's own
+convolutions for everything else. XLA's CPU back end is slow at depthwise kernels' gradients and with few output
+channels (most vector lanes idle), and those are written out below. The forms were chosen by measurement on a CPU and by
+what the compilers make of them for others: see `benchmarks/RESULTS.md`.
 
 Gradients are written out too, so they are reverse mode only: `jax.grad` and `jax.vjp`, not `jax.jvp`.
 """
@@ -46,8 +47,8 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Ar
 def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1, exact: bool = False) -> Array:
     """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`.
 
-    With `exact`, GPUs and TPUs too sum up shifted products, forward and backward: of convolutions they would round the
-    factors, to TF32 or bfloat16.
+    With `exact`, the kernel's gradient too is a sum of shifted products on GPUs and TPUs: of a convolution they would
+    round the factors, to TF32 or bfloat16.
     """
     return _depthwise(x, kernel, stride, dilation, exact)
 
@@ -60,15 +61,15 @@ def input_gradient(cotangent: Array, kernel: Array, *, dilation: int = 1) -> Arr
 def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
     """The transpose of `kernel ↦ conv2d(x, kernel)`; of `kernel` only shape and dtype matter."""
 
-    def transpose_of(convolve: Convolve) -> Callable[[Array, Array], Array]:
+    def transpose_of(form: Convolve) -> Callable[[Array, Array], Array]:
         def transpose(x: Array, cotangent: Array) -> Array:
-            (gradient,) = jax.linear_transpose(lambda k: convolve(x, k, stride, dilation), kernel)(cotangent)
+            (gradient,) = jax.linear_transpose(lambda k: form(x, k, stride, dilation), kernel)(cotangent)
             return gradient
 
         return transpose
 
     on_cpu = partial(_on_cpu, strided_group=GRADIENT_GROUP)
-    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(_convolve))
+    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(convolve))
 
 
 def _padding(size: int, dilation: int) -> tuple[int, int]:
@@ -76,8 +77,8 @@ def _padding(size: int, dilation: int) -> tuple[int, int]:
     return one_side, one_side
 
 
-def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: int = 1) -> Array:
-    """XLA's own convolution."""
+def convolve(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, *, groups: int = 1) -> Array:
+    """XLA's own convolution, on any platform."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -95,7 +96,7 @@ def _convolve(x: Array, kernel: Array, stride: int, dilation: int, *, groups: in
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _dense(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     on_cpu = partial(_on_cpu, stride=stride, dilation=dilation)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(_convolve, stride=stride, dilation=dilation))
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(convolve, stride=stride, dilation=dilation))
 
 
 def _dense_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
@@ -109,7 +110,7 @@ def _dense_backward(
     if stride == 1:
         x_gradient = input_gradient(cotangent, kernel, dilation=dilation)
     else:
-        (x_gradient,) = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, dilation), x)(cotangent)
+        (x_gradient,) = jax.linear_transpose(lambda x: convolve(x, kernel, stride, dilation), x)(cotangent)
     return x_gradient, kernel_gradient(x, cotangent, kernel, stride=stride, dilation=dilation)
 
 
@@ -119,7 +120,7 @@ _dense.defvjp(_dense_forward, _dense_backward)
 def _on_cpu(x: Array, kernel: Array, stride: int, dilation: int, *, strided_group: int = STRIDED_GROUP) -> Array:
     if dilation == 1 and kernel.shape[-1] <= FEW_OUTPUTS:
         return _convolve_groups(x, kernel, stride, GROUP if stride == 1 else strided_group)
-    return _convolve(x, kernel, stride, dilation)
+    return convolve(x, kernel, stride, dilation)
 
 
 def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
@@ -152,14 +153,7 @@ def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool) -> Array:
-    if exact:
-        return _shifted_products(x, kernel, stride, dilation)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=partial(_shifted_products, stride=stride, dilation=dilation),
-        default=partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1]),
-    )
+    return _shifted_products(x, kernel, stride, dilation)
 
 
 def _depthwise_forward(
@@ -171,30 +165,36 @@ def _depthwise_forward(
 def _depthwise_backward(
     stride: int, dilation: int, exact: bool, residuals: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    def shifted_products(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    def on_cpu(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
         return (
             _shifted_products_input_gradient(x, kernel, cotangent, stride, dilation),
             _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation),
         )
 
-    def convolutions(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
-        convolve = partial(_convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
-        return jax.vjp(convolve, x, kernel)[1](cotangent)
+    def on_accelerators(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+        def products(x: Array, kernel: Array) -> Array:
+            return _shifted_products(x, kernel, stride, dilation)
 
-    if exact:
-        return shifted_products(*residuals, cotangent)
-    return lax.platform_dependent(*residuals, cotangent, cpu=shifted_products, default=convolutions)
+        if exact:
+            return jax.vjp(products, x, kernel)[1](cotangent)
+        grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
+        (x_gradient,) = jax.linear_transpose(lambda x: products(x, kernel), x)(cotangent)
+        (kernel_gradient,) = jax.linear_transpose(lambda kernel: grouped(x, kernel), kernel)(cotangent)
+        return x_gradient, kernel_gradient
+
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=on_accelerators)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _windows(x: Array, kernel: Array, stride: int, dilation: int) -> list[Array]:
-    """For each tap of the kernel, row by row, the pixels of x that it meets: `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
+def windows(x: Array, size: tuple[int, ...], stride: int = 1, dilation: int = 1, *, outside: float = 0) -> list[Array]:
+    """For each tap of a kernel of `size`, row by row, the pixels of x that it meets: `[N, ⌈H/s⌉, ⌈W/s⌉, C]`."""
     count, rows, columns, channels = x.shape
-    padding = [(0, 0), *(_padding(size, dilation) for size in kernel.shape[:2]), (0, 0)]
+    padding = [(0, 0), *(_padding(side, dilation) for side in size), (0, 0)]
+    padded = jnp.pad(x, padding, constant_values=outside)
     # Without the barrier, XLA's CPU back end would compute whatever made x anew for every tap.
-    padded = lax.optimization_barrier(jnp.pad(x, padding))
+    padded = lax.platform_dependent(padded, cpu=lax.optimization_barrier, default=lambda x: x)
     last_row, last_column = (rows - 1) // stride * stride, (columns - 1) // stride * stride
     return [
         lax.slice(
@@ -203,15 +203,15 @@ def _windows(x: Array, kernel: Array, stride: int, dilation: int) -> list[Array]
             (count, i * dilation + last_row + 1, j * dilation + last_column + 1, channels),
             (1, stride, stride, 1),
         )
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
+        for i in range(size[0])
+        for j in range(size[1])
     ]
 
 
 def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     total = jnp.zeros((), x.dtype)
     taps = kernel.reshape(-1, kernel.shape[-1])  # [h·w, C]
-    for window, tap in zip(_windows(x, kernel, stride, dilation), taps, strict=True):
+    for window, tap in zip(windows(x, kernel.shape[:2], stride, dilation), taps, strict=True):
         total = total + window * per_channel(tap)
     return total
 
@@ -219,7 +219,9 @@ def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Ar
 def _shifted_products_kernel_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:
     """All taps in one reduction of several operands, so that x and the cotangent are read once."""
     dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.float32
-    products = [window.astype(dtype) * cotangent.astype(dtype) for window in _windows(x, kernel, stride, dilation)]
+    products = [
+        window.astype(dtype) * cotangent.astype(dtype) for window in windows(x, kernel.shape[:2], stride, dilation)
+    ]
     pixels = cotangent.shape[1] * cotangent.shape[2]
     sums = lax.reduce(
         products,

@@ -16,7 +16,7 @@ from jax import Array, lax
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
 from rvm_jax.model.layers import kernel_init
 from rvm_jax.model.remat import remat_block
-from rvm_jax.model.resize import halve, upscale_twice
+from rvm_jax.model.resize import halve
 
 
 class State(NamedTuple):
@@ -82,16 +82,10 @@ class Decoder(nn.Module):
         """Up-sample x to the size of the others, concatenate all, convolve."""
 
         def block(decoder: Decoder, x: Array, *others: Array) -> Array:
-            x = decoder.conv(features, 3, name=f"conv{scale}")(_join(x, *others))
+            x = decoder.conv(features, 3, name=f"conv{scale}")(x, *others)
             return nn.relu(decoder.norm(name=f"norm{scale}")(x))
 
         return remat_block(block, self.remat)(self, x, *others)
-
-
-def _join(x: Array, *others: Array) -> Array:
-    """Up-sample x to the size of the others, and concatenate all."""
-    x = upscale_twice(x, others[-1].shape[1:3])
-    return jnp.concatenate([x, *(other.astype(x.dtype) for other in others)], -1)
 
 
 class RecurrentHalf(nn.Module):

@@ -54,11 +54,22 @@ def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tupl
 
 
 def apply_linear_model(a: Array, b: Array, frames: Array) -> Array:
-    """Bring a and b `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`.
+    """Bring a and b `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`."""
+    return lax.platform_dependent(a, b, frames, cpu=_apply_in_rows, default=_apply_together)
 
-    At full size every pass over the pixels counts, so columns are interpolated at low height, and colour and alpha part
-    ways, each with its channels and columns in one row: then rows are interpolated and a and b applied in one pass.
-    (Seen on a CPU, see `benchmarks/RESULTS.md`.)
+
+def _apply_together(a: Array, b: Array, frames: Array) -> Array:
+    _, height, width, _ = frames.shape
+    both = resize_axis(resize_axis(jnp.concatenate([a, b], -1), 2, width), 1, height)
+    a, b = jnp.split(both, 2, -1)
+    return a * as_guide(frames) + b
+
+
+def _apply_in_rows(a: Array, b: Array, frames: Array) -> Array:
+    """The form for CPUs, where every pass over the pixels of full size counts (`benchmarks/RESULTS.md`).
+
+    Columns are interpolated at low height, and colour and alpha part ways, each with its channels and columns in one
+    row: then rows are interpolated and a and b applied in one pass.
     """
     count, height, width, _ = frames.shape
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.convolution import conv2d, depthwise_conv2d, per_channel
+from rvm_jax.model.upscaled_convolution import upscaled_conv2d
 from rvm_jax.model.variants import NORM_EPSILON, NORM_MOMENTUM
 
 # PyTorch's default: uniform within ±1/√fan_in.
@@ -33,14 +34,21 @@ class Conv(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` → `[N, ⌈H/stride⌉, ⌈W/stride⌉, features]`."""
-        inputs = 1 if self.depthwise else x.shape[-1]
+    def __call__(self, x: Array, *others: Array) -> Array:
+        """`[N, H, W, C]` → `[N, ⌈H/stride⌉, ⌈W/stride⌉, features]`.
+
+        With others of twice the size, x is up-sampled to it, and all are concatenated.
+        """
+        inputs = 1 if self.depthwise else sum(array.shape[-1] for array in (x, *others))
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         dtype = x.dtype if self.dtype is None else self.dtype
         kernel = self.param("kernel", kernel_init, shape)
-        convolve = depthwise_conv2d if self.depthwise else conv2d
-        x = convolve(x.astype(dtype), kernel.astype(dtype), stride=self.stride, dilation=self.dilation)
+        x, kernel = x.astype(dtype), kernel.astype(dtype)
+        if others:
+            x = upscaled_conv2d(x, [other.astype(dtype) for other in others], kernel)
+        else:
+            convolve = depthwise_conv2d if self.depthwise else conv2d
+            x = convolve(x, kernel, stride=self.stride, dilation=self.dilation)
         if self.use_bias:
             bound = 1 / (shape[0] * shape[1] * shape[2]) ** 0.5
             x = x + per_channel(self.param("bias", _uniform(bound), (self.features,)).astype(dtype))

@@ -6,10 +6,14 @@ Along one axis, an interpolation is a sparse matrix: every output pixel is the w
 they lie and what they weigh is worked out once, in float64 and outside the compiled program; so is the transpose of
 that matrix, which gradients need and which differentiation would turn into a slow (on GPUs, irreproducible) scatter:
 a test looks at the program.
+
+CPUs and GPUs gather those pixels; on a GPU both axes and what comes next become one kernel. TPUs are slow at gathers:
+they take slices where the output has k pixels for each of the input, and elsewhere multiply by those blocks of the
+matrix that hold anything. (`benchmarks/ahead.py` compiles for both.)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -17,6 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+# On TPUs: how many pixels, of input or output, a block of an interpolation's matrix has.
+BAND = 128
 
 
 class Taps(NamedTuple):
@@ -55,9 +62,8 @@ def upscale_twice(x: Array, size: Sequence[int]) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def interpolate(x: Array, axis: int, out_size: int, step: float) -> Array:
     """Linear interpolation along `axis`, at `out_size` positions that lie `step` pixels apart."""
-    # Without the barrier, XLA's CPU back end would compute whatever made x, or the interpolation before, anew for every
-    # tap: `benchmarks/network.py`.
-    return _weighted_sum(lax.optimization_barrier(x), axis, linear_taps(x.shape[axis], out_size, step))
+    taps = linear_taps(x.shape[axis], out_size, step)
+    return _by_platform(x, axis, taps, _without_gathers(axis, out_size, step))
 
 
 def _interpolate_forward(x: Array, axis: int, out_size: int, step: float) -> tuple[Array, Array]:
@@ -67,11 +73,81 @@ def _interpolate_forward(x: Array, axis: int, out_size: int, step: float) -> tup
 
 def _interpolate_backward(axis: int, out_size: int, step: float, residual: Array, cotangent: Array) -> tuple[Array]:
     size = residual.shape[0]
-    taps = _transposed_linear_taps(size, out_size, step)
-    return (_weighted_sum(lax.optimization_barrier(cotangent), axis, taps),)
+    x = jax.ShapeDtypeStruct((*cotangent.shape[:axis], size, *cotangent.shape[axis + 1 :]), cotangent.dtype)
+
+    def transpose(cotangent: Array) -> Array:
+        (gradient,) = jax.linear_transpose(_without_gathers(axis, out_size, step), x)(cotangent)
+        return gradient
+
+    return (_by_platform(cotangent, axis, _transposed_linear_taps(size, out_size, step), transpose),)
 
 
 interpolate.defvjp(_interpolate_forward, _interpolate_backward)
+
+
+def _by_platform(x: Array, axis: int, taps: Taps, without_gathers: Callable[[Array], Array]) -> Array:
+    def gathered(x: Array) -> Array:
+        return _weighted_sum(x, axis, taps)
+
+    def on_cpu(x: Array) -> Array:
+        # Without the barrier, XLA's CPU back end would compute whatever made x, or the interpolation before, anew for
+        # every tap: `benchmarks/network.py`.
+        return gathered(lax.optimization_barrier(x))
+
+    return lax.platform_dependent(x, cpu=on_cpu, tpu=without_gathers, default=gathered)
+
+
+def _without_gathers(axis: int, out_size: int, step: float) -> Callable[[Array], Array]:
+    """`x ↦ interpolate(x, axis, out_size, step)` as slices or as products, to be transposed by JAX."""
+    form = interleave if (1 / step).is_integer() else _banded_product
+    return partial(form, axis=axis, out_size=out_size, step=step)
+
+
+def interleave(x: Array, axis: int, out_size: int, step: float) -> Array:
+    """With k = 1/step output pixels for each of the input: k weighted sums of neighbours, interleaved."""
+    size, factor = x.shape[axis], round(1 / step)
+    first, last = (lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1))
+    padded = jnp.concatenate([first, x, last], axis)
+    before, here, after = (lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3))
+    phases = []
+    for phase in range(factor):
+        position = (phase + 0.5) * step - 0.5
+        low, high, weight = (before, here, position + 1) if position < 0 else (here, after, position)
+        phases.append(low * (1 - weight) + high * weight)
+    whole = jnp.stack(phases, axis + 1).reshape(*x.shape[:axis], factor * size, *x.shape[axis + 1 :])
+    return lax.slice_in_dim(whole, 0, out_size, axis=axis)
+
+
+def _banded_product(x: Array, axis: int, out_size: int, step: float) -> Array:
+    """The product with the interpolation's matrix, block by block: for some outputs each, the inputs that they need."""
+    starts, blocks = _bands(x.shape[axis], out_size, step)
+    count, width, outputs = blocks.shape
+    bands = jnp.stack([lax.slice_in_dim(x, start, start + width, axis=axis) for start in starts])
+    products = lax.dot_general(
+        bands,
+        jnp.asarray(blocks, x.dtype),
+        (((axis + 1,), (1,)), ((0,), (0,))),
+        precision=lax.Precision.HIGHEST,  # TPUs would round the factors to bfloat16
+    )  # [blocks, ... without axis ..., outputs]
+    products = jnp.moveaxis(products, (0, -1), (axis, axis + 1))
+    whole = products.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
+    return lax.slice_in_dim(whole, 0, out_size, axis=axis)
+
+
+@lru_cache
+def _bands(size: int, out_size: int, step: float) -> tuple[list[int], np.ndarray]:
+    """The first input of each block, and what its inputs weigh in its outputs: `[blocks, width, outputs]`."""
+    outputs = max(1, round(BAND / max(step, 1)))
+    indices, weights = linear_taps(size, out_size, step)
+    ends = [(indices[0, i], indices[1, min(i + outputs, out_size) - 1]) for i in range(0, out_size, outputs)]
+    width = max(int(last - first) for first, last in ends) + 1
+    starts = [min(int(first), size - width) for first, _ in ends]
+    blocks = np.zeros((len(starts), width, outputs))
+    for tap, weight in zip(indices, weights, strict=True):
+        for i in range(out_size):
+            block = i // outputs
+            blocks[block, tap[i] - starts[block], i % outputs] += weight[i]
+    return starts, blocks
 
 
 @lru_cache

@@ -1,10 +1,14 @@
 """ResNet-50, its last layer dilated instead of strided. It takes the frames as they are, without normalisation."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import Array
 
+from rvm_jax.model.convolution import windows
 from rvm_jax.model.remat import remat_block
 from rvm_jax.model.variants import Bottleneck, ResNet
 
@@ -56,6 +60,33 @@ class BottleneckBlock(nn.Module):
         return nn.relu(x + skip)
 
 
+@jax.custom_vjp
 def max_pool(x: Array) -> Array:
-    """Maximum over 3×3 windows, stride 2, padding 1: `[N, H, W, C]` → `[N, ⌈H/2⌉, ⌈W/2⌉, C]`."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    """Maximum over 3×3 windows, stride 2, padding 1: `[N, H, W, C]` → `[N, ⌈H/2⌉, ⌈W/2⌉, C]`.
+
+    Of equal maxima the first gets the gradient, as in PyTorch. `nn.max_pool`'s gradient would be a scatter, which GPUs
+    add up in any order or, asked to be repeatable, do not compile.
+    """
+    return reduce(jnp.maximum, _pooled(x))
+
+
+def _pooled(x: Array) -> list[Array]:
+    return windows(x, (3, 3), 2, outside=-jnp.inf)
+
+
+def _max_pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    y = max_pool(x)
+    return y, (x, y)
+
+
+def _max_pool_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array]:
+    x, y = residuals
+    given, left = [], jnp.ones(y.shape, bool)
+    for window in _pooled(x):
+        hit = left & (window == y)
+        given.append(jnp.where(hit, cotangent, jnp.zeros_like(cotangent)))
+        left &= ~hit
+    return jax.vjp(_pooled, x)[1](given)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rvm_jax.errors import InputError
 from rvm_jax.model import convolution, layers
+from rvm_jax.model.encoders.resnet import max_pool
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -94,6 +95,18 @@ DEPTHWISE = [
 def test_depthwise_conv2d_and_its_gradients(size, stride, dilation, channels, height, width):
     x, kernel = normal(0, 2, height, width, channels), normal(1, size, size, 1, channels)
     check_convolution(convolution.depthwise_conv2d, x, kernel, stride, dilation, groups=channels)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 2)])
+def test_max_pool_and_its_gradient(size):
+    x = np.round(2 * normal(0, 2, *size, 3))  # with equal maxima, of which the first gets the gradient
+    x_torch = to_torch(x)
+    expected = F.max_pool2d(x_torch, 3, 2, 1)
+    given, pullback = jax.vjp(max_pool, jnp.asarray(x))
+    np.testing.assert_array_equal(given, from_torch(expected))
+    cotangent = normal(1, *given.shape)
+    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    np.testing.assert_allclose(pullback(jnp.asarray(cotangent))[0], from_torch(x_torch.grad), atol=1e-15)
 
 
 @pytest.mark.usefixtures("platform")

@@ -300,3 +300,24 @@ def test_unknown_names_are_refused(tiny):
         MattingNetwork("mobilenet").init(jax.random.key(0), frames)
     with pytest.raises(InputError, match="unknown refiner 'none'"):
         MattingNetwork("tiny", "none").init(jax.random.key(0), frames)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("variant", ["mobilenetv3", "resnet50"])
+def test_gradients_on_accelerators_neither_gather_pixels_nor_scatter(variant, platform):
+    """A scatter adds in any order, so on GPUs the same step would give other bits each time."""
+    network = MattingNetwork(variant)
+    frames = jax.ShapeDtypeStruct((1, 2, 64, 48, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), frames)
+
+    def loss(params, statistics, frames):
+        result, _ = network.apply(
+            {"params": params, "batch_stats": statistics}, frames, train=True, mutable=["batch_stats"]
+        )
+        return result.alpha.sum() + result.foreground.sum()
+
+    traced = jax.jit(jax.grad(loss)).trace(variables["params"], variables["batch_stats"], frames)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert "scatter" not in program
+    assert "gather" not in program

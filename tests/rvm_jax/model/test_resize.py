@@ -10,6 +10,19 @@ import torch.nn.functional as F
 from rvm_jax.model import resize
 
 
+@pytest.fixture(params=["cpu", "tpu", "default"])
+def platform(request, monkeypatch) -> str:
+    """Run the form that a platform would get, also those that this machine is not."""
+    monkeypatch.setattr(
+        resize.lax,
+        "platform_dependent",
+        lambda *operands, default, **forms: forms.get(request.param, default)(*operands),
+    )
+    monkeypatch.setattr(resize, "BAND", 5)  # several blocks even of small images
+    resize._bands.cache_clear()
+    return request.param
+
+
 def image(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape)
 
@@ -29,6 +42,7 @@ def check_with_gradient(function, twin, x: np.ndarray) -> None:
     np.testing.assert_allclose(gradient, np.moveaxis(x_torch.grad.numpy(), 1, -1), atol=1e-12)
 
 
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize("ratio", [0.5, 0.25, 0.125, 0.3, 0.37, 512 / 768, 0.9])
 def test_downscale_steps_by_the_ratio(ratio):
     check_with_gradient(
@@ -38,6 +52,7 @@ def test_downscale_steps_by_the_ratio(ratio):
     )
 
 
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     ("size", "out_size"),
     [((6, 7), (24, 28)), ((6, 7), (48, 56)), ((5, 9), (19, 31)), ((9, 7), (4, 3)), ((3, 4), (3, 8)), ((1, 1), (5, 4))],
@@ -50,6 +65,7 @@ def test_resize_steps_by_the_sizes(size, out_size):
     )
 
 
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(("size", "cropped"), [((4, 5), (8, 10)), ((4, 5), (7, 9)), ((1, 1), (2, 1)), ((1, 3), (1, 6))])
 def test_upscale_twice_and_crop(size, cropped):
     check_with_gradient(

@@ -1,0 +1,28 @@
+"""The convolution that up-samples on its way against up-sampling and convolving."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvm_jax.model import upscaled_convolution
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize("size", [(8, 10), (7, 10), (8, 9), (2, 2), (1, 2), (1, 1), (3, 1)])
+def test_cells_are_what_the_joined_arrays_give_with_their_gradients(size):
+    height, width = size
+    x = normal(0, 2, -(-height // 2), -(-width // 2), 3)
+    others = normal(1, 2, *size, 2), normal(2, 2, *size, 1)
+    kernel = normal(3, 3, 3, 6, 4)
+    expected, expected_pullback = jax.vjp(upscaled_convolution._joined, x, others, kernel)
+    given, pullback = jax.vjp(jax.jit(upscaled_convolution._in_cells), x, others, kernel)
+    np.testing.assert_allclose(given, expected, atol=1e-12)
+    cotangent = jnp.asarray(normal(4, *given.shape))
+    for one, other in zip(
+        jax.tree.leaves(pullback(cotangent)), jax.tree.leaves(expected_pullback(cotangent)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-12)
