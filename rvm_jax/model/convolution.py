@@ -4,7 +4,7 @@ Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `
 as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
-of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on all platforms: on a CPU up
+of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on CPUs and GPUs: on a CPU up
 to fifty times faster than XLA's own, on a GPU one kernel that reads and writes least. Accelerators take XLA's own
 convolutions for everything else. XLA's CPU back end is slow at depthwise kernels' gradients and with few output
 channels (most vector lanes idle), and those are written out below. The forms were chosen by measurement on a CPU and by
@@ -47,7 +47,7 @@ def conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Ar
 def depthwise_conv2d(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1, exact: bool = False) -> Array:
     """Convolution of each channel with its own kernel. `[N, H, W, C]`, `[h, w, 1, C]` → `[N, ⌈H/s⌉, ⌈W/s⌉, C]`.
 
-    With `exact`, the kernel's gradient too is a sum of shifted products on GPUs and TPUs: of a convolution they would
+    With `exact` all of it, gradients too, is a sum of shifted products on GPUs and TPUs: of a convolution they would
     round the factors, to TF32 or bfloat16.
     """
     return _depthwise(x, kernel, stride, dilation, exact)
@@ -153,7 +153,11 @@ def _convolve_groups(x: Array, kernel: Array, stride: int, group: int) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool) -> Array:
-    return _shifted_products(x, kernel, stride, dilation)
+    products = partial(_shifted_products, stride=stride, dilation=dilation)
+    if exact:
+        return products(x, kernel)
+    grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
+    return lax.platform_dependent(x, kernel, tpu=grouped, default=products)
 
 
 def _depthwise_forward(
@@ -171,18 +175,21 @@ def _depthwise_backward(
             _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation),
         )
 
-    def on_accelerators(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
-        def products(x: Array, kernel: Array) -> Array:
-            return _shifted_products(x, kernel, stride, dilation)
+    def products(x: Array, kernel: Array) -> Array:
+        return _shifted_products(x, kernel, stride, dilation)
 
-        if exact:
-            return jax.vjp(products, x, kernel)[1](cotangent)
-        grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
-        (x_gradient,) = jax.linear_transpose(lambda x: products(x, kernel), x)(cotangent)
-        (kernel_gradient,) = jax.linear_transpose(lambda kernel: grouped(x, kernel), kernel)(cotangent)
+    def grouped(x: Array, kernel: Array) -> Array:
+        return convolve(x, kernel, stride, dilation, groups=kernel.shape[-1])
+
+    def both(form: Callable[[Array, Array], Array], x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+        x_gradient, kernel_gradient = jax.vjp(form, x, kernel)[1](cotangent)
         return x_gradient, kernel_gradient
 
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=on_accelerators)
+    def mixed(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+        return both(products, x, kernel, cotangent)[0], both(grouped, x, kernel, cotangent)[1]
+
+    on_tpu = partial(both, products if exact else grouped)
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, tpu=on_tpu, default=on_tpu if exact else mixed)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -91,6 +91,7 @@ DEPTHWISE = [
 
 
 @pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "default"], indirect=True)
 @pytest.mark.parametrize(("size", "stride", "dilation", "channels", "height", "width"), DEPTHWISE)
 def test_depthwise_conv2d_and_its_gradients(size, stride, dilation, channels, height, width):
     x, kernel = normal(0, 2, height, width, channels), normal(1, size, size, 1, channels)

@@ -43,7 +43,7 @@ def check_with_gradient(function, twin, x: np.ndarray) -> None:
 
 
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize("ratio", [0.5, 0.25, 0.125, 0.3, 0.37, 512 / 768, 0.9])
+@pytest.mark.parametrize("ratio", [0.25, 0.37, 512 / 768, 0.9])
 def test_downscale_steps_by_the_ratio(ratio):
     check_with_gradient(
         lambda x: resize.downscale(x, ratio),
@@ -55,7 +55,7 @@ def test_downscale_steps_by_the_ratio(ratio):
 @pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     ("size", "out_size"),
-    [((6, 7), (24, 28)), ((6, 7), (48, 56)), ((5, 9), (19, 31)), ((9, 7), (4, 3)), ((3, 4), (3, 8)), ((1, 1), (5, 4))],
+    [((6, 7), (24, 28)), ((5, 9), (19, 31)), ((9, 7), (4, 3)), ((1, 1), (5, 4))],
 )
 def test_resize_steps_by_the_sizes(size, out_size):
     check_with_gradient(
@@ -66,7 +66,7 @@ def test_resize_steps_by_the_sizes(size, out_size):
 
 
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize(("size", "cropped"), [((4, 5), (8, 10)), ((4, 5), (7, 9)), ((1, 1), (2, 1)), ((1, 3), (1, 6))])
+@pytest.mark.parametrize(("size", "cropped"), [((4, 5), (8, 10)), ((4, 5), (7, 9)), ((1, 3), (1, 6))])
 def test_upscale_twice_and_crop(size, cropped):
     check_with_gradient(
         lambda x: resize.upscale_twice(x, cropped),
