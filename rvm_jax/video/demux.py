@@ -12,16 +12,11 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
-from rvm_jax.host.cores import cores
-from rvm_jax.video.deinterlacing import Deinterlacer
+from rvm_jax.video.filters import Deinterlacer, RgbConverter
 from rvm_jax.video.frames import (
-    BT709_FROM_HEIGHT,
-    RGB,
-    UNSPECIFIED,
     Colors,
     Frame,
     Item,
@@ -39,12 +34,6 @@ SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
 
 MOST_PIXELS = 4096**2
 """Frames may have these, or four times as many as the header says. A file of some KB can hold frames of gigabytes."""
-
-EXACTLY: dict[str, Any] = {
-    "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,
-    "threads": max(1, min(4, cores() // 4)),
-}
-"""How colours are converted. FFmpeg's usual way doubles pixels of colour and makes all darker by a level."""
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
@@ -184,7 +173,7 @@ def _read(
     key frames, which need others that are gone.
     """
     live = is_live(name)
-    reformatter, matrix = VideoReformatter(), display_matrices()
+    matrix = display_matrices()
     step = max(1, round(1 / clock.rate / clock.ticks))
     first_pts: int | None = None
     time = clock.origin - step
@@ -194,6 +183,9 @@ def _read(
     over = False  # all frames are read; there may be sound yet
     joints = Joints()
     deinterlaced = Deinterlacer(stream, lambda: print(f"{name} is interlaced: it is deinterlaced", file=sys.stderr))
+    convert = RgbConverter(
+        name, lambda kind: print(f"{name} is HDR ({kind}): it is tone-mapped to BT.709", file=sys.stderr)
+    )
 
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
@@ -252,7 +244,7 @@ def _read(
                         over = True
                         break
                     if shown + clock.ticks / 2 >= part.start:
-                        yield _stored(frame, time, matrix(frame), name, reformatter)
+                        yield _stored(frame, time, matrix(frame), name, convert)
     except av.FFmpegError as error:
         reason = str(error.strerror).lower()
         if not live or not decoded:
@@ -277,24 +269,10 @@ def _read(
         print(f"{name} ends at {float(reached):.1f} s, its header says {float(promised):.1f} s", file=sys.stderr)
 
 
-def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, reformatter: VideoReformatter) -> Stored:
-    matrix = None  # that of the frame
-    if frame.colorspace in (UNSPECIFIED, RGB):
-        matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
-    try:
-        rgb = reformatter.reformat(
-            frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, **EXACTLY
-        )
-    except av.FFmpegError as error:
-        kind = f"{frame.format.name}, matrix {frame.colorspace}"
-        raise InputError(f"{name} has colours that FFmpeg cannot convert ({kind}): encode it again") from error
-    return Stored(
-        upright_frame(rgb.to_ndarray(), turn, Path(name)),
-        time,
-        frame.duration or 0,
-        Colors(frame.colorspace, frame.color_primaries, frame.color_trc),
-        turn is not None and turn[0] == 0,
-    )
+def _stored(frame: av.VideoFrame, time: int, turn: Matrix | None, name: str, converter: RgbConverter) -> Stored:
+    pixels, colors = converter(frame)
+    on_its_side = turn is not None and turn[0] == 0
+    return Stored(upright_frame(pixels, turn, Path(name)), time, frame.duration or 0, colors, on_its_side)
 
 
 def _timed(items: "Iterator[Stored | av.Packet[Any]]", zero: int, clock: Clock, time_base: Fraction) -> Iterator[Item]:

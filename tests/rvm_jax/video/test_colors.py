@@ -68,11 +68,11 @@ def test_a_ramp_of_colours_has_no_steps(tmp_path, finest):
 @pytest.mark.parametrize("ending", [".mp4", ".mov"])
 def test_frames_are_marked_as_their_file_is(tmp_path, ending):
     path = tmp_path / "a.mp4"
-    marked(path, primaries=9, transfer=16, matrix=9)
+    marked(path, primaries=9, transfer=14, matrix=9)
     copy(path, tmp_path / f"b{ending}")
     with av.open(str(tmp_path / f"b{ending}")) as container:
         frame = next(container.decode(video=0))
-        assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (9, 9, 16)
+        assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (9, 9, 14)
 
 
 def marked(path: Path, *, primaries: int, transfer: int, matrix: int) -> None:

@@ -1,9 +1,12 @@
-"""Interlaced videos: no combs, and each frame at its time."""
+"""Interlaced videos: no combs, and each frame at its time. HDR: a picture for a screen of BT.709."""
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
+import pytest
 
 from rvm_jax.video.frames import Part
 from tests.rvm_jax import videos
@@ -54,3 +57,39 @@ def test_what_is_progressive_goes_through_untouched(tmp_path, capsys):
     _, frames, _ = read(videos.write(tmp_path / "a.mp4", videos.moving(5)))
     assert len(frames) == 5
     assert capsys.readouterr().err == ""
+
+
+def steps(path: Path, transfer: int, codes: np.ndarray) -> Path:
+    """Gray steps of 16 pixels, whose codes are 0..1 of the transfer; 10 bits in BT.2020."""
+    row = np.round(64 + codes.repeat(16) * 876).astype(np.uint16)
+    frame = av.VideoFrame(len(row), 32, "yuv420p10le")
+    for plane, values in zip(frame.planes, (row, *[np.full(len(row) // 2, 512, np.uint16)] * 2), strict=True):
+        lines = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+        lines[:, : len(values)] = values
+        plane.update(lines.tobytes())
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx265", rate=25, options={"crf": "1", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = len(row), 32, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "transfer", "white"), [("HLG", 18, 0.75), ("PQ", 16, 0.58)])
+def test_hdr_is_tone_mapped(tmp_path, capsys, kind, transfer, white):
+    """`white` is the code of 203 nits, which are those of a sheet of paper (BT.2408)."""
+    codes = np.linspace(0, 1, 33)
+    path = steps(tmp_path / "a.mp4", transfer, codes)
+    opened, (frame,), _ = read(path)
+    assert capsys.readouterr().err == f"{path} is HDR ({kind}): it is tone-mapped to BT.709\n"
+    assert opened.colors == (1, 1, 1)
+    shown = frame.pixels[16, 8::16].astype(int)
+    assert np.ptp(shown, axis=-1).max() <= 1  # gray stays gray
+    gray = shown[:, 1]
+    assert (np.diff(gray) >= 0).all()
+    assert gray[0] == 0
+    assert gray[-1] >= 250
+    assert 140 < np.interp(white, codes, gray) < 200  # there is room above it for lights

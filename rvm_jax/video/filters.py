@@ -1,0 +1,128 @@
+"""FFmpeg's filters between a decoder and the network: deinterlacing, tone-mapping of HDR, conversion to RGB."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.cores import cores
+from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors
+
+EXACTLY: dict[str, Any] = {
+    "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,
+    "threads": max(1, min(4, cores() // 4)),
+}
+"""How colours are converted. FFmpeg's usual way doubles pixels of colour and makes all darker by a level."""
+
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfers that need more than 8 bits and a brighter screen, by FFmpeg's numbers."""
+BT709 = Colors(1, 1, 1)
+TONE_MAPPING = (
+    "flags=bicubic+full_chroma_int+accurate_rnd:intent=perceptual:"
+    "out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709:out_range=pc"
+)
+
+
+class Deinterlacer:
+    """What was stored as two fields a frame becomes whole frames, by bwdif.
+
+    Frames go through it in the order in which they are shown. Up to the first interlaced one it does
+    nothing. `tell` is called at that one.
+    """
+
+    def __init__(self, stream: av.VideoStream, tell: Callable[[], None]) -> None:
+        self._stream = stream
+        self._tell = tell
+        self._graph: av.filter.Graph | None = None
+
+    def __call__(self, frames: Iterable[av.VideoFrame], *, last: bool) -> Iterator[av.VideoFrame]:
+        """What is there after these frames, of which it keeps one or two back, unless they are the `last`."""
+        for frame in frames:
+            if self._graph is None and frame.interlaced_frame:
+                self._tell()
+                self._graph = self._made(frame)
+            if self._graph is None:
+                yield frame
+            else:
+                self._graph.push(frame)
+                yield from self._ready(self._graph)
+        if last and self._graph is not None:
+            self._graph.push(None)
+            yield from self._ready(self._graph)
+
+    def _made(self, frame: av.VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        taken = graph.add_buffer(
+            template=self._stream, width=frame.width, height=frame.height, format=frame.format
+        )  # fmt: skip
+        bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+        graph.link_nodes(taken, bwdif, graph.add("buffersink")).configure()
+        return graph
+
+    def _ready(self, graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+        while True:
+            frame: Any
+            try:
+                frame = graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            # It counts in halves of the stream's time base, in which there would be room for a frame of each field.
+            if frame.pts is not None:
+                frame.pts //= 2
+            frame.duration //= 2
+            frame.time_base = self._stream.time_base
+            yield frame
+
+
+class RgbConverter:
+    """Frames become RGB of 8 bits, as players show them on a screen of today's web: HDR is tone-mapped to BT.709.
+
+    `tell` is called with the name of the kind of HDR at the first such frame.
+    """
+
+    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
+        self._name = name
+        self._tell = tell
+        self._reformatter = VideoReformatter()
+        self._tone_mappers: dict[tuple[Any, ...], av.filter.Graph] = {}
+
+    def __call__(self, frame: av.VideoFrame) -> tuple[np.ndarray, Colors]:
+        """The pixels [H, W, 3], and how a copy should store their colours."""
+        kind = f"{frame.format.name}, matrix {frame.colorspace}"
+        try:
+            if frame.color_trc in HDR:
+                return self._tone_mapped(frame), BT709
+            return self._converted(frame), Colors(frame.colorspace, frame.color_primaries, frame.color_trc)
+        except av.FFmpegError as error:
+            raise InputError(
+                f"{self._name} has colours that FFmpeg cannot convert ({kind}): encode it again"
+            ) from error
+
+    def _converted(self, frame: av.VideoFrame) -> np.ndarray:
+        matrix = None  # that of the frame
+        if frame.colorspace in (UNSPECIFIED, RGB):
+            matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
+        rgb = self._reformatter.reformat(
+            frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, **EXACTLY
+        )
+        return rgb.to_ndarray()
+
+    def _tone_mapped(self, frame: av.VideoFrame) -> np.ndarray:
+        shape = frame.width, frame.height, frame.format.name, frame.color_trc
+        if shape not in self._tone_mappers:
+            if not self._tone_mappers:
+                self._tell(HDR[frame.color_trc])
+            graph = av.filter.Graph()
+            taken = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            graph.link_nodes(
+                taken, graph.add("scale", TONE_MAPPING), graph.add("format", "rgb24"), graph.add("buffersink")
+            ).configure()
+            self._tone_mappers[shape] = graph
+        self._tone_mappers[shape].push(frame)
+        rgb: Any = self._tone_mappers[shape].pull()
+        return rgb.to_ndarray()
