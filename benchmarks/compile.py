@@ -11,7 +11,6 @@ import json
 import platform
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 # Python puts the folder of a script first, whose `train.py` is not the package `train`.
@@ -51,7 +50,7 @@ def seconds(network: MattingNetwork, keys: list[programs.Key], at_once: int) -> 
     jax.clear_caches()
     programs._COMPILED.clear()
     programs.AT_ONCE = at_once
-    shapes = jax.eval_shape(partial(step.init, network), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: step.joined(step.init(network, key)), jax.random.key(0))
     on_devices = jax.tree.map(lambda x: jax.ShapeDtypeStruct((jax.local_device_count(), *x.shape), x.dtype), shapes)
     made = programs.Programs(network)
     begin = time.perf_counter()
