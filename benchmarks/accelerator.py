@@ -281,7 +281,7 @@ def memory(out: Path, small: bool) -> Rows:
         for remat in (False, True):
             dtype = None if small else jnp.bfloat16
             network = MattingNetwork("tiny" if small else "mobilenetv3", dtype=dtype, remat=remat)
-            state = step.init(network, jax.random.key(0))
+            state = step.joined(step.init(network, jax.random.key(0)))
             rng = np.random.default_rng(0)
             batch = {
                 name: jax.device_put(rng.integers(0, 256, (1, frames, size, size, channels), np.uint8))
