@@ -155,7 +155,7 @@ def status(service: Service, job: Job) -> JobStatus:
     fps = left = None
     began, frames = job.first
     if job.state == "running" and job.done > frames:
-        fps = (job.done - frames) / (time.monotonic() - began)
+        fps = (job.done - frames) / max(time.monotonic() - began, 1e-3)
         left = None if job.expected is None else max(0, job.expected - job.done) / fps
     return JobStatus(job.state, before, job.done, job.expected, fps, left, job.message)
 
