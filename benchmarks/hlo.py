@@ -44,7 +44,7 @@ class Counts(NamedTuple):
         kernels: Launched, of any kind.
         bytes: Read from and written to memory.
         collectives: How many of each kind.
-        collective_bytes: Of their results, all together.
+        collective_bytes: Of their operands, all together.
     """
 
     kernels: int

@@ -45,6 +45,7 @@ class Matte:
 
     def __repr__(self) -> str:
         text = describe(variant_table(self.network.variant), self.network.refiner, self.variables)
+        text += ", folded" * self.network.folded
         return f"Matte({text}, {jnp.dtype(self.network.dtype or self.dtype)})"
 
     def folded(self) -> "Matte":
@@ -55,7 +56,8 @@ class Matte:
         if self.network.folded:
             return self
         variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
-        return Matte(self.network.clone(folded=True), jax.device_put(variables))
+        where = getattr(jax.tree.leaves(self.variables["params"])[0], "sharding", None)
+        return Matte(self.network.clone(folded=True), jax.device_put(variables, where))
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -60,9 +60,6 @@ def serve(
             raise InputError(f"{option} {value:g}: expected a number above 0")
     accounts = None if auth is None else _accounts(auth)
 
-    from rvm_jax.host.memory import keep_freed_memory
-
-    keep_freed_memory()
     from rvm_jax.host import signals
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.matte import load
@@ -71,7 +68,7 @@ def serve(
     enable_compilation_cache()
     limits = jobs.Limits(max_megabytes, max_seconds, max_side, max_waiting, 60 * keep_minutes)
     with (
-        jobs.serving(load(weights, precision), limits) as service,
+        jobs.serving(load(weights, precision).folded(), limits) as service,
         signals.stop_requests() as request,
         app.serve_page(service, host, port, accounts) as address,
     ):

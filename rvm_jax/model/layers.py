@@ -92,7 +92,7 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            return affine(x, *_factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon))
+            return _affine(x, *_factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon))
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
@@ -118,7 +118,7 @@ def normalize(
     several times more often (seen on a CPU: `benchmarks/train.py`), and reduces over the devices once and not twice.
     """
     mean, var = _statistics(x, shift, axis_name)
-    return affine(x, *_factor_and_offset(mean, var, scale, bias, epsilon)), mean, var
+    return _affine(x, *_factor_and_offset(mean, var, scale, bias, epsilon)), mean, var
 
 
 def _normalize_forward(
@@ -213,7 +213,7 @@ def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsil
     return factor, bias - mean * factor
 
 
-def affine(x: Array, factor: Array, offset: Array) -> Array:
+def _affine(x: Array, factor: Array, offset: Array) -> Array:
     """`x · factor + offset` for each channel, in the dtype of the factor; what comes out has that of x."""
     return (x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)).astype(x.dtype)
 

@@ -300,6 +300,7 @@ def test_it_is_put_on_devices(lively):
     expected = lively(frames).alpha
     last = jax.devices()[-1]
     alpha = jax.device_put(lively, last)(frames).alpha
+    assert jax.device_put(lively, last).folded()(frames).alpha.devices() == {last}
     assert alpha.devices() == {last}
     np.testing.assert_allclose(alpha, expected, atol=1e-5)
 
@@ -407,6 +408,7 @@ def test_batch_norm_is_folded_in_float64():
     frames = np.asarray(random_frames(1, 3, 48, 64, 3, dtype=jnp.float32))
     folded = matte.folded()
     assert folded.folded() is folded
+    assert repr(folded).endswith("parameters, folded, float32)")
     assert folded.dtype == jnp.float32
     for expected, found in zip(matte(frames, None, 0.5)[:2], folded(frames, None, 0.5), strict=False):
         np.testing.assert_allclose(found, expected, atol=2e-5)

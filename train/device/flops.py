@@ -1,7 +1,7 @@
 """Floating point operations: how many a function takes, and how many a device can do in a second.
 
-XLA's own count has the body of a loop once, however often it runs: the recurrence over time, the parts of a batch and
-rematerialised frames would be missing. Here loops count as often as they run. Of a program without loops the two agree
+XLA's own count has the body of a loop once, however often it runs: the recurrence over time and the
+parts of a batch would be missing. Here loops count as often as they run. Of a program without loops the two agree
 within some percent, which are XLA's for what is no product.
 """
 

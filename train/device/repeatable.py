@@ -14,12 +14,13 @@ STRICTER = "--xla_gpu_deterministic_ops"
 
 
 def set_flags() -> None:
-    """Where JAX may find a GPU, add the flag, unless the user has it or a stricter one.
+    """Where JAX may find a GPU, add the flag, unless the user has a word of his own on it, or names a file of flags.
 
     To be called before JAX computes. Elsewhere it would change nothing but the keys of the compilation cache.
     """
     given = os.environ.get("XLA_FLAGS", "")
-    if compiles_for_gpus() and FLAG not in given and STRICTER not in given:
+    in_file = given and not given.lstrip().startswith("--")
+    if compiles_for_gpus() and not in_file and FLAG not in given and STRICTER not in given:
         os.environ["XLA_FLAGS"] = f"{given} {FLAG}=true".strip()
 
 

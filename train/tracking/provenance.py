@@ -24,7 +24,7 @@ PACKAGES = (
     "tensorflow-datasets",
 )
 
-ROUNDING = ("devices", "xla_flags", "matmul_precision", "jax", "jaxlib")
+ROUNDING = ("devices", "xla_flags", "matmul_precision", "rvm-jax", "revision", *PACKAGES[1:])
 """What of it decides how numbers are rounded."""
 
 

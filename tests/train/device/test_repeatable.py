@@ -15,6 +15,7 @@ from train.device import repeatable
         (True, "--xla_dump_to=x", "--xla_dump_to=x --xla_gpu_exclude_nondeterministic_ops=true"),
         (True, "--xla_gpu_exclude_nondeterministic_ops=false", "--xla_gpu_exclude_nondeterministic_ops=false"),
         (True, "--xla_gpu_deterministic_ops=true", "--xla_gpu_deterministic_ops=true"),
+        (True, "flags.txt", "flags.txt"),  # XLA reads them from that file
         (False, None, None),
     ],
 )
