@@ -141,9 +141,9 @@ def automatic_ratio(size: tuple[int, ...], longest: int = LONGEST_SIDE) -> float
 
 
 def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte:
-    """Load a `.pth` or `.safetensors` file or a saved folder; variant and refiner are read from the weights.
+    """Load a `.pth`, `.safetensors` or released `.onnx` file, a saved folder, or a release by its name (`rvm weights`).
 
-    URLs of buckets, gs:// and s3://, are taken as paths are.
+    Variant and refiner are read from the weights. URLs of buckets, gs:// and s3://, are taken as paths are.
 
     A variant of one's own has to be given, for only those in `rvm_jax.model.variants.VARIANTS` are known.
 

@@ -30,12 +30,13 @@ def export(
     and needs none of this code. `stablehlo` is for JAX without this code, for one --size. `pth` and `safetensors` hold
     weights alone, in the released format.
 
-    Example: rvm export rvm_mobilenetv3.pth --to onnx
+    Example: rvm export mobilenetv3 --to onnx
 
-    Example: rvm export rvm_mobilenetv3.pth --to onnx --size 1920x1080 --downsample-ratio 0.25 --precision float16
+    Example: rvm export mobilenetv3 --to onnx --size 1920x1080 --downsample-ratio 0.25 --precision float16
 
     Args:
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
+        weights: A name of `rvm weights`, a .pth, .safetensors or released .onnx file, a JAX folder, or the folder of a
+            training run; gs:// and s3:// too.
         out: The file to write. By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
         size: The one size of frames that the file is for (onnx, stablehlo): the width comes first, as in 1920x1080.

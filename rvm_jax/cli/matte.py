@@ -38,13 +38,14 @@ def matte(
     picture, or a folder of .png if it has none. Frame rate, times, sound and the shape of pixels are kept. With several
     IN, write {name} in OUT where the name of each is to stand.
 
-    Example: rvm matte talk.mp4 talk_matted.mp4 --weights rvm_mobilenetv3.pth --background office.jpg
+    Example: rvm matte talk.mp4 talk_matted.mp4 --weights mobilenetv3 --background office.jpg
 
     Example: rvm matte *.mp4 'mattes/{name}.mov' --weights runs/mobilenetv3
 
     Args:
         paths: What to matte, and what to write.
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
+        weights: A name of `rvm weights`, a .pth, .safetensors or released .onnx file, a JAX folder, or the folder of a
+            training run; gs:// and s3:// too.
         background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
             blurred. By default .mp4 is green and everything else transparent.
         alpha: Also write alpha, as gray.

@@ -29,12 +29,13 @@ def serve(
     --host 0.0.0.0 and --auth. One job runs at a time, the others wait. Files lie in a private folder below $TMPDIR, and
     all of them are gone when it ends. It asks nothing of other hosts.
 
-    Example: rvm serve --weights rvm_mobilenetv3.pth
+    Example: rvm serve --weights mobilenetv3
 
-    Example: rvm serve --weights rvm_mobilenetv3.pth --host 0.0.0.0 --auth people.txt
+    Example: rvm serve --weights mobilenetv3 --host 0.0.0.0 --auth people.txt
 
     Args:
-        weights: A .pth or .safetensors file, a JAX folder, or the folder of a training run; gs:// and s3:// too.
+        weights: A name of `rvm weights`, a .pth, .safetensors or released .onnx file, a JAX folder, or the folder of a
+            training run; gs:// and s3:// too.
         host: The address to listen on; 0.0.0.0 is all of this machine's.
         port: The port to listen on.
         auth: A file with a line NAME:PASSWORD for each person who may use it.

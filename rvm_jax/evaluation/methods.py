@@ -11,6 +11,7 @@ from rvm_jax.evaluation.layout import EvaluationClip
 from rvm_jax.host.paths import is_url
 from rvm_jax.matte import Matte, load
 from rvm_jax.weights.in_buckets import weights_name
+from rvm_jax.weights.released import RELEASES
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def named_method(text: str, clips: Sequence[EvaluationClip], precision: str = "f
         return Method(name, matte=load(path, precision))
     if layout.holds_predictions(folder, list(clips)):
         return Method(name, predictions=folder)
-    if not folder.exists():
+    if not folder.exists() and path not in RELEASES:
         raise InputError(f"{path} does not exist: give weights, or a folder of predictions, as PATH or NAME=PATH")
     try:
         return Method(name, matte=load(folder, precision))

@@ -37,10 +37,14 @@ def user_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Of what may be deleted at any time: in $XDG_CACHE_HOME or ~/.cache, or in $TMPDIR if nothing is written there."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or user_folder() / ".cache")
-    folder = caches / "rvm-jax"
-    return folder if caches.is_absolute() and writable(folder) else _temporary_folder()
+    """Of what may be deleted at any time: the user's, or in $TMPDIR if nothing is written there."""
+    folder = user_cache()
+    return folder if folder.is_absolute() and writable(folder) else _temporary_folder()
+
+
+def user_cache() -> Path:
+    """The user's own, in $XDG_CACHE_HOME or ~/.cache, which may be for reading alone."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or user_folder() / ".cache") / "rvm-jax"
 
 
 def writable(folder: Path) -> bool:

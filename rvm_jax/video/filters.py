@@ -37,21 +37,25 @@ class Deinterlacer:
         self._stream = stream
         self._tell = tell
         self._graph: av.filter.Graph | None = None
+        self._shape: tuple[Any, ...] = ()
 
     def __call__(self, frames: Iterable[av.VideoFrame], *, last: bool) -> Iterator[av.VideoFrame]:
         """What is there after these frames, of which it keeps one or two back, unless they are the `last`."""
         for frame in frames:
+            shape = frame.width, frame.height, frame.format.name
             if self._graph is None and frame.interlaced_frame:
                 self._tell()
-                self._graph = self._made(frame)
+                self._graph, self._shape = self._made(frame), shape
+            elif self._graph is not None and shape != self._shape:
+                yield from self._rest(self._graph)
+                self._graph, self._shape = self._made(frame), shape
             if self._graph is None:
                 yield frame
             else:
                 self._graph.push(frame)
                 yield from self._ready(self._graph)
         if last and self._graph is not None:
-            self._graph.push(None)
-            yield from self._ready(self._graph)
+            yield from self._rest(self._graph)
 
     def _made(self, frame: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
@@ -61,6 +65,10 @@ class Deinterlacer:
         bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
         graph.link_nodes(taken, bwdif, graph.add("buffersink")).configure()
         return graph
+
+    def _rest(self, graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+        graph.push(None)
+        yield from self._ready(graph)
 
     def _ready(self, graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
         while True:

@@ -31,7 +31,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
-from rvm_jax.weights.released import released_path
+from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
 
@@ -54,6 +54,11 @@ class Weights:
         if self.refiner is None:
             return [entry for entry in entries(self.variant) if is_encoder(entry)]
         return entries(self.variant, self.refiner)
+
+    @property
+    def for_matting_alone(self) -> bool:
+        """Whether the head for segmentation is zero, as what was made of a released `.onnx` file has it."""
+        return self.refiner is not None and not np.any(self.variables["params"]["project_seg"]["kernel"])
 
     def __repr__(self) -> str:
         return f"Weights({self.describe()})"
@@ -93,10 +98,15 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
         path = released_path(os.fspath(path)) or path
     if not path.exists():
         raise InputError(
-            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run"
+            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
+            f"name that `rvm weights` lists ({', '.join(RELEASES)})"
         )
     if path.is_dir():
         return _read_folder(path, known)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".onnx":
         return _read_onnx(path, known)
     arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
@@ -270,6 +280,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     plain = torch_files.read_plain(path)
     if plain is not None:
         return plain
+    if not torch_files.may_be_pytorchs(path):
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged")
     torch = _import_torch(path)
     try:
         with warnings.catch_warnings():

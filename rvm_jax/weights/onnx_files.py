@@ -36,7 +36,7 @@ def read_folded(path: Path) -> FoldedNetwork:
     """Read a file; raise `InputError` if it is damaged or of another kind."""
     try:
         return _read(memoryview(path.read_bytes()))
-    except (IndexError, KeyError, StopIteration, UnicodeDecodeError, ValueError) as error:
+    except (IndexError, KeyError, MemoryError, OverflowError, StopIteration, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not an ONNX file, or it is damaged, or its weights lie beside it: give a released file"
         ) from error

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import writing
 from rvm_jax.host.locks import HeldError, locked
-from rvm_jax.host.paths import cache_folder
+from rvm_jax.host.paths import cache_folder, user_cache
 
 SECONDS_OF_SILENCE = 30.0
 PIECE = 1 << 18
@@ -41,7 +41,9 @@ class Release(NamedTuple):
     @property
     def path(self) -> Path:
         """Where a copy lies, if there is one."""
-        return cache_folder() / "weights" / self.url.rpartition("/")[2]
+        name = Path("weights", self.url.rpartition("/")[2])
+        given = user_cache() / name
+        return given if given.exists() else cache_folder() / name
 
 
 GPL = {"licence": "GPL-3.0", "licence_url": "https://www.gnu.org/licenses/gpl-3.0.html"}
@@ -85,14 +87,16 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
     release = RELEASES[name]
     path = release.path
     partial = path.with_name(f"{path.name}.part")
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return path
     try:
-        with locked(path.with_name(f"{path.name}.lock"), remove=True):
-            if not path.exists():
-                _fetch(release, partial, told)
-                _check(release, partial)
-                partial.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path.with_name(f"{path.name}.lock"), remove=True):
+                if not path.exists():
+                    _fetch(release, partial, told)
+                    _check(release, partial)
+                    partial.replace(path)
     except HeldError as error:
         raise InputError(f"{error.owner} is downloading {name} already: wait for it") from error
     return path
@@ -107,10 +111,13 @@ def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> No
         with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:
             goes_on = answer.status == http.client.PARTIAL_CONTENT
             done = there if goes_on else 0
+            expected = release.size - done
+            if answer.length not in (None, expected):
+                raise InputError(f"cannot download {release.url}: {answer.length} bytes come, not {expected}")
             with writing(partial):
                 file = partial.open("ab" if goes_on else "wb")
             with file:
-                while piece := _next(answer):
+                while done < release.size and (piece := _next(answer)):
                     with writing(partial):
                         file.write(piece)
                     done += len(piece)
@@ -123,7 +130,7 @@ def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> No
     there = partial.stat().st_size if partial.exists() else 0
     if there < release.size:
         of = f" after {there / 1e6:.1f} of {release.size / 1e6:.1f} MB: the same command goes on" if there else ""
-        raise InputError(f"cannot download {release.url}: {why}{of}")
+        raise InputError(f"cannot download {release.url}: {' '.join(why.split())}{of}")
 
 
 def _next(answer: http.client.HTTPResponse) -> bytes:

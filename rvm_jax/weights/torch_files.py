@@ -35,6 +35,12 @@ def read_plain(path: Path) -> dict[str, np.ndarray] | None:
     return dict(checkpoint) if plain else None
 
 
+def may_be_pytorchs(path: Path) -> bool:
+    """Whether it is a whole zip archive, or begins as a pickle does, which such files were before."""
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80")
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile):
         (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))

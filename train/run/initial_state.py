@@ -21,6 +21,11 @@ def initial_state(network: MattingNetwork, seed: int, init: Location | None) -> 
         raise InputError(
             f"{init} holds a {loaded.variant.name}: give weights of a {wanted.name}, which the recipe trains"
         )
+    if loaded is not None and loaded.for_matting_alone:
+        raise InputError(
+            f"{init} is for matting alone: its head for segmentation is zero, and BatchNorm is folded in, as in .onnx "
+            "files; give weights that were trained, such as a released .pth"
+        )
     random = jax.device_get(step.init(network, jax.random.key(seed)))
     if loaded is None:
         return random

@@ -93,3 +93,16 @@ def test_hdr_is_tone_mapped(tmp_path, capsys, kind, transfer, white):
     assert gray[0] == 0
     assert gray[-1] >= 250
     assert 140 < np.interp(white, codes, gray) < 200  # there is room above it for lights
+
+
+@pytest.mark.parametrize(("first", "then"), [("yuv444p", "yuv420p"), ("yuv420p", "yuv444p")])
+def test_fields_of_another_format_are_taken_apart_anew(tmp_path, first, then):
+    """As broadcasts change between programmes: FFmpeg's filter would take one for the other, or end the process."""
+    parts = [woven(tmp_path / f"{pixels}.ts", pixels=pixels) for pixels in (first, then)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    _, frames, _ = read(path)
+    assert len(frames) == 2 * COUNT
+    fields = videos.moving(2 * COUNT, 96, 128)[::2]
+    for frame, expected in zip(frames, [*fields, *fields], strict=True):
+        assert np.abs(frame.pixels.astype(int) - expected).mean() < 5

@@ -62,3 +62,14 @@ def test_another_variant(states, tmp_path):
     path = save(states[0], tmp_path / "tiny.safetensors")
     with pytest.raises(InputError, match=r"tiny.safetensors holds a tiny: give weights of a mobilenetv3"):
         initial_state(MattingNetwork("mobilenetv3"), 0, path)
+
+
+def test_weights_for_matting_alone(states, tmp_path):
+    """As those of released `.onnx` files are: nothing that was folded should be trained on."""
+    zero = jax.tree.map(np.zeros_like, states[0].params["project_seg"])
+    folded = states[0]._replace(params={**states[0].params, "project_seg": zero})
+    path = save(folded, tmp_path / "folded.safetensors")
+    with pytest.raises(
+        InputError, match=r"folded\.safetensors is for matting alone: its head for segmentation is zero"
+    ):
+        initial_state(MattingNetwork("tiny"), 0, path)
