@@ -16,7 +16,7 @@ NAME = "{name}"
 def matte(
     paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT", help_behavior_hint="(required)")],
     *,
-    weights: Annotated[str, arg(metavar="FILE|FOLDER|URL")],
+    weights: Annotated[str, arg(metavar="NAME|FILE|FOLDER|URL")],
     background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
     alpha: Annotated[str | None, arg(metavar="OUT")] = None,
     foreground: Annotated[str | None, arg(metavar="OUT")] = None,

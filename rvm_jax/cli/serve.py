@@ -12,7 +12,7 @@ from rvm_jax.errors import InputError
 
 def serve(
     *,
-    weights: Annotated[str, arg(metavar="FILE|FOLDER|URL")],
+    weights: Annotated[str, arg(metavar="NAME|FILE|FOLDER|URL")],
     host: str = "127.0.0.1",
     port: int = 7860,
     auth: Annotated[Path | None, arg(metavar="FILE")] = None,
