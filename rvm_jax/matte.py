@@ -56,7 +56,8 @@ class Matte:
         if self.network.folded:
             return self
         variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
-        where = getattr(jax.tree.leaves(self.variables["params"])[0], "sharding", None)
+        one = jax.tree.leaves(self.variables["params"])[0]
+        where = one.sharding if getattr(one, "committed", False) else None  # else anywhere, as they were
         return Matte(self.network.clone(folded=True), jax.device_put(variables, where))
 
     @property
