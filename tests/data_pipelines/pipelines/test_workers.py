@@ -171,7 +171,8 @@ def test_when_the_parent_is_killed_its_workers_end(prepared):
 
 @pytest.mark.slow
 def test_batches_may_be_left_when_python_ends(prepared):
-    command = [sys.executable, "-W", "error", "-m", "tests.data_pipelines.endless", prepared, "2"]
+    known = "ignore:label() is deprecated:DeprecationWarning"  # see `filterwarnings` in pyproject.toml
+    command = [sys.executable, "-W", "error", "-W", known, "-m", "tests.data_pipelines.endless", prepared, "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "1"]
     assert "Traceback" not in done.stderr
