@@ -72,6 +72,7 @@ def steps(path: Path, transfer: int, codes: np.ndarray) -> Path:
         stream.width, stream.height, stream.pix_fmt = len(row), 32, "yuv420p10le"
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
+        frame.pts = 0
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
