@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rvm_jax.model.variants import NORM_EPSILON, MobileNetV3, Variant
+from rvm_jax.model.variants import Variant
 
 
 def fold_batch_norm(variant: Variant, variables: Any) -> Any:
@@ -21,9 +21,7 @@ def fold_batch_norm(variant: Variant, variables: Any) -> Any:
     params, statistics = (flatten_dict(jax.device_get(variables[name])) for name in ("params", "batch_stats"))
     folded = dict(params)
     for *scope, norm in {path[:-1] for path in statistics}:
-        epsilon = NORM_EPSILON
-        if scope[0] == "encoder" and isinstance(variant.encoder, MobileNetV3):
-            epsilon = variant.encoder.epsilon
+        epsilon = variant.norm_epsilon(encoder=scope[0] == "encoder")
         kernel = (*scope, norm.replace("norm", "conv"), "kernel")  # expand_norm → expand_conv, norm1 → conv1
         scale, bias = (params[*scope, norm, name].astype(np.float64) for name in ("scale", "bias"))
         mean, variance = (statistics[*scope, norm, name].astype(np.float64) for name in ("mean", "var"))

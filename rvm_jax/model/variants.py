@@ -137,6 +137,10 @@ class Variant:
     aspp: int
     decoder: tuple[int, int, int, int]
 
+    def norm_epsilon(self, *, encoder: bool) -> float:
+        """What the BatchNorm of the encoder, or of all else, adds to a variance."""
+        return self.encoder.epsilon if encoder and isinstance(self.encoder, MobileNetV3) else NORM_EPSILON
+
     @property
     def state_features(self) -> tuple[int, int, int, int]:
         """Channels of the recurrent state r1 (1/2) .. r4 (1/16): half the width of the block that carries it."""

@@ -1,6 +1,7 @@
 """FFmpeg's filters between a decoder and the network: deinterlacing, tone-mapping of HDR, conversion to RGB."""
 
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -20,10 +21,21 @@ EXACTLY: dict[str, Any] = {
 HDR = {16: "PQ", 18: "HLG"}
 """Transfers that need more than 8 bits and a brighter screen, by FFmpeg's numbers."""
 BT709 = Colors(1, 1, 1)
+SCALER_FLAGS = "flags=bicubic+full_chroma_int+accurate_rnd"
+"""`EXACTLY`, as the scaler among the filters has it."""
 TONE_MAPPING = (
-    "flags=bicubic+full_chroma_int+accurate_rnd:intent=perceptual:"
-    "out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709:out_range=pc"
+    f"{SCALER_FLAGS}:intent=perceptual:out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709:out_range=pc"
 )
+
+
+def filter_chain(
+    width: int, height: int, form: av.VideoFormat, time_base: Fraction | None, *filters: tuple[str, str | None]
+) -> av.filter.Graph:
+    """FFmpeg's filters, each with its options, one after the other: frames of one kind are pushed and pulled."""
+    graph = av.filter.Graph()
+    taken = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
+    graph.link_nodes(taken, *(graph.add(*one) for one in filters), graph.add("buffersink")).configure()
+    return graph
 
 
 class Deinterlacer:
@@ -58,13 +70,8 @@ class Deinterlacer:
             yield from self._rest(self._graph)
 
     def _made(self, frame: av.VideoFrame) -> av.filter.Graph:
-        graph = av.filter.Graph()
-        taken = graph.add_buffer(
-            template=self._stream, width=frame.width, height=frame.height, format=frame.format
-        )  # fmt: skip
-        bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-        graph.link_nodes(taken, bwdif, graph.add("buffersink")).configure()
-        return graph
+        bwdif = "bwdif", "mode=send_frame:deint=interlaced"
+        return filter_chain(frame.width, frame.height, frame.format, self._stream.time_base, bwdif)
 
     def _rest(self, graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
         graph.push(None)
@@ -123,14 +130,8 @@ class RgbConverter:
         if shape not in self._tone_mappers:
             if not self._tone_mappers:
                 self._tell(HDR[frame.color_trc])
-            graph = av.filter.Graph()
-            taken = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            graph.link_nodes(
-                taken, graph.add("scale", TONE_MAPPING), graph.add("format", "rgb24"), graph.add("buffersink")
-            ).configure()
-            self._tone_mappers[shape] = graph
+            filters = ("scale", TONE_MAPPING), ("format", "rgb24")
+            self._tone_mappers[shape] = filter_chain(frame.width, frame.height, frame.format, frame.time_base, *filters)
         self._tone_mappers[shape].push(frame)
         rgb: Any = self._tone_mappers[shape].pull()
         return rgb.to_ndarray()

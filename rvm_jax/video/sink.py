@@ -15,6 +15,7 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import sound
+from rvm_jax.video.filters import SCALER_FLAGS, filter_chain
 from rvm_jax.video.frames import BT709_FROM_HEIGHT, Frame, Item, Source, resized
 from rvm_jax.video.picture_files import PNG_EFFORT
 
@@ -88,7 +89,7 @@ BT709, BT601 = 1, 6
 MATRICES = {BT709: "bt709", 4: "fcc", 5: "bt470bg", BT601: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 """Those that its scaler knows, by the names that they have there."""
 
-EXACTLY = "flags=bicubic+full_chroma_int+accurate_rnd:out_range=tv:out_chroma_loc=left"
+EXACTLY = f"{SCALER_FLAGS}:out_range=tv:out_chroma_loc=left"
 """How it is to convert: its usual way makes all darker by a level, and colours half a pixel too far to the right of
 where decoders look for them."""
 
@@ -236,12 +237,10 @@ def _mark(context: av.VideoCodecContext, source: Source) -> None:
 def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.ndarray], av.VideoFrame]:
     """A function that makes of pixels a frame as it is to be stored."""
     stored = {1: "gray", 3: "rgb24", 4: "rgba"}[channels]
-    graph = av.filter.Graph()
-    taken = graph.add_buffer(
-        width=context.width, height=context.height, format=av.VideoFormat(stored), time_base=context.time_base
+    scaling = "scale", f"{EXACTLY}:in_range=pc:out_color_matrix={MATRICES[context.colorspace]}"
+    graph = filter_chain(
+        context.width, context.height, av.VideoFormat(stored), context.time_base, scaling, ("format", context.pix_fmt)
     )
-    scaler = graph.add("scale", f"{EXACTLY}:in_range=pc:out_color_matrix={MATRICES[context.colorspace]}")
-    graph.link_nodes(taken, scaler, graph.add("format", context.pix_fmt), graph.add("buffersink")).configure()
 
     def convert(pixels: np.ndarray) -> av.VideoFrame:
         height, width = pixels.shape[:2]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvm_jax.errors import InputError
-from rvm_jax.model.variants import NORM_EPSILON, MobileNetV3, Variant
+from rvm_jax.model.variants import Variant
 from rvm_jax.weights.names import Entry, is_encoder
 
 # Numbers of fields in ONNX's messages.
@@ -49,16 +49,14 @@ def state_dict(network: FoldedNetwork, variant: Variant, table: list[Entry]) -> 
     """
     named = {entry.name: entry for entry in table}
     found = {name: array for name, array in network.named.items() if name in named}
-    norms = [entry for entry in table if entry.path[-1] == "scale"]
+    norms = [number for number, entry in enumerate(table) if entry.path[-1] == "scale"]
     if len(norms) != len(network.folded):
         return None
-    for norm, (kernel, bias) in zip(norms, network.folded, strict=True):
-        begin = table.index(norm)
+    for number, (kernel, bias) in zip(norms, network.folded, strict=True):
         ones, zeros = np.ones_like(bias), np.zeros_like(bias)
-        encoder = variant.encoder
-        epsilon = encoder.epsilon if is_encoder(norm) and isinstance(encoder, MobileNetV3) else NORM_EPSILON
-        values = (kernel, ones, bias, zeros, (1 - epsilon) * ones, np.zeros((), np.int64))
-        found |= {entry.name: value for entry, value in zip(table[begin - 1 : begin + 5], values, strict=True)}
+        var = (1 - variant.norm_epsilon(encoder=is_encoder(table[number]))) * ones
+        values = (kernel, ones, bias, zeros, var, np.zeros((), np.int64))
+        found |= {entry.name: value for entry, value in zip(table[number - 1 : number + 5], values, strict=True)}
     found.setdefault("project_seg.conv.weight", np.zeros((1, *found["project_mat.conv.weight"].shape[1:]), np.float32))
     found.setdefault("project_seg.conv.bias", np.zeros(1, np.float32))
     return found
