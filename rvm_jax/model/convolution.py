@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from rvm_jax.model.platforms import by_platform
+
 Convolve = Callable[[Array, Array, int, int], Array]
 
 # On CPU: up to how many output channels several pixels are convolved as one, and how many of them, at stride 1, at
@@ -69,7 +71,7 @@ def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 
         return transpose
 
     on_cpu = partial(_on_cpu, strided_group=GRADIENT_GROUP)
-    return lax.platform_dependent(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(convolve))
+    return by_platform(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(convolve))
 
 
 def _padding(size: int, dilation: int) -> tuple[int, int]:
@@ -96,7 +98,7 @@ def convolve(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, *, gro
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _dense(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     on_cpu = partial(_on_cpu, stride=stride, dilation=dilation)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(convolve, stride=stride, dilation=dilation))
+    return by_platform(x, kernel, cpu=on_cpu, default=partial(convolve, stride=stride, dilation=dilation))
 
 
 def _dense_forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple[Array, Array]]:
@@ -157,7 +159,7 @@ def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool)
     if exact:
         return products(x, kernel)
     grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
-    return lax.platform_dependent(x, kernel, tpu=grouped, default=products)
+    return by_platform(x, kernel, tpu=grouped, default=products)
 
 
 def _depthwise_forward(
@@ -189,7 +191,7 @@ def _depthwise_backward(
         return both(products, x, kernel, cotangent)[0], both(grouped, x, kernel, cotangent)[1]
 
     on_tpu = partial(both, products if exact else grouped)
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, tpu=on_tpu, default=on_tpu if exact else mixed)
+    return by_platform(*residuals, cotangent, cpu=on_cpu, tpu=on_tpu, default=on_tpu if exact else mixed)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -201,7 +203,7 @@ def windows(x: Array, size: tuple[int, ...], stride: int = 1, dilation: int = 1,
     padding = [(0, 0), *(_padding(side, dilation) for side in size), (0, 0)]
     padded = jnp.pad(x, padding, constant_values=outside)
     # Without the barrier, XLA's CPU back end would compute whatever made x anew for every tap.
-    padded = lax.platform_dependent(padded, cpu=lax.optimization_barrier, default=lambda x: x)
+    padded = by_platform(padded, cpu=lax.optimization_barrier, default=lambda x: x)
     last_row, last_column = (rows - 1) // stride * stride, (columns - 1) // stride * stride
     return [
         lax.slice(

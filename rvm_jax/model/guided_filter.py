@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rvm_jax.model.convolution import depthwise_conv2d
+from rvm_jax.model.platforms import by_platform
 from rvm_jax.model.resize import resize_axis
 from rvm_jax.model.variants import FILTER_EPSILON
 
@@ -55,7 +56,7 @@ def moments(guide: Array, target: Array, mean: Callable[[Array], Array]) -> tupl
 
 def apply_linear_model(a: Array, b: Array, frames: Array) -> Array:
     """Bring a and b `[N, h, w, 4]` to the size of the frames `[N, H, W, 3]` and apply them: `[N, H, W, 4]`."""
-    return lax.platform_dependent(a, b, frames, cpu=_apply_in_rows, default=_apply_together)
+    return by_platform(a, b, frames, cpu=_apply_in_rows, default=_apply_together)
 
 
 def _apply_together(a: Array, b: Array, frames: Array) -> Array:

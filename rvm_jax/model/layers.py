@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.convolution import conv2d, depthwise_conv2d, per_channel
+from rvm_jax.model.platforms import by_platform
 from rvm_jax.model.upscaled_convolution import upscaled_conv2d
 from rvm_jax.model.variants import NORM_EPSILON, NORM_MOMENTUM
 
@@ -159,7 +160,7 @@ normalize.defvjp(_normalize_forward, _normalize_backward)
 
 def _statistics(x: Array, shift: Array, axis_name: str | None) -> tuple[Array, Array]:
     """Mean and biased variance of each channel, over all devices."""
-    mean, var = lax.platform_dependent(x, shift, cpu=_two_pass_statistics, default=_one_pass_statistics)
+    mean, var = by_platform(x, shift, cpu=_two_pass_statistics, default=_one_pass_statistics)
     if axis_name is None:
         return mean, var
     # Chan's formula: the variance of all is the mean of the variances and the variance of the means. Each device fills
@@ -204,7 +205,7 @@ def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
         )
         return first, second
 
-    return lax.platform_dependent(one, other, cuda=together, default=apart)
+    return by_platform(one, other, cuda=together, default=apart)
 
 
 def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:

@@ -16,6 +16,8 @@ from flax.core import lift
 from flax.linen.transforms import lift_transform
 from jax import Array, lax
 
+from rvm_jax.model.platforms import by_platform
+
 Block = Callable[..., Any]
 
 
@@ -66,7 +68,7 @@ def _remat_backward(function: Block, kept: tuple[Any, ...], cotangents: Any) -> 
     def after_a_barrier(arrays: list[Array], cotangents: Any) -> tuple[list[Array], Any]:
         return lax.optimization_barrier((arrays, cotangents))
 
-    arrays, cotangents = lax.platform_dependent(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
+    arrays, cotangents = by_platform(arrays, cotangents, cpu=after_a_zero, default=after_a_barrier)
     return jax.vjp(function, variables, *arrays)[1](cotangents)
 
 

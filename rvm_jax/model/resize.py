@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from rvm_jax.model.platforms import by_platform
+
 # On TPUs: how many pixels, of input or output, a block of an interpolation's matrix has.
 BAND = 128
 
@@ -94,7 +96,7 @@ def _by_platform(x: Array, axis: int, taps: Taps, without_gathers: Callable[[Arr
         # every tap: `benchmarks/network.py`.
         return gathered(lax.optimization_barrier(x))
 
-    return lax.platform_dependent(x, cpu=on_cpu, tpu=without_gathers, default=gathered)
+    return by_platform(x, cpu=on_cpu, tpu=without_gathers, default=gathered)
 
 
 def _without_gathers(axis: int, out_size: int, step: float) -> Callable[[Array], Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from rvm_jax.model.convolution import conv2d, convolve
+from rvm_jax.model.platforms import by_platform
 from rvm_jax.model.resize import interleave, upscale_twice
 
 # What each low-size tap weighs in a full-size one, for an even and an odd pixel: `[2, 3 low, 3 full]`. An even pixel is
@@ -28,7 +29,7 @@ CROPPED_EDGES = np.array([EDGES[0], [[0, 0, 0], [0, 0, -0.75]]])
 
 def upscaled_conv2d(x: Array, others: Sequence[Array], kernel: Array) -> Array:
     """`[N, h, w, I]` and others `[N, H, W, I']`, kernel `[3, 3, I + Σ I', O]` → `[N, H, W, O]`; H is 2h or 2h - 1."""
-    return lax.platform_dependent(x, tuple(others), kernel, cpu=_joined, default=_in_cells)
+    return by_platform(x, tuple(others), kernel, cpu=_joined, default=_in_cells)
 
 
 def _joined(x: Array, others: tuple[Array, ...], kernel: Array) -> Array:

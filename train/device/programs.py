@@ -15,6 +15,7 @@ import numpy as np
 
 from rvm_jax.host.cores import cores
 from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.platforms import tracing_for
 from train.device import optimizer, parallel, step
 
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
@@ -103,7 +104,7 @@ class Programs:
             return _COMPILED[name]._replace(seconds=0.0, from_cache=True)
         begin = time.perf_counter()
         rates = dict.fromkeys(key.groups, 0.0)
-        with _CacheHits() as hits:
+        with _CacheHits() as hits, tracing_for(jax.local_devices()[0].platform):
             function = _pass(self.network, self.parts, self.how, key.downsample_ratio)
             program = parallel.Program(function, state, batch or _batch_shapes(key), rates)
         compilation = Compilation(program, time.perf_counter() - begin, bool(hits.count))
