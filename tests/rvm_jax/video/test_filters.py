@@ -67,8 +67,10 @@ def steps(path: Path, transfer: int, codes: np.ndarray) -> Path:
         lines = np.zeros((plane.height, plane.line_size // 2), np.uint16)
         lines[:, : len(values)] = values
         plane.update(lines.tobytes())
+    # Of one picture alone x265 leaves the decoding time unset, unless nothing can be reordered.
+    options = {"crf": "1", "x265-params": "log-level=none:bframes=0"}
     with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream("libx265", rate=25, options={"crf": "1", "x265-params": "log-level=none"})
+        stream: Any = output.add_stream("libx265", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = len(row), 32, "yuv420p10le"
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
