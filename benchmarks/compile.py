@@ -48,6 +48,7 @@ def stages(recipe: Recipe) -> list[StageData]:
 def seconds(network: MattingNetwork, keys: list[programs.Key], at_once: int) -> tuple[float, programs.Programs]:
     """How long it takes to compile these programs, and the programs."""
     jax.clear_caches()
+    programs._COMPILED.clear()  # on CPUs, a process has room for some 14 of them
     programs._COMPILED.clear()
     programs.AT_ONCE = at_once
     shapes = jax.eval_shape(lambda key: step.joined(step.init(network, key)), jax.random.key(0))

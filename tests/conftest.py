@@ -3,10 +3,13 @@
 `RVM_TEST_PLATFORM=gpu pytest tests/reference` runs the reference tests on the accelerator that JAX has (gpu or tpu).
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
 
+# Tracing programs makes millions of objects, and no garbage: as in the commands.
+gc.set_threshold(100_000, 20, 20)
 PLATFORM = os.environ.get("RVM_TEST_PLATFORM") or "cpu"
 if PLATFORM == "cpu":
     os.environ["XLA_FLAGS"] = " ".join(

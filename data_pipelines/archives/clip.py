@@ -30,12 +30,12 @@ class ArchiveClip:
     encode: Callable[[], Iterator[Record]]
 
 
-def split_clips(clips: Sequence[ArchiveClip], every: int, *, least: int = 2) -> dict[str, Sequence[ArchiveClip]]:
+def split_clips(clips: Sequence[ArchiveClip], every: int) -> dict[str, Sequence[ArchiveClip]]:
     """The splits `train` and `validation`: the first clip and every `every`th after it are for validation.
 
-    Fewer than `least` clips are all for training. A split without clips is left out.
+    A single clip is for training. A split without clips is left out.
     """
-    validation = clips[::every] if len(clips) >= least else []
+    validation = clips[::every] if len(clips) > 1 else []
     train = [clip for index, clip in enumerate(clips) if index % every or not validation]
     return {name: chosen for name, chosen in (("train", train), ("validation", validation)) if chosen}
 

@@ -302,9 +302,11 @@ def _prepared(dataset: str, data_dir: Location) -> PreparedDataset:
 
 def how_to_prepare(dataset: str, data_dir: Location) -> str:
     """What to do about a dataset that is not there."""
-    if is_url(data_dir):
-        return f"run `rvm data prepare {dataset} --copy-to {data_dir}`, or give another --data-dir"
-    return "run `rvm data prepare`, or give another --data-dir"
+    kind, _, name = dataset.partition("/")
+    footage = kind == "footage" or (kind == "background_images" and name)
+    what = f"footage --folder DIR --name {name}" if footage else dataset
+    copied = f" --copy-to {data_dir}" if is_url(data_dir) else ""
+    return f"run `rvm data prepare {what}{copied}`, or give another --data-dir"
 
 
 def _pictures(record: bytes) -> dict[str, Any]:

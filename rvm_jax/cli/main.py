@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rvm_jax.errors import InputError, Stopped
+from rvm_jax.host.memory import collect_seldom
 
 COMMANDS = {
     "matte": "Cut people out of videos, pictures, streams and cameras.",
@@ -41,6 +42,7 @@ EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 2 for what the user has to mend, 130 or 143 if told to stop."""
+    collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]

@@ -1,6 +1,7 @@
-"""How the C library keeps freed memory: for the next frame, which needs as much."""
+"""Freed memory, which the C library keeps for the next frame, and how seldom Python looks for unreachable cycles."""
 
 import ctypes
+import gc
 import sys
 
 # glibc's names for these numbers.
@@ -21,3 +22,13 @@ def keep_freed_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def collect_seldom() -> None:
+    """Let Python look for unreachable cycles after 100,000 new objects rather than 700.
+
+    Importing libraries and tracing programs makes millions of objects, of which hardly one is garbage: looking for it
+    took a quarter of the time before the first iteration (`benchmarks/RESULTS.md`). For commands; a library leaves the
+    collector to the program that it is part of.
+    """
+    gc.set_threshold(100_000, 20, 20)

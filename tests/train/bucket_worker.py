@@ -12,9 +12,8 @@ import pytest
 
 from tests.killed_bucket import at_change
 from tests.train import runs
-from train import loop
 
 url, data_dir, number, moment = sys.argv[1:]
 with pytest.MonkeyPatch.context() as patched:
     at_change(patched, int(number), lambda: os.kill(os.getpid(), signal.SIGKILL), after=moment == "after")
-    loop.train(runs.RECIPE, runs.options(url, Path(data_dir)))
+    runs.train(runs.RECIPE, runs.options(url, Path(data_dir)))

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.train import runs
-from train import loop
 
 length, out, data_dir = sys.argv[1:]
 options = runs.options(out if "://" in out else Path(out), Path(data_dir))
-loop.train(runs.LONG if length == "long" else runs.RECIPE, options)
+runs.train(runs.LONG if length == "long" else runs.RECIPE, options)

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from rvm_jax.host.memory import collect_seldom
+from rvm_jax.host.quiet_import import quiet_import
 from train.recipe.options import Options
 from train.recipe.recipe import Rates, Recipe, Stage, Validation
 
@@ -29,7 +31,7 @@ RECIPE = Recipe(
     validation=Validation(clips=3, frames=2, height=24, width=24),
 )
 ITERATIONS = 8
-LONG = replace(RECIPE, stages=tuple(replace(stage, iterations=4 * (stage.iterations or 0)) for stage in RECIPE.stages))
+LONG = replace(RECIPE, stages=tuple(replace(stage, iterations=2 * (stage.iterations or 0)) for stage in RECIPE.stages))
 """The same with time to be killed in."""
 
 ELASTIC = replace(RECIPE, stages=(LOW, *(replace(stage, iterations=0) for stage in RECIPE.stages[1:])), batch=16)
@@ -51,3 +53,12 @@ def recorded(out: Path) -> list[dict]:
     """What a run has recorded, without what may differ from run to run."""
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in line.items() if name not in OF_TIME} for line in lines]
+
+
+def train(recipe: Recipe, options: Options) -> None:
+    """Train in a process of its own, which begins as the command does."""
+    collect_seldom()
+    quiet_import("data_pipelines.pipelines.batches")
+    from train import loop
+
+    loop.train(recipe, options)

@@ -67,7 +67,8 @@ def check(processes, statuses, first, second):
 
 
 def test_data_that_one_host_lacks(prepared, tmp_path):
-    told = f"synthetic/tiny_background_images is not prepared in {tmp_path}: run `rvm data prepare`, or give another "
+    name = "synthetic/tiny_background_images"
+    told = f"{name} is not prepared in {tmp_path}: run `rvm data prepare {name}`, or give another "
     options = [(), ("--data-dir", tmp_path)]
     processes = begin(tmp_path / "run", prepared, ["none", "none"], options)
     check(processes, [2, 2], [f"rvm: host 1: {told}--data-dir"], [f"rvm: {told}--data-dir"])

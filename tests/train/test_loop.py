@@ -267,6 +267,6 @@ def test_a_batch_that_nobody_said_is_one_that_devices_can_share(prepared, tmp_pa
 
 
 def test_data_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"synthetic/tiny_\w+ is not prepared in .*: run `rvm data prepare`"):
+    with pytest.raises(InputError, match=r"synthetic/tiny_\w+ is not prepared in .*: run `rvm data prepare synthetic/"):
         loop.train(runs.RECIPE, runs.options(tmp_path / "run", tmp_path))
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,10 @@ LEAST_TO_SPLIT = 3
 
 
 def find(folder: Path) -> Found:
-    """All pairs of `fgr` and `pha`; of three or more, the 1st, 21st, 41st and so on by name are for validation."""
+    """All pairs of `fgr` and `pha`; of three or more, the 1st, 21st, 41st and so on by name are for validation.
+
+    Of fewer, the first is for both.
+    """
     for half in ("fgr", "pha"):
         if not (folder / half).is_dir():
             return Found(
@@ -26,5 +29,12 @@ def find(folder: Path) -> Found:
         errors = [f"{folder / 'fgr'} has no clips{only}: expected videos, pictures, or folders of these ({kinds})"]
     found = Found(errors=errors)
     clips = [ArchiveClip(name, pair, functools.partial(matting_records, *pair)) for name, pair in pairs.items()]
-    found.splits = split_clips(clips, VALIDATION_EVERY, least=LEAST_TO_SPLIT)
+    if 0 < len(clips) < LEAST_TO_SPLIT:
+        found.splits = {"train": clips, "validation": clips[:1]}
+        found.warnings.append(
+            f"{clips[0].name} is for training and for validation, which tells little so: {LEAST_TO_SPLIT} clips or "
+            "more are divided, and a long take may be cut into three"
+        )
+    else:
+        found.splits = split_clips(clips, VALIDATION_EVERY)
     return found

@@ -78,16 +78,20 @@ def test_each_name_has_a_dataset_of_its_own(footage, tmp_path):
     assert numbers(other, "foreground") == {"footage/other/zoe": [40]}
 
 
-@pytest.mark.parametrize(("count", "held_out"), [(1, []), (2, []), (3, [0]), (20, [0]), (21, [0, 20])])
-def test_every_twentieth_clip_is_for_validation(tmp_path, count, held_out):
+@pytest.mark.parametrize(
+    ("count", "trained_on", "held_out"), [(1, 1, [0]), (2, 2, [0]), (3, 2, [0]), (20, 19, [0]), (21, 19, [0, 20])]
+)
+def test_every_twentieth_clip_is_for_validation(tmp_path, count, trained_on, held_out):
+    """Of one or two clips, the first is for both, which is told."""
     for half in ("fgr", "pha"):
         (tmp_path / half).mkdir()
         for number in range(count):
             (tmp_path / half / f"{number:02d}.png").touch()
     found = archive.find(tmp_path)
     assert found.errors == []
-    assert [clip.name for clip in found.splits.get("validation", [])] == [f"{number:02d}" for number in held_out]
-    assert len(found.splits["train"]) == count - len(held_out)
+    assert [clip.name for clip in found.splits["validation"]] == [f"{number:02d}" for number in held_out]
+    assert len(found.splits["train"]) == trained_on
+    assert bool(found.warnings) == (count < 3)
 
 
 def test_what_does_not_fit_is_named(footage, tmp_path):

@@ -58,7 +58,11 @@ def test_reading_while_training_needs_no_video_decoder():
 @pytest.mark.parametrize(
     ("datasets", "split", "message"),
     [
-        (["video_matte_240k/sd"], "train", r"video_matte_240k/sd is not prepared in .*: run `rvm data prepare`"),
+        (
+            ["video_matte_240k/sd"],
+            "train",
+            r"video_matte_240k/sd is not prepared in .*: run `rvm data prepare video_matte_240k/sd`",
+        ),
         ([MATTING], "test", r"tiny_matting_clips has no split 'test': it has train, validation"),
     ],
 )

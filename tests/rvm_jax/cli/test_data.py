@@ -37,7 +37,7 @@ def test_footage_is_checked_prepared_looked_at_and_measured(shoot, tmp_path, cap
     data = ("--data-dir", tmp_path / "data")
     assert run("check", "footage", "--folder", shoot, *data) == 0
     assert capsys.readouterr().out.startswith(
-        "footage: ready (train 2, backgrounds 2 clips or pictures) - matting clips of your own\n  warning: "
+        "footage: ready (train 2, validation 1, backgrounds 2 clips or pictures) - matting clips of your own\n  warning:"
     )
     assert run("prepare", "footage", "--folder", shoot, *data) == 0
     footage, backgrounds = capsys.readouterr().out.splitlines()
@@ -91,7 +91,7 @@ def test_backgrounds_are_looked_at_before_footage_is_built(shoot, tmp_path, caps
         picture.unlink()
     assert run("check", "footage", "--folder", shoot) == 2
     output = capsys.readouterr().out
-    assert output.startswith("footage: not ready (train 2 clips or pictures)")
+    assert output.startswith("footage: not ready (train 2, validation 1 clips or pictures)")
     assert f"  error: {shoot}/backgrounds has no pictures: " in output
     assert run("prepare", "footage", "--folder", shoot, "--data-dir", tmp_path / "data") == 2
     assert f"{shoot}/backgrounds has no pictures: " in capsys.readouterr().err

@@ -33,6 +33,18 @@ def test_it_is_shown_if_the_import_fails(tmp_path):
     assert done.returncode == 1
 
 
+def test_keras_is_hidden_meanwhile(tmp_path):
+    (tmp_path / "keras.py").write_text("raise SystemExit('imported')")
+    trying = "try:\n    import keras\nexcept ImportError:\n    open('hidden', 'w').close()\n"
+    done = run(tmp_path, f"import os; os.chdir({str(tmp_path)!r})\n{trying}")
+    assert done.stdout == "done\n"
+    assert (tmp_path / "hidden").exists()
+    after = "from rvm_jax.host.quiet_import import quiet_import; quiet_import('greeter'); import keras"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, "-c", after], capture_output=True, text=True, env=environment)
+    assert "imported" in done.stderr
+
+
 def test_an_interrupt_waits_for_the_end_of_the_import(tmp_path):
     swallowing = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass"
     done = run(tmp_path, swallowing)

@@ -277,7 +277,10 @@ def test_all_that_the_recipe_names_is_opened(prepared):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"segmentation_stills": ("coco_person",)}, "coco_person is not prepared in .*: run `rvm data prepare`"),
+        (
+            {"segmentation_stills": ("coco_person",)},
+            "coco_person is not prepared in .*: run `rvm data prepare coco_person`",
+        ),
         (
             {"backgrounds": ("synthetic/tiny_matting_clips",)},
             "synthetic/tiny_matting_clips is a matting dataset: the recipe needs a background dataset there",
