@@ -37,7 +37,7 @@ def test_footage_is_checked_prepared_looked_at_and_measured(shoot, tmp_path, cap
     data = ("--data-dir", tmp_path / "data")
     assert run("check", "footage", "--folder", shoot, *data) == 0
     assert capsys.readouterr().out.startswith(
-        "footage: ready (train 2, validation 1, backgrounds 2 clips or pictures) - matting clips of your own\n  warning:"
+        "footage: ready (train 2, validation 1, backgrounds 2 clips or pictures) - matting clips of your own\n"
     )
     assert run("prepare", "footage", "--folder", shoot, *data) == 0
     footage, backgrounds = capsys.readouterr().out.splitlines()
