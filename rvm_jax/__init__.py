@@ -34,7 +34,7 @@ _HOMES = {
     "model.network": ("MattingNetwork", "MattingOutput", "SegmentationOutput"),
     "video.matting": ("VideoResult", "matte_video"),
 }
-_ROOMS = ("evaluation", "export", "model", "report", "serve", "video", "weights")
+_ROOMS = ("baselines", "evaluation", "export", "model", "report", "serve", "video", "weights")
 __all__ = ["__version__", *(name for names in _HOMES.values() for name in names)]
 
 

@@ -21,6 +21,7 @@ ROOMS = {
     "rvm_jax.host": "rvm_jax.errors",
     "rvm_jax.model": "rvm_jax.errors",
     "rvm_jax.weights": "rvm_jax.errors rvm_jax.host rvm_jax.model",
+    "rvm_jax.baselines": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
     "rvm_jax.matte": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
     "rvm_jax.export": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video",
@@ -62,6 +63,7 @@ ANY = "rvm_jax.cli"  # the commands may import every room, and nobody imports th
 FORBIDDEN = {
     "rvm_jax": {"tensorflow", "tensorflow_datasets", "wandb", "optax", "decord", "cv2"},
     "rvm_jax.model": {"torch", "onnx", "orbax", "av", "PIL"},
+    "rvm_jax.baselines": {"torch", "onnx", "orbax", "av", "PIL"},
     "rvm_jax.host": {"flax", "torch", "orbax", "av"},
     "data_pipelines": {"jax", "flax", "torch", "wandb"},
     "data_pipelines.archives": {"tensorflow", "tensorflow_datasets"},

@@ -227,4 +227,4 @@ def hard_swish(x: Array) -> Array:
     return x * hard_sigmoid(x)
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "hard_swish": hard_swish}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "relu6": nn.relu6, "hard_swish": hard_swish}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Activation = Literal["relu", "hard_swish"]
+Activation = Literal["relu", "relu6", "hard_swish"]
 Refiner = Literal["deep_guided_filter", "fast_guided_filter"]
 
 REFINERS: tuple[Refiner, ...] = ("deep_guided_filter", "fast_guided_filter")

@@ -109,8 +109,12 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".onnx":
         return _read_onnx(path, known)
-    arrays = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
-    return _from_state_dict(arrays, path, known)
+    return _from_state_dict(read_state_dict(path), path, known)
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The entries of a PyTorch or `.safetensors` file, of whatever network, by the names that they have there."""
+    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
 
 
 def read_network(path: Location, variant: Variant | None = None) -> Weights:
@@ -129,7 +133,7 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     table = entries(variant, refiner)
     trees = {name: tree for name, tree in variables.items() if name in ("params", "batch_stats")}
     expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
-    _match(flax.traverse_util.flatten_dict(trees, sep="/"), expected, variant, what)
+    check_entries(flax.traverse_util.flatten_dict(trees, sep="/"), expected, variant.name, what)
     return Weights(variant, refiner, jax.tree.map(_widen, trees))
 
 
@@ -157,15 +161,25 @@ def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) 
         if folder:
             _write_folder(weights.variables, partial)
             return
-        arrays = to_state_dict(weights.variables, weights.table)
-        if torch is None:
-            import safetensors.numpy
+        _write_state_dict(to_state_dict(weights.variables, weights.table), partial, torch)
 
-            partial.write_bytes(safetensors.numpy.save(arrays, metadata={"format": "pt"}))
-        else:
-            tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
-            with partial.open("wb") as file:
-                torch.save(tensors, file)
+
+def write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, *, overwrite: bool = False) -> None:
+    """Write the entries of whatever network: as `.safetensors` if `path` ends so, else as PyTorch does."""
+    torch = None if path.suffix.lower() == ".safetensors" else _import_torch(path)
+    with replacing(path, overwrite=overwrite) as partial:
+        _write_state_dict(arrays, partial, torch)
+
+
+def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any) -> None:
+    if torch is None:
+        import safetensors.numpy
+
+        path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={"format": "pt"}))
+        return
+    tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
+    with path.open("wb") as file:
+        torch.save(tensors, file)
 
 
 def _write_folder(variables: Variables, path: Path) -> None:
@@ -192,7 +206,7 @@ def _read_folder(path: Path, known: Sequence[Variant]) -> Weights:
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path, known)
     expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
-    _match(flat, expected, variant, path)
+    check_entries(flat, expected, variant.name, path)
     return Weights(variant, refiner, jax.tree.map(_widen, variables))
 
 
@@ -208,7 +222,7 @@ def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path, known: Sequen
     if not any(name.endswith(COUNTS) for name in arrays):
         # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
         arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNTS)}}
-    _match(arrays, expected, variant, path)
+    check_entries(arrays, expected, variant.name, path)
     return Weights(variant, refiner, to_variables({n: _widen(a) for n, a in arrays.items()}, table))
 
 
@@ -250,8 +264,8 @@ def _variable_shapes(variant: Variant) -> dict[tuple[str, ...], tuple[int, ...]]
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
 
 
-def _match(
-    given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], variant: Variant, what: Path | str
+def check_entries(
+    given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], network: str, what: Path | str
 ) -> None:
     """Raise an error that names every entry that is missing (-), unknown (+), or of another shape or kind (both)."""
 
@@ -265,7 +279,7 @@ def _match(
     if lines:
         lines.sort(key=lambda line: line[2:].split()[0])
         raise InputError(
-            f"{what} does not fit the network {variant.name!r}: "
+            f"{what} does not fit the network {network!r}: "
             "these entries are expected (-) or were found instead (+)\n" + "\n".join(lines)
         )
 

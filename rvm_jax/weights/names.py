@@ -1,8 +1,9 @@
 """One explicit two-way table between the entries of a PyTorch state_dict and the variables of the Flax network.
 
 The table lists every layer once, in the order of a released state_dict. Kernels are `[O, I, h, w]` there and
-`[h, w, I, O]` here, which for a depthwise kernel is `[C, 1, h, w]` and `[h, w, 1, C]`: one transposition serves all.
-Everything else (biases, statistics, counts) keeps its shape. No PyTorch is needed: the arrays are NumPy's.
+`[h, w, I, O]` here, which for a depthwise kernel is `[C, 1, h, w]` and `[h, w, 1, C]`: one transposition serves all
+but those of linear layers, `[O, I]` and `[I, O]`. Everything else (biases, statistics, counts) keeps its shape. No
+PyTorch is needed: the arrays are NumPy's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,32 +31,32 @@ def entries(variant: Variant, refiner: Refiner = "deep_guided_filter") -> list[E
     """The whole table of a network."""
     encoder = variant.encoder
     table = [
-        *(_mobilenetv3(encoder) if isinstance(encoder, MobileNetV3) else _resnet(encoder)),
-        *_conv("aspp.aspp1.0", "aspp/value_conv"),
-        *_norm("aspp.aspp1.1", "aspp/value_norm"),
-        *_conv("aspp.aspp2.1", "aspp/gate_conv"),
+        *(_mobilenetv3(encoder) if isinstance(encoder, MobileNetV3) else resnet_entries(encoder)),
+        *conv_entries("aspp.aspp1.0", "aspp/value_conv"),
+        *norm_entries("aspp.aspp1.1", "aspp/value_norm"),
+        *conv_entries("aspp.aspp2.1", "aspp/gate_conv"),
         *_gru("decoder.decode4.gru", "decoder/gru4"),
     ]
     for scale in ("3", "2", "1"):
-        table += _conv(f"decoder.decode{scale}.conv.0", f"decoder/conv{scale}")
-        table += _norm(f"decoder.decode{scale}.conv.1", f"decoder/norm{scale}")
+        table += conv_entries(f"decoder.decode{scale}.conv.0", f"decoder/conv{scale}")
+        table += norm_entries(f"decoder.decode{scale}.conv.1", f"decoder/norm{scale}")
         table += _gru(f"decoder.decode{scale}.gru", f"decoder/gru{scale}")
     table += [
-        *_conv("decoder.decode0.conv.0", "decoder/conv0"),
-        *_norm("decoder.decode0.conv.1", "decoder/norm0"),
-        *_conv("decoder.decode0.conv.3", "decoder/conv0b"),
-        *_norm("decoder.decode0.conv.4", "decoder/norm0b"),
-        *_conv("project_mat.conv", "project_mat", bias=True),
-        *_conv("project_seg.conv", "project_seg", bias=True),
+        *conv_entries("decoder.decode0.conv.0", "decoder/conv0"),
+        *norm_entries("decoder.decode0.conv.1", "decoder/norm0"),
+        *conv_entries("decoder.decode0.conv.3", "decoder/conv0b"),
+        *norm_entries("decoder.decode0.conv.4", "decoder/norm0b"),
+        *conv_entries("project_mat.conv", "project_mat", bias=True),
+        *conv_entries("project_seg.conv", "project_seg", bias=True),
     ]
     if refiner == "deep_guided_filter":
         table += [
             Entry("refiner.box_filter.weight", ("params", "refiner", "box_kernel"), kernel=True),
-            *_conv("refiner.conv.0", "refiner/conv1"),
-            *_norm("refiner.conv.1", "refiner/norm1"),
-            *_conv("refiner.conv.3", "refiner/conv2"),
-            *_norm("refiner.conv.4", "refiner/norm2"),
-            *_conv("refiner.conv.6", "refiner/conv3", bias=True),
+            *conv_entries("refiner.conv.0", "refiner/conv1"),
+            *norm_entries("refiner.conv.1", "refiner/norm1"),
+            *conv_entries("refiner.conv.3", "refiner/conv2"),
+            *norm_entries("refiner.conv.4", "refiner/norm2"),
+            *conv_entries("refiner.conv.6", "refiner/conv3", bias=True),
         ]
     return table
 
@@ -66,46 +67,53 @@ def is_encoder(entry: Entry) -> bool:
 
 def torch_shape(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The state_dict's shape of a variable of the given shape."""
-    return tuple(shape[axis] for axis in TO_TORCH) if entry.kernel else shape
+    return tuple(shape[axis] for axis in _axes(TO_TORCH, len(shape))) if entry.kernel else shape
+
+
+def _axes(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    return order if ndim == 4 else (1, 0)
 
 
 def _mobilenetv3(encoder: MobileNetV3) -> Iterator[Entry]:
-    yield from _conv("backbone.features.0.0", "encoder/stem_conv")
-    yield from _norm("backbone.features.0.1", "encoder/stem_norm")
+    yield from conv_entries("backbone.features.0.0", "encoder/stem_conv")
+    yield from norm_entries("backbone.features.0.1", "encoder/stem_norm")
     for number, inputs, block in encoder.numbered_blocks():
         for index, part in enumerate(block.parts(inputs)):
             name, path = f"backbone.features.{number}.block.{index}", f"encoder/block{number}/{part}"
             if part == "squeeze_excite":
-                yield from _conv(f"{name}.fc1", f"{path}/squeeze", bias=True)
-                yield from _conv(f"{name}.fc2", f"{path}/excite", bias=True)
+                yield from conv_entries(f"{name}.fc1", f"{path}/squeeze", bias=True)
+                yield from conv_entries(f"{name}.fc2", f"{path}/excite", bias=True)
             else:
-                yield from _conv(f"{name}.0", f"{path}_conv")
-                yield from _norm(f"{name}.1", f"{path}_norm")
-    yield from _conv(f"backbone.features.{len(encoder.blocks) + 1}.0", "encoder/last_conv")
-    yield from _norm(f"backbone.features.{len(encoder.blocks) + 1}.1", "encoder/last_norm")
+                yield from conv_entries(f"{name}.0", f"{path}_conv")
+                yield from norm_entries(f"{name}.1", f"{path}_norm")
+    yield from conv_entries(f"backbone.features.{len(encoder.blocks) + 1}.0", "encoder/last_conv")
+    yield from norm_entries(f"backbone.features.{len(encoder.blocks) + 1}.1", "encoder/last_norm")
 
 
-def _resnet(encoder: ResNet) -> Iterator[Entry]:
-    yield from _conv("backbone.conv1", "encoder/stem_conv")
-    yield from _norm("backbone.bn1", "encoder/stem_norm")
+def resnet_entries(encoder: ResNet) -> Iterator[Entry]:
+    """A bottleneck ResNet, without a classifier."""
+    yield from conv_entries("backbone.conv1", "encoder/stem_conv")
+    yield from norm_entries("backbone.bn1", "encoder/stem_norm")
     for block in encoder.blocks():
         name = f"backbone.layer{block.layer}.{block.number}"
         path = f"encoder/layer{block.layer}_block{block.number}"
         for part in ("1", "2", "3"):
-            yield from _conv(f"{name}.conv{part}", f"{path}/conv{part}")
-            yield from _norm(f"{name}.bn{part}", f"{path}/norm{part}")
+            yield from conv_entries(f"{name}.conv{part}", f"{path}/conv{part}")
+            yield from norm_entries(f"{name}.bn{part}", f"{path}/norm{part}")
         if block.skip_conv:
-            yield from _conv(f"{name}.downsample.0", f"{path}/skip_conv")
-            yield from _norm(f"{name}.downsample.1", f"{path}/skip_norm")
+            yield from conv_entries(f"{name}.downsample.0", f"{path}/skip_conv")
+            yield from norm_entries(f"{name}.downsample.1", f"{path}/skip_norm")
 
 
-def _conv(name: str, path: str, bias: bool = False) -> Iterator[Entry]:
+def conv_entries(name: str, path: str, bias: bool = False) -> Iterator[Entry]:
+    """A convolution or a linear layer."""
     yield Entry(f"{name}.weight", ("params", *path.split("/"), "kernel"), kernel=True)
     if bias:
         yield Entry(f"{name}.bias", ("params", *path.split("/"), "bias"))
 
 
-def _norm(name: str, path: str) -> Iterator[Entry]:
+def norm_entries(name: str, path: str) -> Iterator[Entry]:
+    """A BatchNorm, with its statistics."""
     yield Entry(f"{name}.weight", ("params", *path.split("/"), "scale"))
     yield Entry(f"{name}.bias", ("params", *path.split("/"), "bias"))
     yield Entry(f"{name}.running_mean", ("batch_stats", *path.split("/"), "mean"))
@@ -129,7 +137,7 @@ def to_variables(state_dict: Mapping[str, np.ndarray], table: list[Entry]) -> Va
         array = np.asarray(state_dict[name])
         if path[-1] == "count":
             array = array.astype(np.int32)  # int64 there; JAX has it only in x64 mode
-        node[path[-1]] = np.ascontiguousarray(array.transpose(TO_FLAX)) if kernel else array
+        node[path[-1]] = np.ascontiguousarray(array.transpose(_axes(TO_FLAX, array.ndim))) if kernel else array
     return variables
 
 
@@ -143,5 +151,5 @@ def to_state_dict(variables: Variables, table: list[Entry]) -> dict[str, np.ndar
         array = np.asarray(node)
         if path[-1] == "count":
             array = array.astype(np.int64)
-        state_dict[name] = np.ascontiguousarray(array.transpose(TO_TORCH)) if kernel else array
+        state_dict[name] = np.ascontiguousarray(array.transpose(_axes(TO_TORCH, array.ndim))) if kernel else array
     return state_dict

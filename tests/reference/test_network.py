@@ -7,7 +7,6 @@ default. Weights and inputs are rebuilt from seeds by `recipe.py`.
 import json
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ import pytest
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.names import entries, to_state_dict, to_variables
-from tests.reference import FOLDER
+from tests.reference import FOLDER, cast, optimized
 from tests.reference.recipe import state_dict, video
 
 FORWARD_CASES = json.loads((FOLDER / "forward_cases.json").read_text())
@@ -28,14 +27,6 @@ VARIANT_KEYS = sorted(FOLDER.glob("*.keys.json"))
 @cache
 def reference_weights(variant: str) -> dict[str, np.ndarray]:
     return state_dict(json.loads((FOLDER / f"{variant}.keys.json").read_text()))
-
-
-def cast(tree: Any, dtype: jnp.dtype) -> Any:
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype), tree)
-
-
-# As users run it: the other tests compile faster, with less optimisation, which rounds differently.
-optimized = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
 
 
 @partial(optimized, static_argnums=(0, 4, 5))

@@ -1,0 +1,84 @@
+"""What the baselines refuse, and what batches and patches must not change."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
+from rvm_jax.baselines.layers import max_pool
+from rvm_jax.baselines.modnet import MODNet
+from rvm_jax.baselines.refiner import Patches, Refiner, most_uncertain, refine_everywhere, refine_patches
+from rvm_jax.baselines.u2net import U2Net
+from rvm_jax.errors import InputError
+from rvm_jax.model.layers import BatchNorm
+
+
+def norm(**options):
+    return BatchNorm(use_running_average=True, **options)
+
+
+def test_every_patch_is_what_the_whole_image_gives():
+    """In each image of a batch, at the borders as well; what is not chosen stays."""
+    random = np.random.default_rng(0)
+    shapes = ((4, 6, 36), (16, 24, 6), (16, 24, 4))
+    coarse, images, smooth = (jnp.asarray(random.random((2, *shape))) for shape in shapes)
+    refiner = Refiner(3, norm)
+    variables = jax.jit(refiner.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 42)), jnp.zeros((1, 8, 8, 6)))
+    numbers = jnp.asarray(np.stack([random.permutation(24)[:9] for _ in range(2)]), jnp.int32)
+    chosen = jnp.ones((2, 9), bool).at[1, 4:].set(False)
+
+    def both(refiner):
+        return refine_everywhere(refiner, coarse, images), refine_patches(
+            refiner, coarse, images, smooth, Patches(numbers, chosen)
+        )
+
+    whole, (target, refined) = jax.jit(partial(refiner.apply, method=both))(variables)
+    assert refined.sum((1, 2, 3)).tolist() == [9, 4]
+    assert set(np.flatnonzero(refined[0])) == set(numbers[0].tolist())
+    mask = refined.repeat(4, 1).repeat(4, 2)
+    np.testing.assert_allclose(target, jnp.where(mask == 1, whole, smooth), rtol=0, atol=1e-12)
+
+
+def test_no_more_patches_are_chosen_than_there_are_and_none_without_error():
+    error = jnp.array([0.2, 0, 0.9, 0]).reshape(1, 2, 2, 1)
+    patches = most_uncertain(error, 5000)
+    assert patches.numbers.tolist()[0][:2] == [2, 0]
+    assert patches.chosen.tolist() == [[True, True, False, False]]
+    assert most_uncertain(error, 1).numbers.tolist() == [[2]]
+
+
+def test_max_pool_takes_what_is_there_and_gives_its_gradient_to_the_first_of_equals():
+    x = jnp.array([[1.0, 1, -3], [0, 1, -4], [-2, -2, -5]])[None, ..., None]
+    assert max_pool(x)[0, ..., 0].tolist() == [[1, -3], [-2, -5]]
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    assert gradient[0, ..., 0].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
+
+
+IMAGE = jnp.zeros((1, 64, 64, 3), jnp.float32)
+REFUSED = {
+    "modnet": (MODNet(), [IMAGE[:, :48]], "64x48: MODNet takes sides that are multiples of 32"),
+    "refine": (MattingRefine(), [IMAGE[:, :, :62]] * 2, "62x64: refinement takes sides that are multiples of 4"),
+    "bytes": (U2Net(), [IMAGE.astype(jnp.uint8)], "images are uint8: expected floats"),
+    "shape": (U2Net(), [IMAGE[0]], r"shape \(64, 64, 3\): expected \[N, H, W, 3\]"),
+    "variant": (U2Net("u3net"), [IMAGE], "unknown variant 'u3net': choose one of u2net, u2netp"),
+    "backbone": (MattingBase("vgg"), [IMAGE] * 2, "unknown backbone 'vgg': choose one of resnet50"),
+    "background": (MattingBase(), [IMAGE, IMAGE[:, :32]], "background has shape"),
+    "scale": (MattingRefine(scale=0.75), [IMAGE] * 2, "scale is 0.75: expected a number above 0 and at most 0.5"),
+    "mode": (MattingRefine(mode="random"), [IMAGE] * 2, "unknown mode 'random': choose one of full"),
+    "kernel": (MattingRefine(kernel_size=5), [IMAGE] * 2, "kernel_size is 5: expected 1 or 3"),
+}
+
+
+@pytest.mark.parametrize(("network", "images", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_a_network_cannot_take_is_refused(network, images, message):
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(network.init, jax.random.key(0), *images)
+
+
+def test_thresholding_is_not_for_training():
+    network = MattingRefine("mobilenetv2", mode="thresholding")
+    with pytest.raises(InputError, match="thresholding is for inference"):
+        jax.eval_shape(lambda x: network.apply({}, x, x, train=True), IMAGE)
