@@ -14,6 +14,7 @@ from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import Baseline, entries
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
+from rvm_jax.model.platforms import tracing_for
 from rvm_jax.weights.files import check_entries, read_state_dict, write_state_dict
 from rvm_jax.weights.names import Variables, to_state_dict, to_variables, torch_shape
 
@@ -84,7 +85,8 @@ def _variable_shapes(network: Baseline) -> dict[tuple[str, ...], tuple[int, ...]
     images: list[Any] = [jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)]
     if isinstance(network, MattingBase | MattingRefine):
         images *= 2
-    variables = jax.eval_shape(network.init, jax.random.key(0), *images)
+    with tracing_for("cpu"):
+        variables = jax.eval_shape(network.init, jax.random.key(0), *images)
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
 
 

@@ -47,7 +47,7 @@ def modnet_adaptation_loss(output: MODNetOutput, frozen: MODNetOutput) -> Mappin
     coarse = _coarse(matte)
     person = resize((semantic > 0.1).astype(matte.dtype), matte.shape[1:3])
     foreground = jnp.where(matte > 0.1, person, 0)
-    edge = lax.stop_gradient(_edges(foreground))
+    edge = lax.stop_gradient(edges(foreground))
     count = jnp.maximum(edge.sum((1, 2, 3)), 1)
 
     def at_edges(error: Array) -> Array:
@@ -166,7 +166,7 @@ def _sure(x: Array) -> Array:
     return jnp.where(x > 0.01, x, 0)
 
 
-def _edges(foreground: Array) -> Array:
+def edges(foreground: Array) -> Array:
     """1 where the foreground is not the same all around, within about 5 % of the image's size; else 0."""
     side = max(1, int((foreground.shape[1] + foreground.shape[2]) / 2 * 0.05))
     before, after = (

@@ -21,15 +21,18 @@ from rvm_jax.baselines.layers import resize
 from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import Baseline, entries
 from rvm_jax.baselines.u2net import U2Net
+from rvm_jax.model.platforms import tracing_for
 from rvm_jax.weights.names import to_state_dict, to_variables, torch_shape
 from tests.reference import FOLDER, cast, optimized
 from tests.reference.baseline_recipe import image, state_dict
 
 BASELINES = FOLDER if (FOLDER / "baseline_cases.json").exists() else FOLDER / "baselines"
+if not (BASELINES / "baseline_cases.json").exists():
+    pytest.skip(f"{FOLDER} has no references of the baselines", allow_module_level=True)
 CASES = json.loads((BASELINES / "baseline_cases.json").read_text())
 VARIANTS = sorted(path.name.removesuffix(".keys.json") for path in BASELINES.glob("*.keys.json"))
-# One of each kind; most of the time goes into compiling.
-FAST = {"u2netp_odd", "modnet", "mattingbase_mobilenetv2_odd", "mattingrefine_mobilenetv2_sampling"}
+# Most of the time goes into compiling.
+FAST = {"modnet", "mattingbase_mobilenetv2_odd", "mattingrefine_mobilenetv2_sampling"}
 ALL = "RVM_REFERENCE" in os.environ
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,41 +70,46 @@ def inputs_of(case: dict[str, Any]) -> list[np.ndarray]:
     return given
 
 
-def named(network: Baseline, output: Any, inner: Any) -> dict[str, Any]:
-    """Outputs and inner arrays by the names that they have in the reference."""
+def named_outputs(network: Baseline, output: Any) -> dict[str, Any]:
+    """Outputs by the names that they have in the reference."""
+    if isinstance(network, U2Net):
+        return {"d0": output.alpha, **{f"d{i}": x for i, x in enumerate(output.sides, 1)}}
+    if isinstance(network, MODNet):
+        return {"matte": output.alpha, "semantic": output.semantic, "detail": output.detail}
+    names = ["pha", "fgr", "err", "hid"]
+    if isinstance(network, MattingRefine):
+        names = ["pha", "fgr", "pha_sm", "fgr_sm", "err_sm", "ref_sm"]
+    return dict(zip(names, output, strict=True))
+
+
+def taps(network: Baseline, inner: Any) -> dict[str, Any]:
+    """Inner arrays by the names that they have in the reference."""
     if isinstance(network, U2Net):
         stages = {name: value["__call__"][0] for name, value in inner.items() if name.startswith("stage")}
-        logit = inner["outconv"]["__call__"][0]
-        return {"d0": output.alpha, **{f"d{i}": x for i, x in enumerate(output.sides, 1)}, **stages, "logit0": logit}
+        return {**stages, "logit0": inner["outconv"]["__call__"][0]}
+    features = inner["encoder"]["__call__"][0]
     if isinstance(network, MODNet):
         low, high, fusion = (inner[f"{name}_branch"] for name in ("lr", "hr", "f"))
-        taps = zip(("enc2x", "enc4x", "enc8x", "enc16x", "enc32x"), inner["encoder"]["__call__"][0], strict=True)
         return {
-            "matte": output.alpha,
-            "semantic": output.semantic,
-            "detail": output.detail,
-            **dict(taps),
+            **dict(zip(("enc2x", "enc4x", "enc8x", "enc16x", "enc32x"), features, strict=True)),
             "se": low["se_block"]["__call__"][0],
             "lr8x": low["__call__"][0][0],
             "hr2x": high["__call__"][0][0],
             "f2x": fusion["conv_f2x"]["__call__"][0],
         }
-    raw = inner["decoder"]["__call__"][0]
-    taps = dict(zip(("x1", "x2", "x3", "x4"), inner["encoder"]["__call__"][0], strict=True))
-    taps |= {"aspp": inner["aspp"]["__call__"][0], "raw": raw}
-    if isinstance(network, MattingBase):
-        return {**dict(zip(("pha", "fgr", "err", "hid"), output, strict=True)), **taps}
-    height, width = output.alpha.shape[1:3]
-    quarter = resize(output.coarse_error, (height // 4, width // 4))
-    outputs = zip(("pha", "fgr", "pha_sm", "fgr_sm", "err_sm", "ref_sm"), output, strict=True)
-    return {**dict(outputs), **taps, "err_quarter": quarter}
+    inner_outputs = {"aspp": inner["aspp"]["__call__"][0], "raw": inner["decoder"]["__call__"][0]}
+    return {**dict(zip(("x1", "x2", "x3", "x4"), features, strict=True)), **inner_outputs}
 
 
 @partial(optimized, static_argnums=0)
 def apply(network, variables, inputs):
     options = {"side_outputs": True} if isinstance(network, MODNet) else {}
     output, inner = network.apply(variables, *inputs, **options, capture_intermediates=True, mutable=["intermediates"])
-    return named(network, output, inner["intermediates"])
+    given = {**named_outputs(network, output), **taps(network, inner["intermediates"])}
+    if isinstance(network, MattingRefine):
+        height, width = output.alpha.shape[1:3]
+        given["err_quarter"] = resize(output.coarse_error, (height // 4, width // 4))
+    return given
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def apply(network, variables, inputs):
         )
         for case in CASES
         for dtype in ("float64", "float32")
-        if ALL or dtype == "float64" or case["name"] in FAST
+        if ALL or dtype == "float64" or case["name"] == "modnet"  # of all the noisiest
     ],
 )
 def test_forward(case, dtype):
@@ -137,13 +145,14 @@ def test_forward(case, dtype):
 def test_entry_names_order_and_shapes(variant):
     network = network_of(variant)
     images = [jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)] * (2 if variant.startswith("matting") else 1)
-    shapes = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), *images))
+    with tracing_for("cpu"):
+        shapes = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), *images))
     made = [(entry.name, torch_shape(entry, shapes[entry.path].shape)) for entry in entries(network)]
     assert made == [(name, tuple(shape)) for name, shape in keys(variant)]
     assert {entry.path for entry in entries(network)} == shapes.keys()
 
 
-@pytest.mark.parametrize("variant", ["modnet", "u2netp", "mattingrefine_mobilenetv2", "mattingbase_resnet50"])
+@pytest.mark.parametrize("variant", ["modnet", "u2netp", "mattingrefine_mobilenetv2"])
 def test_round_trip_is_bitwise(variant):
     given = state_dict(variant, keys(variant))
     table = entries(network_of(variant))
