@@ -63,7 +63,7 @@ ANY = "rvm_jax.cli"  # the commands may import every room, and nobody imports th
 FORBIDDEN = {
     "rvm_jax": {"tensorflow", "tensorflow_datasets", "wandb", "optax", "decord", "cv2"},
     "rvm_jax.model": {"torch", "onnx", "orbax", "av", "PIL"},
-    "rvm_jax.baselines": {"torch", "onnx", "orbax", "av", "PIL"},
+    "rvm_jax.baselines": {"torch", "onnx", "orbax", "av"},
     "rvm_jax.host": {"flax", "torch", "orbax", "av"},
     "data_pipelines": {"jax", "flax", "torch", "wandb"},
     "data_pipelines.archives": {"tensorflow", "tensorflow_datasets"},

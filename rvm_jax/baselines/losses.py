@@ -169,10 +169,8 @@ def _sure(x: Array) -> Array:
 def edges(foreground: Array) -> Array:
     """1 where the foreground is not the same all around, within about 5 % of the image's size; else 0."""
     side = max(1, int((foreground.shape[1] + foreground.shape[2]) / 2 * 0.05))
-    before, after = (
-        (side - 1) // 2,
-        side // 2,
-    )  # SciPy's centre where the side is even: that of erosion is the other way
+    # Where the side is even, SciPy's dilation and erosion lean apart.
+    before, after = (side - 1) // 2, side // 2
 
     def extreme(operator: Any, start: float, padding: tuple[int, int]) -> Array:
         window = (1, side, side, 1)
