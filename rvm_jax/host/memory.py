@@ -1,7 +1,9 @@
 """How the C library keeps freed memory: for the next frame, which needs as much."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 # glibc's names for these numbers.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -21,3 +23,18 @@ def keep_freed_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def return_freed_memory() -> None:
+    """Give what the C library keeps back to the system: for a server, after something large is gone."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int:
+    """How much memory of the machine this process takes, 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0

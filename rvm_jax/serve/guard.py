@@ -1,0 +1,218 @@
+"""The guard before all routes: Host, Origin, who it is, and bounds of every request's size and time."""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import math
+import shutil
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from rvm_jax.serve import access, uploads
+from rvm_jax.serve.access import Access
+from rvm_jax.serve.uploads import Refused, Store
+
+COOKIE = "rvm_session"
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+PUBLIC = ("/", "/healthz", "/v1/openapi.json", "/v1/session", "/v1/settings")
+PUBLIC_BELOW = ("/static/", "/jobs/")
+
+BODY_BYTES = 2**16
+"""What a request may send that is no file."""
+PIECE_BYTES = 4 * 2**20
+SECONDS, SLOWEST = 30.0, 20_000
+"""Within which a request has to be sent: so many seconds, and one more for each so many bytes."""
+
+HEADER_SECONDS = 10
+MOST_IDLE = 256
+"""How many connections may be open that have not asked for anything."""
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, access: Access, store: Store):
+        self.app, self.access, self.store = app, access, store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *extra]
+            async with asyncio.timeout(60):  # who does not read is given up
+                await send(message)
+
+        try:
+            headers = _headers(scope)
+            check_host(self.access, headers, scope)
+            person = identify(self.access, headers)
+            path = scope["path"]
+            if person is None and path not in PUBLIC and not path.startswith(PUBLIC_BELOW):
+                raise Refused("log in first", 401)
+            scope.setdefault("state", {})["person"] = person
+            bounded = self.bounded(scope, headers, receive) if scope["type"] == "http" else receive
+            await self.app(scope, bounded, sent)
+        except Refused as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
+            elif not started:
+                await answer(sent, error)
+        except TimeoutError:
+            if not started and scope["type"] == "http":
+                await answer(sent, Refused("this took too long: send faster", 408))
+
+    def bounded(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
+        """What receives a body of an announced length that is not too long, in time, while there is room for it."""
+        most = longest_body(self.store, scope, headers)
+        if "transfer-encoding" in headers:
+            raise Refused("expected a Content-Length: send the body in whole", 411)
+        length = int(headers.get("content-length", "0"))
+        if length > most:
+            raise Refused(f"{length} bytes were announced: expected at most {most} in this request", 413)
+        end = asyncio.get_running_loop().time() + SECONDS + length / SLOWEST
+        complete = False
+
+        async def bounded() -> Message:
+            nonlocal complete
+            if complete:  # what comes now is only that the client has gone
+                return await receive()
+            async with asyncio.timeout_at(end):
+                message = await receive()
+            complete = not message.get("more_body")
+            if length > BODY_BYTES and shutil.disk_usage(self.store.folder).free < uploads.RESERVE:
+                raise Refused("the disk of this server is full: try again later", 507)
+            return message
+
+        return bounded
+
+
+def longest_body(store: Store, scope: Scope, headers: dict[str, str]) -> int:
+    form = headers.get("content-type", "").startswith("multipart/form-data")
+    if scope["path"] == "/v1/jobs" and scope["method"] == "POST" and form:
+        return BODY_BYTES + 2 * math.ceil(store.limits.megabytes * 1e6)  # a video and a background
+    if scope["path"].startswith("/v1/uploads/") and scope["method"] == "PATCH":
+        return PIECE_BYTES
+    return BODY_BYTES
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """By their names in small letters; of one that comes twice both, which is nobody's name."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        name = name.decode("latin-1")
+        before = f"{found[name]}{'; ' if name == 'cookie' else ', '}" if name in found else ""
+        found[name] = before + value.decode("latin-1")
+    return found
+
+
+def check_host(access: Access, headers: dict[str, str], scope: Scope) -> None:
+    """Refuse what a page of somebody else asks for in a browser: by its Origin, or by a name that it gave to us."""
+    host = headers.get("host", "").lower()
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    known = is_this_machine(name) or name in access.hosts or (access.file is not None and not access.hosts)
+    if not known:
+        raise Refused(f"this server is not called {uploads.display_name(name)}: see --allow-host", 403)
+    reading = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    origin = headers.get("origin")
+    if reading or (origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin")):
+        return
+    if origin is None or _place(origin.partition("://")[2]) != _place(host):
+        raise Refused("a page of another host asked for this: open this server's own page", 403)
+
+
+def _place(host: str) -> str:
+    return host.lower().removesuffix(":80").removesuffix(":443")
+
+
+def is_this_machine(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def identify(allowed: Access, headers: dict[str, str]) -> str | None:
+    """Who it is. Guests without a cookie, which are programs, are nobody in particular; None is not let in."""
+    if allowed.proxy_header is not None:
+        name = headers.get(allowed.proxy_header.lower(), "")
+        return f"person:{name}" if access.NAME.fullmatch(name) else None
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return access.token_person(allowed, token.strip())
+    person = access.session_person(allowed, cookie(headers.get("cookie", "")))
+    return "" if person is None and allowed.open else person
+
+
+def cookie(header: str) -> str:
+    jar = SimpleCookie()
+    with contextlib.suppress(CookieError):
+        jar.load(header)
+    return jar[COOKIE].value if COOKIE in jar else ""
+
+
+async def answer(send: Send, error: Refused) -> None:
+    body = json.dumps({"error": str(error)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close")] if error.status in (403, 408, 411, 413, 507) else []
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 in which a connection has to ask for something in time, and those that do not make room for others."""
+
+    idle: "dict[Protocol, None]" = {}  # noqa: RUF012 — of the whole server, the longest open first
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.wait_for_request()
+
+    def wait_for_request(self) -> None:
+        self.idle[self] = None
+        self.timer = self.loop.call_later(HEADER_SECONDS, self.give_up)
+        if len(self.idle) > MOST_IDLE:
+            next(iter(self.idle)).give_up()
+
+    def asked(self) -> None:
+        self.idle.pop(self, None)
+        self.timer.cancel()
+
+    def give_up(self) -> None:
+        self.asked()
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before or self.transport.get_protocol() is not self:
+            self.asked()
+
+    def on_response_complete(self) -> None:
+        before = self.cycle
+        super().on_response_complete()
+        if self.cycle is before and not self.transport.is_closing():
+            self.asked()
+            self.wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.asked()
+        super().connection_lost(exc)
