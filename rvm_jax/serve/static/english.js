@@ -1,0 +1,53 @@
+/** All that the page says. Another language is another file like this one. */
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+const frames = (count) => `${count} frame${count === 1 ? "" : "s"}`;
+
+export const words = {
+  title: "Cut people out of a video",
+  lead: "Drop videos or pictures, choose a background, look at the first frame, and let it run.",
+  person: "Name", password: "Password", login: "Log in", logout: "Log out",
+  settings: "Settings", modes: "What to cut people out of", files: "Files", camera: "Camera",
+  drop: "Drop videos or pictures here, or press to choose them", sent: "Chosen files", example: "Try an example",
+  background: "Background", green: "Green", transparent: "Transparent", color: "A colour", thecolor: "Colour",
+  file: "A picture or video", blur: "Blurred original", behind: "Drop a picture or a video to put behind, or press",
+  format: "What you get", mp4: "MP4: plays everywhere, no transparency", webm: "WebM: transparent, for web pages",
+  mov: "MOV: transparent, for video editors", png: "PNGs: a ZIP of pictures",
+  more: "More", detail: "How closely to look", faster: "Faster: one person fills the picture",
+  automatic: "Automatic", finer: "Finer: whole people, some way off",
+  finest: "Finest: small people in a large picture (slow)", start: "Start (seconds)", end: "End (seconds; empty: all)",
+  size: "Size", work: "Result", before: "Before", after: "After",
+  slide: "Before and after", play: "Play", pause: "Pause", time: "Position",
+  alpha: "Alpha: white is kept, black is cut away", go: "Matte it", jobs: "Your videos",
+  live: "You, before the background", camerastart: "Start the camera", camerastop: "Stop the camera",
+  record: "Record", recordstop: "Stop and save", api: "For programs",
+  apilead: "The same over HTTP; /v1/openapi.json describes it in full, and the documentation has examples.",
+  empty: "The first frame is shown here, a few seconds after a file is dropped.",
+  nobehind: "Now choose a picture or a video to put behind.",
+  looking: "Looking at the first frame …", ready: "Getting ready …",
+  nojob: "This video is not here any more: its files were removed after a while.",
+  nocamera: "The camera cannot be used: allow it in the browser, and open this page by https:// or on this machine.",
+  noserver: "The server does not answer. This goes on as soon as it does.",
+  cameraasks: "Waiting for the camera …", cameraruns: "Live", cameraoff: "The camera is off.",
+  lineended: "The line to the server ended. Start the camera again.",
+  beforeafter: (percent) => `${percent} % before`,
+  bounds: ({ bytes, seconds }) => `Up to ${Math.round(bytes / 1e6)} MB and ${+(seconds / 60).toPrecision(3)} minutes ` +
+    "each. You may close the page meanwhile: its address finds the result again.",
+  uploading: (share) => `Uploading ${Math.floor(100 * share)} %`,
+  broken: (share) => `The line is broken at ${Math.floor(100 * share)} %: it goes on as soon as it can`,
+  uploaded: "Uploaded",
+  remove: (name) => `Remove ${name}`, cancel: (name) => `Cancel ${name}`, look: (name) => `Show ${name}`,
+  download: "Download", downloadalpha: "Download alpha",
+  about: ({ version, network, device }) => `rvm-jax ${version} · ${network} on ${device}`,
+  figures: ({ rate, latency, dropped }) => `${rate} pictures a second · ${latency} ms behind · ${dropped} left out`,
+  liveplace: (place) => `Somebody else has the camera: ${place === 1 ? "you are next" : `${place - 1} before you`}.`,
+  state: (job) => ({
+    waiting: job.place > 1 ? `Waiting: ${job.place - 1} before this one` : "Waiting: this one is next",
+    running: !job.frames ? words.ready : [
+      job.of ? `${job.frames} of ${frames(Math.max(job.frames, job.of))}` : frames(job.frames),
+      job.rate && `${job.rate.toFixed(1)} fps`, job.seconds_left != null && `${clock(job.seconds_left)} left`,
+    ].filter(Boolean).join(" · "),
+    done: [`Done: ${frames(job.frames)}.`, ...(job.warnings ?? [])].join(" "),
+    failed: job.error, cancelled: "Cancelled. Nothing of it is kept.",
+  })[job.state],
+  told: (job) => `${job.name}: ${words.state(job)}`,
+};
