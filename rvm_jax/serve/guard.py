@@ -6,6 +6,7 @@ import ipaddress
 import json
 import math
 import shutil
+from collections import Counter
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -37,6 +38,8 @@ PIECE_BYTES = 4 * 2**20
 SECONDS, SLOWEST = 30.0, 20_000
 """Within which a request has to be sent: so many seconds, and one more for each so many bytes."""
 
+MOST_AT_ONCE = 100
+"""How many requests of one person, or of one address where nobody logs in, may be open."""
 HEADER_SECONDS = 10
 MOST_IDLE = 256
 """How many connections may be open that have not asked for anything."""
@@ -45,12 +48,14 @@ MOST_IDLE = 256
 class Guard:
     def __init__(self, app: ASGIApp, access: Access, store: Store):
         self.app, self.access, self.store = app, access, store
+        self.open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         started = False
+        key = scope["client"][0] if scope.get("client") else ""
 
         async def sent(message: Message) -> None:
             nonlocal started
@@ -58,14 +63,20 @@ class Guard:
                 started = True
                 extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [*message["headers"], *extra]
-            async with asyncio.timeout(60):  # who does not read is given up
+            async with asyncio.timeout(SECONDS):  # who does not read is given up
                 await send(message)
 
+        self.open[key] += 1
         try:
             headers = _headers(scope)
             check_host(self.access, headers, scope)
-            person = identify(self.access, headers)
-            path = scope["path"]
+            person, path = identify(self.access, headers), scope["path"]
+            if person is not None and not self.access.open:
+                self.open[key] -= 1
+                key = person
+                self.open[key] += 1
+            if self.open[key] > MOST_AT_ONCE:
+                raise Refused(f"{MOST_AT_ONCE} requests of yours are open already: wait for some of them", 429)
             if person is None and path not in PUBLIC and not path.startswith(PUBLIC_BELOW):
                 raise Refused("log in first", 401)
             scope.setdefault("state", {})["person"] = person
@@ -76,9 +87,9 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
             elif not started:
                 await answer(sent, error)
-        except TimeoutError:
-            if not started and scope["type"] == "http":
-                await answer(sent, Refused("this took too long: send faster", 408))
+        finally:
+            self.open[key] -= 1
+            self.open += Counter()  # leaves out those at 0
 
     def bounded(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
         """What receives a body of an announced length that is not too long, in time, while there is room for it."""
@@ -88,15 +99,19 @@ class Guard:
         length = int(headers.get("content-length", "0"))
         if length > most:
             raise Refused(f"{length} bytes were announced: expected at most {most} in this request", 413)
-        end = asyncio.get_running_loop().time() + SECONDS + length / SLOWEST
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SECONDS + length / SLOWEST
         complete = False
 
         async def bounded() -> Message:
             nonlocal complete
             if complete:  # what comes now is only that the client has gone
                 return await receive()
-            async with asyncio.timeout_at(end):
-                message = await receive()
+            try:
+                async with asyncio.timeout_at(min(end, loop.time() + SECONDS)):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused("this took too long: send it again, faster", 408) from None
             complete = not message.get("more_body")
             if length > BODY_BYTES and shutil.disk_usage(self.store.folder).free < uploads.RESERVE:
                 raise Refused("the disk of this server is full: try again later", 507)
