@@ -167,7 +167,7 @@ async def log_out(request: Request) -> Response:
 async def begin_upload(request: Request) -> JSONResponse:
     content = await _json(request)
     size = content.get("bytes")
-    if not isinstance(size, int):
+    if type(size) is not int:
         raise InputError("bytes is missing: expected how many bytes the file has")
     upload = uploads.begin(_service(request), request.state.person, str(content.get("name", "")), size)
     return JSONResponse({"id": upload.id, "offset": 0, "piece": guard.PIECE_BYTES}, 201)
