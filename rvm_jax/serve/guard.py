@@ -171,7 +171,7 @@ def identify(allowed: Access, headers: dict[str, str]) -> str | None:
         name = headers.get(allowed.proxy_header.lower(), "")
         return f"person:{name}" if access.NAME.fullmatch(name) else None
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
+    if kind.lower() == "bearer" and not allowed.open:
         return access.token_person(allowed, token.strip())
     person = access.session_person(allowed, cookie(headers.get("cookie", "")))
     return "" if person is None and allowed.open else person

@@ -30,13 +30,13 @@ class Gate:
         self.order: list[str] = []
         whole, look = requests.make_matte, requests.make_preview
 
-        def held(matte, order, folder, progress, stop):
+        def held(matte, order, folder, progress, stop, look):
             def stops() -> bool:
                 self.reached.set()
                 assert self.opened.wait(60)
                 return stop()
 
-            made = whole(matte, order, folder, progress, stops)
+            made = whole(matte, order, folder, progress, stops, look)
             self.order.append(folder.name)
             return made
 
@@ -134,6 +134,17 @@ def test_a_preview_is_the_first_frame(service, matte, tmp_path):
     )
     assert np.abs(shown - expected).mean() < 3  # what JPEG costs
     assert (np.asarray(Image.open(job.files["alpha"])) == np.asarray(Image.open(tmp_path / "alpha.png"))).all()
+
+
+def test_the_newest_frame_is_shown_while_a_job_runs(service, monkeypatch):
+    monkeypatch.setattr(requests, "LOOK_EVERY", -1)
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Options(sent(service), "#0000ff", format="mov"))
+    assert gate.reached.wait(60)
+    with Image.open(job.files["preview"]) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (64, 48))
+    gate.opened.set()
+    assert finished(service, job).files["preview"].suffix == ".mp4"
 
 
 def test_a_picture_becomes_a_picture(service):
