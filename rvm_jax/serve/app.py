@@ -93,6 +93,7 @@ def serve_page(service: Service, allowed: Access, host: str, port: int) -> Itera
         log_config=None,
         log_level="error",
     )
+    config.load()  # tells here what is not installed
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

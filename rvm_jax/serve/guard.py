@@ -8,7 +8,7 @@ import math
 import shutil
 from collections import Counter
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -63,8 +63,7 @@ class Guard:
                 started = True
                 extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [*message["headers"], *extra]
-            async with asyncio.timeout(SECONDS):  # who does not read is given up
-                await send(message)
+            await send(message)
 
         self.open[key] += 1
         try:
@@ -193,9 +192,11 @@ async def answer(send: Send, error: Refused) -> None:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 in which a connection has to ask for something in time, and those that do not make room for others."""
+    """HTTP/1.1 in which clients have to ask and to read in time; those that ask for nothing make room for others."""
 
-    idle: "dict[Protocol, None]" = {}  # noqa: RUF012 — of the whole server, the longest open first
+    idle: "ClassVar[dict[Protocol, None]]" = {}
+    """Of the whole server, the longest open first."""
+    unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -228,6 +229,17 @@ class Protocol(H11Protocol):
             self.asked()
             self.wait_for_request()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.unread = self.loop.call_later(SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.unread:
+            self.unread.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.asked()
+        if self.unread:
+            self.unread.cancel()
         super().connection_lost(exc)

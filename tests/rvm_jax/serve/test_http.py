@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import select
 import socket
 import struct
 import threading
@@ -366,6 +367,26 @@ def gone(line: socket.socket) -> bool:
         return line.recv(1000) == b""
     except ConnectionResetError:
         return True
+
+
+def test_who_does_not_read_is_not_waited_for(matte, video, monkeypatch):
+    large = video + bytes(16_000_000)
+    with (
+        jobs.serving(matte, Limits(megabytes=20)) as service,
+        app.serve_page(service, Access(), "127.0.0.1", 0) as address,
+    ):
+        body, kind = form(video=("a.mp4", large), preview="true")
+        job = ask(address, "POST", "/v1/jobs", body, Content_Type=kind).json
+        monkeypatch.setattr(guard, "SECONDS", 0.1)
+        host = urlsplit(address)
+        with socket.socket() as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+            line.connect((host.hostname, host.port))
+            line.sendall(f"GET /v1/jobs/{job['id']}/source HTTP/1.1\r\nHost: {host.netloc}\r\n\r\n".encode())
+            ended = select.poll()
+            ended.register(line, 0)  # only errors
+            assert ended.poll(60_000)
+        assert still_serves(address)
 
 
 def test_a_thousand_idle_connections_make_room_for_others(page):
