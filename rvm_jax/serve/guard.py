@@ -194,7 +194,7 @@ async def answer(send: Send, error: Refused) -> None:
 class Protocol(H11Protocol):
     """HTTP/1.1 in which clients have to ask and to read in time; those that ask for nothing make room for others."""
 
-    idle: "ClassVar[dict[Protocol, None]]" = {}
+    idle: ClassVar[dict["Protocol", None]] = {}
     """Of the whole server, the longest open first."""
     unread: asyncio.TimerHandle | None = None
 
