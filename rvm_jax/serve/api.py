@@ -106,7 +106,7 @@ async def settings(request: Request) -> JSONResponse:
         {
             "version": version("rvm-jax"),
             "device": jax.devices()[0].device_kind,
-            "network": str(service.matte.network.variant),
+            "network": variant if isinstance(variant := service.matte.network.variant, str) else variant.name,
             "weights": service.weights,
             "needs_plate": False,
             "login": _access(request).file is not None,
@@ -167,7 +167,7 @@ async def log_out(request: Request) -> Response:
 async def begin_upload(request: Request) -> JSONResponse:
     content = await _json(request)
     size = content.get("bytes")
-    if not isinstance(size, int):
+    if type(size) is not int:
         raise InputError("bytes is missing: expected how many bytes the file has")
     upload = uploads.begin(_service(request), request.state.person, str(content.get("name", "")), size)
     return JSONResponse({"id": upload.id, "offset": 0, "piece": guard.PIECE_BYTES}, 201)
@@ -275,6 +275,8 @@ async def job_file(request: Request) -> Response:
     if path is None or path.suffix not in TYPES or not path.exists():
         raise Refused(f"this job has no file {uploads.display_name(name)} (yet, or any more)", 404)
     job.touched = time.monotonic()
+    if name == "preview" and job.state in UNFINISHED:  # another file will soon have this name
+        return Response(await in_thread(path.read_bytes), media_type=TYPES[path.suffix])
     return FileResponse(
         path,
         media_type=TYPES[path.suffix],

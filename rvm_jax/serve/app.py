@@ -62,6 +62,7 @@ def build(service: Service, allowed: Access) -> Starlette:
         middleware=[Middleware(guard.Guard, access=allowed, store=service)],
         exception_handlers={InputError: api.refused, HTTPException: api.refused, Exception: api.broken},
     )
+    app.router.redirect_slashes = False
     app.state.service, app.state.access, app.state.checking = service, allowed, asyncio.Lock()
     return app
 
@@ -88,9 +89,11 @@ def serve_page(service: Service, allowed: Access, host: str, port: int) -> Itera
         timeout_graceful_shutdown=3,
         server_header=False,
         lifespan="off",
+        access_log=False,
         log_config=None,
         log_level="error",
     )
+    config.load()  # tells here what is not installed
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -6,8 +6,9 @@ import ipaddress
 import json
 import math
 import shutil
+from collections import Counter
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -37,6 +38,8 @@ PIECE_BYTES = 4 * 2**20
 SECONDS, SLOWEST = 30.0, 20_000
 """Within which a request has to be sent: so many seconds, and one more for each so many bytes."""
 
+MOST_AT_ONCE = 100
+"""How many requests of one person, or of one address where nobody logs in, may be open."""
 HEADER_SECONDS = 10
 MOST_IDLE = 256
 """How many connections may be open that have not asked for anything."""
@@ -45,12 +48,14 @@ MOST_IDLE = 256
 class Guard:
     def __init__(self, app: ASGIApp, access: Access, store: Store):
         self.app, self.access, self.store = app, access, store
+        self.open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         started = False
+        key = scope["client"][0] if scope.get("client") else ""
 
         async def sent(message: Message) -> None:
             nonlocal started
@@ -58,14 +63,19 @@ class Guard:
                 started = True
                 extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [*message["headers"], *extra]
-            async with asyncio.timeout(60):  # who does not read is given up
-                await send(message)
+            await send(message)
 
+        self.open[key] += 1
         try:
             headers = _headers(scope)
             check_host(self.access, headers, scope)
-            person = identify(self.access, headers)
-            path = scope["path"]
+            person, path = identify(self.access, headers), scope["path"]
+            if person is not None and not self.access.open:
+                self.open[key] -= 1
+                key = person
+                self.open[key] += 1
+            if self.open[key] > MOST_AT_ONCE:
+                raise Refused(f"{MOST_AT_ONCE} requests of yours are open already: wait for some of them", 429)
             if person is None and path not in PUBLIC and not path.startswith(PUBLIC_BELOW):
                 raise Refused("log in first", 401)
             scope.setdefault("state", {})["person"] = person
@@ -76,9 +86,9 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
             elif not started:
                 await answer(sent, error)
-        except TimeoutError:
-            if not started and scope["type"] == "http":
-                await answer(sent, Refused("this took too long: send faster", 408))
+        finally:
+            self.open[key] -= 1
+            self.open += Counter()  # leaves out those at 0
 
     def bounded(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
         """What receives a body of an announced length that is not too long, in time, while there is room for it."""
@@ -88,15 +98,19 @@ class Guard:
         length = int(headers.get("content-length", "0"))
         if length > most:
             raise Refused(f"{length} bytes were announced: expected at most {most} in this request", 413)
-        end = asyncio.get_running_loop().time() + SECONDS + length / SLOWEST
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SECONDS + length / SLOWEST
         complete = False
 
         async def bounded() -> Message:
             nonlocal complete
             if complete:  # what comes now is only that the client has gone
                 return await receive()
-            async with asyncio.timeout_at(end):
-                message = await receive()
+            try:
+                async with asyncio.timeout_at(min(end, loop.time() + SECONDS)):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused("this took too long: send it again, faster", 408) from None
             complete = not message.get("more_body")
             if length > BODY_BYTES and shutil.disk_usage(self.store.folder).free < uploads.RESERVE:
                 raise Refused("the disk of this server is full: try again later", 507)
@@ -156,7 +170,7 @@ def identify(allowed: Access, headers: dict[str, str]) -> str | None:
         name = headers.get(allowed.proxy_header.lower(), "")
         return f"person:{name}" if access.NAME.fullmatch(name) else None
     kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
+    if kind.lower() == "bearer" and not allowed.open:
         return access.token_person(allowed, token.strip())
     person = access.session_person(allowed, cookie(headers.get("cookie", "")))
     return "" if person is None and allowed.open else person
@@ -178,9 +192,11 @@ async def answer(send: Send, error: Refused) -> None:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 in which a connection has to ask for something in time, and those that do not make room for others."""
+    """HTTP/1.1 in which clients have to ask and to read in time; those that ask for nothing make room for others."""
 
-    idle: "dict[Protocol, None]" = {}  # noqa: RUF012 — of the whole server, the longest open first
+    idle: ClassVar[dict["Protocol", None]] = {}
+    """Of the whole server, the longest open first."""
+    unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -213,6 +229,17 @@ class Protocol(H11Protocol):
             self.asked()
             self.wait_for_request()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.unread = self.loop.call_later(SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.unread:
+            self.unread.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.asked()
+        if self.unread:
+            self.unread.cancel()
         super().connection_lost(exc)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
+import numpy as np
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import memory
@@ -51,7 +52,7 @@ class Job:
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
-    """What was made: "matte", "preview", which every browser can show, and "alpha"."""
+    """What was made: "matte", "preview", which every browser can show (the newest frame until it ends), and "alpha"."""
     cancelled: bool = False
     created: float = field(default_factory=time.time)
     touched: float = field(default_factory=time.monotonic)
@@ -273,6 +274,9 @@ def _run(service: Service, job: Job) -> None:
         _between(service)
         return job.cancelled or service.closing
 
+    def look(pixels: np.ndarray) -> None:
+        job.files = {"preview": requests.write_jpeg(job.folder, pixels)}
+
     request, source = job.request, job.request.source
     job.state = "running"
     try:
@@ -280,7 +284,7 @@ def _run(service: Service, job: Job) -> None:
         if request.preview:
             made = requests.make_preview(service.matte, request, job.folder)
         else:
-            made = requests.make_matte(service.matte, request, job.folder, progress, stop)
+            made = requests.make_matte(service.matte, request, job.folder, progress, stop, look)
         if not made or job.cancelled or service.closing:
             _end(service, job, "cancelled")
         else:

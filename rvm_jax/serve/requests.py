@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 import traceback
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jax import Array
 from PIL import Image
 
 from rvm_jax.errors import InputError
@@ -23,6 +26,8 @@ DETAILS = {"faster": 384, "automatic": 512, "finer": 768, "finest": 1024}
 
 FORMATS = ("mp4", "webm", "mov", "gif", "png")
 BACKGROUNDS = (backgrounds.TRANSPARENT, "green", backgrounds.BLUR)
+
+LOOK_EVERY = 1.0  # seconds
 
 WORDS = {"--start and --end": "start and end", "--end": "the end at"}
 """What the messages of a command say, and what it is called here."""
@@ -126,10 +131,16 @@ def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path
         chunk=1,
         stop=lambda: True,
     )
-    view = folder / "view.jpg"
     with Image.open(lossless) as picture:
-        picture.convert("RGB").save(view, quality=90)
-    return {"preview": view, "alpha": alpha}
+        shown = write_jpeg(folder, np.asarray(picture.convert("RGB")))
+    return {"preview": shown, "alpha": alpha}
+
+
+def write_jpeg(folder: Path, pixels: np.ndarray) -> Path:
+    """Write a picture to show, in the place of the one before."""
+    unfinished = folder / "unfinished.jpg"
+    Image.fromarray(pixels).save(unfinished, quality=90)
+    return unfinished.replace(folder / "look.jpg")
 
 
 def make_matte(
@@ -138,8 +149,20 @@ def make_matte(
     folder: Path,
     progress: Callable[[int, int | None], None],
     stop: Callable[[], bool],
+    look: Callable[[np.ndarray], None],
 ) -> dict[str, Path]:
-    """The matte of all of it, its alpha, and what browsers can show of it; nothing if it was stopped."""
+    """The matte of all of it, its alpha, and what browsers can show of it; nothing if it was stopped.
+
+    `look` gets the newest frame from time to time, uint8 [H, W, 3].
+    """
+    looked = time.monotonic()
+
+    def newest(made: Mapping[str, Array]) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > LOOK_EVERY:
+            look(np.asarray(made["view" if "view" in made else "composite"])[-1])
+            looked = time.monotonic()
+
     ending = ".png" if request.source.picture else f".{request.format}"
     pictures = ending == ".png" and not request.source.picture
     target = folder / ("matte" if pictures else f"matte{ending}")
@@ -158,6 +181,7 @@ def make_matte(
         end=request.end,
         progress=progress,
         stop=stop,
+        look=newest,
     )
     if not done.complete:
         return {}
