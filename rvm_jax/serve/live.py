@@ -93,7 +93,7 @@ async def _listen(socket: WebSocket, guest: Guest) -> None:
 
 async def _answer(socket: WebSocket, service: Service, person: str, guest: Guest) -> None:
     line = _lines[service]
-    if len(line) > LINE:
+    if line.index(guest) >= LINE:
         raise InputError("too many people wait for the camera: try again in a few minutes")
     while place := line.index(guest):
         await socket.send_json({"waiting": place})

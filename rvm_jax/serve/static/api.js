@@ -28,13 +28,14 @@ export async function upload(file, told, signal) {
   localStorage.setItem(key, JSON.stringify({ id, path, piece }));
   for (let sent = offset, pause = 250; sent < file.size;) {
     signal.throwIfAborted();
-    told(sent / file.size, pause > 250);
+    told(sent / file.size, false);
     try {
       if (pause > 250) sent = (await call("GET", path)).offset;
       sent = (await call("PATCH", path, file.slice(sent, sent + piece), { "Upload-Offset": sent })).offset;
       pause = 250;
     } catch (error) {
       if (!BROKEN.includes(error.status)) throw localStorage.removeItem(key), error;
+      told(sent / file.size, true);
       await new Promise((done) => setTimeout(done, pause = Math.min(2 * pause, 5000)));
     }
   }

@@ -53,7 +53,7 @@ export function add(list) {
   for (const file of list) {
     const pick = make("button", { className: "name", textContent: file.name, ariaLabel: words.look(file.name) });
     const gone = make("button", { className: "remove", textContent: "✕", ariaLabel: words.remove(file.name) });
-    const one = send(file, make("li", {}, pick, make("output"), gone));
+    const one = send(file, make("li", {}, pick, gone, make("output")));
     pick.onclick = () => pick_out(one);
     gone.onclick = () => remove(one);
     files.push(one);

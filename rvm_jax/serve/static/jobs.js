@@ -92,6 +92,7 @@ export function open() {
   const id = address();
   for (const [other, { row }] of rows) row.ariaCurrent = other === id;
   if (!id) return;
+  $("stage").scrollIntoView({ block: "nearest" });
   if (rows.has(id)) return display(rows.get(id).job);
   const lost = (error) => say(error.status === 404 ? words.nojob : error.message, "failed");
   call("GET", `/v1/jobs/${id}`).then(update, lost);
