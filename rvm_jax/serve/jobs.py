@@ -34,8 +34,7 @@ from rvm_jax.video.backgrounds import BLUR, TRANSPARENT
 SWEEP_EVERY = 20.0
 PREFIX = "rvm-serve-"
 MOST_PROGRAMS = 16
-"""Each size of frames and kind of background has a compiled program. After so many all are dropped, or memory would only
-grow."""
+"""Each size of frames and kind of background has a compiled program. After so many, all are dropped to bound memory."""
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("waiting", "running")
