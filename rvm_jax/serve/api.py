@@ -130,7 +130,7 @@ async def settings(request: Request) -> JSONResponse:
 async def _json(request: Request) -> dict[str, Any]:
     try:
         content = await request.json()
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):
         raise InputError('the request is no JSON object: expected one, such as {"video": "…"}')

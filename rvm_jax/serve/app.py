@@ -85,7 +85,7 @@ def serve_page(service: Service, allowed: Access, host: str, port: int) -> Itera
         ws_max_size=2**20,
         ws_per_message_deflate=False,
         limit_concurrency=CONNECTIONS,
-        h11_max_incomplete_event_size=2**14,
+        h11_max_incomplete_event_size=guard.HEADER_BYTES,
         timeout_graceful_shutdown=3,
         server_header=False,
         lifespan="off",

@@ -6,6 +6,8 @@ import ipaddress
 import json
 import math
 import shutil
+import socket
+import struct
 from collections import Counter
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, ClassVar
@@ -32,6 +34,7 @@ HEADERS = {
 PUBLIC = ("/", "/healthz", "/v1/openapi.json", "/v1/session", "/v1/settings")
 PUBLIC_BELOW = ("/static/", "/jobs/")
 
+HEADER_BYTES = 2**14
 BODY_BYTES = 2**16
 """What a request may send that is no file."""
 PIECE_BYTES = 4 * 2**20
@@ -67,6 +70,8 @@ class Guard:
 
         self.open[key] += 1
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+                raise Refused(f"the header is too long: expected at most {HEADER_BYTES} bytes", 431)
             headers = _headers(scope)
             check_host(self.access, headers, scope)
             person, path = identify(self.access, headers), scope["path"]
@@ -186,7 +191,6 @@ def cookie(header: str) -> str:
 async def answer(send: Send, error: Refused) -> None:
     body = json.dumps({"error": str(error)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"connection", b"close")] if error.status in (403, 408, 411, 413, 507) else []
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -214,6 +218,8 @@ class Protocol(H11Protocol):
 
     def give_up(self) -> None:
         self.asked()
+        at_once = struct.pack("ii", 1, 0)  # also what the system keeps for who does not read
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -231,7 +237,7 @@ class Protocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.unread = self.loop.call_later(SECONDS, self.transport.abort)
+        self.unread = self.loop.call_later(SECONDS, self.give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -29,11 +29,12 @@ from rvm_jax.matte import Matte
 from rvm_jax.serve import requests, uploads
 from rvm_jax.serve.requests import Options, Request
 from rvm_jax.serve.uploads import Limits, Refused, Store
+from rvm_jax.video.backgrounds import BLUR, TRANSPARENT
 
 SWEEP_EVERY = 20.0
 PREFIX = "rvm-serve-"
 MOST_PROGRAMS = 16
-"""Each size of frames has compiled programs. After so many sizes all of them are dropped, or memory would only grow."""
+"""Each size of frames and kind of background has a compiled program. After so many, all are dropped to bound memory."""
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("waiting", "running")
@@ -280,7 +281,8 @@ def _run(service: Service, job: Job) -> None:
     request, source = job.request, job.request.source
     job.state = "running"
     try:
-        limit_programs(service, source.height, source.width, request.ratio)
+        kind = request.background if request.background in (BLUR, TRANSPARENT) else ""
+        limit_programs(service, source.height, source.width, request.ratio, kind, request.format == "mp4")
         if request.preview:
             made = requests.make_preview(service.matte, request, job.folder)
         else:

@@ -76,7 +76,7 @@ def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
     def number(name: str) -> float | None:
         value = given.get(name)
         try:
-            return None if value in (None, "") else float(value)  # type: ignore[arg-type]
+            return None if value in (None, "") else float(value)
         except (OverflowError, TypeError, ValueError):
             raise InputError(f"{name} {uploads.display_name(str(value))}: expected seconds, such as 1.5") from None
 

@@ -65,14 +65,14 @@ def test_users_and_tokens_are_added_to_a_file(tmp_path, monkeypatch, capsys):
     assert f"--auth {path} names nobody: add somebody with" in capsys.readouterr().err
 
 
-def test_a_missing_starlette_is_told_with_what_to_install():
+def test_a_missing_server_is_told_with_what_to_install():
     program = (
-        "import sys\nsys.modules['starlette'] = None\n"
+        "import sys\nsys.modules['uvicorn'] = None\n"
         "from rvm_jax.cli.main import main\nsys.exit(main(['serve', '--weights', 'none.pth']))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr == "rvm: starlette is not installed: this needs pip install 'rvm-jax[web]'\n"
+    assert result.stderr == "rvm: uvicorn is not installed: this needs pip install 'rvm-jax[web]'\n"
 
 
 def test_help_loads_nothing_heavy():

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,5 +43,7 @@ def test_curl_in_one_line(example):
 def test_python(example, monkeypatch, capsys):
     pytest.importorskip("httpx")
     monkeypatch.setattr("time.sleep", lambda _: None)
-    exec(example("python", "import"), {})
+    names: dict[str, Any] = {}
+    exec(example("python", "import"), names)
+    names["server"].close()
     assert capsys.readouterr().out.splitlines()[-1] == "done 5 of 5 "

@@ -201,6 +201,7 @@ def test_a_guest_sees_only_their_own(page, video):
 
 
 def test_a_job_from_the_form_to_its_files(page, service, video):
+    before = set(service.uploads)
     body, kind = form(video=("talk.mp4", video), background="#1e90ff", format="webm", preview="false")
     answer = ask(page, "POST", "/v1/jobs", body, Content_Type=kind)
     assert answer.status == 201
@@ -223,7 +224,7 @@ def test_a_job_from_the_form_to_its_files(page, service, video):
     assert ask(page, "HEAD", f"{where}/alpha").headers["Content-Type"] == "video/mp4"
     assert ask(page, "GET", f"{where}/source").body == video
     assert ask(page, "GET", f"{where}/other").status == 404
-    assert service.uploads == {} or all(one.name != "talk.mp4" for one in service.uploads.values())
+    assert set(service.uploads) == before
 
 
 def test_a_preview_is_a_picture_and_in_no_list(page, video):
@@ -342,7 +343,7 @@ def test_bodies_have_a_length_that_is_not_too_long(page):
     assert (answer.status, answer.error[:19]) == (413, "large.mp4 has 2 MB:")
     for size in (0, -1, "1", None, True, 1.5):
         assert ask(page, "POST", "/v1/uploads", {"name": "a", "bytes": size}).status == 400
-    assert ask(page, "GET", "/", X="x" * 40_000).status == 400
+    assert ask(page, "GET", "/", X="x" * 40_000).status in (400, 431)
     assert still_serves(page)
 
 
