@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rvm_jax.serve import access, app
 from rvm_jax.video import sink
 from rvm_jax.video.matting import matte_video
 from tests.rvm_jax import videos
@@ -325,6 +326,22 @@ def small_pieces(route: Any, size: int) -> None:
     """Let the server's answer to a new upload say that pieces have so many bytes."""
     response = route.fetch()
     route.fulfill(response=response, json={**response.json(), "piece": size})
+
+
+def test_who_has_a_password_logs_in_and_out(opened, service, tmp_path):
+    access.add_user(tmp_path / "people", "ann", "correct horse")
+    with app.serve_page(service, access.Access(tmp_path / "people"), "127.0.0.1", 0) as address:
+        page = opened(address=address)
+        for password, outcome in (("wrong horse", "#login .alert:not(:empty)"), ("correct horse", "main:visible")):
+            page.locator("#login [name=name]").fill("ann")
+            page.locator("#login [name=password]").fill(password)
+            page.keyboard.press("Enter")
+            page.locator(outcome).wait_for()
+        assert page.locator("#login").is_hidden()
+        page.locator("#logout").click()
+        page.locator("body[data-state=login]").wait_for()
+        assert page.locator("main").is_hidden()
+        page.close()
 
 
 def test_all_is_done_by_the_keyboard(opened, clip):
