@@ -27,6 +27,7 @@ export const words = {
   looking: "Looking at the first frame …", ready: "Getting ready …",
   nojob: "This video is not here any more: its files were removed after a while.",
   nocamera: "The camera cannot be used: allow it in the browser, and open this page by https:// or on this machine.",
+  stranger: "The server began anew and does not know this page any more: load it again.",
   noserver: "The server does not answer. This goes on as soon as it does.",
   cameraasks: "Waiting for the camera …", cameraruns: "Live", cameraoff: "The camera is off.",
   lineended: "The line to the server ended. Start the camera again.",

@@ -101,12 +101,13 @@ async function look() {
   }
 }
 
-/** Make a job of every file. */
+/** Make a job of every file, or of those that were refused the last time. */
 async function run() {
   $("message").textContent = "";
   $("go").disabled = true;
   let first = null;
-  for (const one of files) {
+  const missing = files.filter(({ done }) => !done);
+  for (const one of missing.length ? missing : [...files]) {
     try {
       const { id } = await call("POST", "/v1/jobs", await options(one, false));
       one.done = true;

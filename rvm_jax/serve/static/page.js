@@ -15,8 +15,10 @@ addEventListener("popstate", open);
 addEventListener("visibilitychange", () => !document.hidden && document.body.dataset.state === "ready" && poll());
 addEventListener("beforeunload", (event) => sending() && event.preventDefault());
 
+let settings;
+
 async function begin() {
-  const settings = await call("GET", "/v1/settings");
+  settings = await call("GET", "/v1/settings");
   const out = settings.login && !settings.person;
   $("login").hidden = !out;
   $("logout").hidden = out || !settings.login;
@@ -50,7 +52,10 @@ $("login").onsubmit = async (event) => {
   }
 };
 $("logout").onclick = () => call("DELETE", "/v1/session").then(() => location.assign("/"));
-addEventListener("loggedout", begin);
+addEventListener("loggedout", () => {
+  if (settings.login) begin();
+  else $("message").textContent = words.stranger;  // a guest of a server that has begun anew
+});
 
 $("modes").onclick = ({ target }) => {
   if (!target.dataset.mode) return;

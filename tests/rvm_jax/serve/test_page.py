@@ -170,7 +170,13 @@ def test_an_mp4_and_transparency_exclude_each_other(opened):
 
 def test_a_result_stays_when_what_comes_next_is_refused(opened, clip, tmp_path):
     page = opened()
-    drop(page, clip)
+    file = """bytes => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(bytes)], "clip.mp4", {type: "video/mp4"}));
+        return data;
+    }"""
+    data = page.evaluate_handle(file, list(clip.read_bytes()))
+    page.locator("#drop").dispatch_event("drop", {"dataTransfer": data})
     page.locator("#go").click()
     job(page, "done")
     page.locator("#more summary").click()
@@ -291,6 +297,8 @@ def test_what_cannot_be_matted_is_told_and_the_other_files_are_matted(opened, se
     names = [save(job(page, "done", number), "matte", tmp_path).name for number in (1, 2)]
     assert names == ["matte-other-matte.mp4", "matte-clip-matte.mp4"]
     assert page.locator("#jobs > li").count() == 2
+    page.locator("#example").click()
+    stage(page, "failed").get_by_text("example.mp4 has 640×360 pixels: expected at most 200").wait_for()
     large = {"name": "large.mp4", "mimeType": "video/mp4", "buffer": bytes(1_100_000)}
     drop(page, large)
     page.locator("#sent [data-state=failed]").get_by_text("at most 1 MB").wait_for()
@@ -308,7 +316,9 @@ def test_an_upload_goes_on_after_a_broken_line(opened, clip):
         nonlocal broken
         if route.request.method == "PATCH":
             pieces.append(route.request.headers["upload-offset"])
-            broken = broken or len(pieces) == 2
+            if len(pieces) == 2:  # it comes, and the answer is lost
+                route.fetch()
+                broken = True
         route.abort() if broken else route.continue_()
 
     page.route("**/v1/uploads/*", line)
@@ -318,8 +328,7 @@ def test_an_upload_goes_on_after_a_broken_line(opened, clip):
     broken = False
     page.locator("#sent [data-state=uploaded]").wait_for()
     stage(page, "preview")
-    whole = [str(offset) for offset in range(0, clip.stat().st_size, 1000)]
-    assert pieces == [*whole[:2], *whole[1:]]
+    assert pieces == [str(offset) for offset in range(0, clip.stat().st_size, 1000)]
 
 
 def small_pieces(route: Any, size: int) -> None:
