@@ -2,7 +2,7 @@
 import { call, ended, upload } from "./api.js";
 import { $, go, job as address, make } from "./address.js";
 import { words } from "./english.js";
-import { poll } from "./jobs.js";
+import { poll, update } from "./jobs.js";
 import { say, show } from "./stage.js";
 
 const files = [];
@@ -109,9 +109,10 @@ async function run() {
   const missing = files.filter(({ done }) => !done);
   for (const one of missing.length ? missing : [...files]) {
     try {
-      const { id } = await call("POST", "/v1/jobs", await options(one, false));
+      const job = await call("POST", "/v1/jobs", await options(one, false));
       one.done = true;
-      first ??= id;
+      first ??= job.id;
+      update(job);
     } catch (error) {
       $("message").textContent = error.message;
     }

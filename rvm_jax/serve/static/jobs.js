@@ -28,7 +28,8 @@ export async function poll() {
   timer = setTimeout(poll, wait);
 }
 
-function update(job) {
+/** A row for a job, or what is new of it; the end of one that is seen is told. */
+export function update(job) {
   const before = rows.get(job.id);
   if (before && before.job.state !== job.state) $("told").textContent = words.told(job);
   const row = before?.row ?? row_of(job), busy = UNFINISHED.includes(job.state), bar = row.querySelector("progress");
