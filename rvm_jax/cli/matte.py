@@ -3,7 +3,7 @@
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -67,7 +67,7 @@ def matte(
         raise InputError(f"given {given}: expected what to matte and what to write, as in: rvm matte in.mp4 out.mp4")
     *names, target = paths
     wanted = {"target": target, "alpha": alpha, "foreground": foreground}
-    jobs = [
+    jobs: list[tuple[str, dict[str, Any]]] = [
         (name, {kind: _target(text, name, names) for kind, text in wanted.items() if text is not None})
         for name in names
     ]

@@ -85,6 +85,7 @@ def matte_video(
     force: bool = False,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
     stop: Callable[[], Any] = lambda: False,
+    look: Callable[[Mapping[str, Array]], Any] = lambda made: None,
 ) -> VideoResult:
     """Matte a video, a folder of pictures, a picture, a stream (URL) or a camera (`webcam`), and write `target`.
 
@@ -114,6 +115,7 @@ def matte_video(
       force: overwrite what exists.
       progress: called with how many frames are done and how many to expect, None if that is not known.
       stop: asked after every chunk; if it says true, what was matted so far is written.
+      look: called with what became of every chunk, uint8 [T, H, W, C] of each kind that is written (see `CHANNELS`).
     """
     name = os.fspath(name)
     outputs = _outputs(local_path(target), background, alpha, foreground, view)
@@ -151,7 +153,9 @@ def matte_video(
             writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not writers)
             writers[kind] = stack.enter_context(writer)
         chunks = stack.enter_context(prefetch.prefetched(read_chunks(video, length, behind), QUEUED, asked_to_stop))
-        done = _run(matte, chunks, ratio, behind, writers, lambda done: progress(done, video.length), asked_to_stop)
+        done = _run(
+            matte, chunks, ratio, behind, writers, lambda done: progress(done, video.length), asked_to_stop, look
+        )
         return VideoResult(done, complete=not stopped)
 
 
@@ -233,6 +237,7 @@ def _run(
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
+    look: Callable[[Mapping[str, Array]], Any],
 ) -> int:
     """Returns how many frames are done."""
     still = None if background.still is None else jax.device_put(background.still)
@@ -247,6 +252,7 @@ def _run(
         for kind, write in writers.items():
             made[kind].copy_to_host_async()
             write((chunk, made[kind]))
+        look(made)
         done += len(chunk.frames)
         progress(done)
         if stop():
