@@ -14,6 +14,7 @@ from rvm_jax.model.network import MattingNetwork, MattingOutput
 from rvm_jax.video import sink
 from rvm_jax.video.frames import Part, Size, at_depth, resized
 from rvm_jax.video.matting import matte_video
+from rvm_jax.video.writing import picture_encoding
 from tests.rvm_jax import videos
 from tests.rvm_jax.video.test_source import read
 
@@ -138,6 +139,16 @@ def test_sizes_and_depths_are_changed_alike():
     assert (at_depth(at_depth(fine, np.uint8), np.uint16) == (fine / 257).round() * 257).all()
     small = resized(fine, (16, 300)).astype(int)
     assert np.abs(small - resized(at_depth(fine, np.uint8), (16, 300)) * 257.0).max() <= 257
+
+
+def test_a_folder_has_one_depth(tmp_path):
+    fine = ramp(16)
+    for name, pixels in (("0.png", fine), ("1.png", at_depth(fine, np.uint8))):
+        (tmp_path / name).write_bytes(picture_encoding.encoded(pixels, ".png"))
+    opened, (first, second), _ = read(tmp_path)
+    assert opened.deep
+    assert (first.pixels == fine).all()
+    assert (second.pixels == at_depth(fine, np.uint8).astype(int) * 257).all()
 
 
 def test_frames_are_brought_to_a_size(tmp_path):
