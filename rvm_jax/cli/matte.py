@@ -29,14 +29,17 @@ def matte(
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
     quality: Literal["low", "medium", "high"] = "high",
     mbps: Annotated[float | None, arg(metavar="NUMBER")] = None,
+    pictures: Literal["png", "tif", "exr"] = "png",
+    hdr: Literal["tone-map", "keep"] = "tone-map",
     force: bool = False,
 ) -> None:
     """Cut people out of videos.
 
     IN is a video, a folder of pictures, a picture, a stream's URL, or webcam (webcam:1 for the second). OUT is written
-    as its ending says: .mp4 on a background, .mov (ProRes 4444), .webm (VP9) or .gif with transparency, .png for one
-    picture, or a folder of .png if it has none. Frame rate, times, sound and the shape of pixels are kept. With several
-    IN, write {name} in OUT where the name of each is to stand.
+    as its ending says: .mp4 on a background, .mov (ProRes 4444), .webm (VP9), .mkv (FFV1) or .gif with transparency,
+    .png, .tif or .exr for one picture, or a folder of pictures if it has none. Frame rate, times, sound, the shape of
+    pixels, and more than 8 bits where OUT holds them are kept. With several IN, write {name} in OUT where the name of
+    each is to stand.
 
     Example: rvm matte talk.mp4 talk_matted.mp4 --weights mobilenetv3 --background office.jpg
 
@@ -60,6 +63,8 @@ def matte(
         precision: What the network computes in. bfloat16 is faster on GPUs and TPUs.
         quality: Of .mp4 and .webm.
         mbps: Megabits a second of .mp4 and .webm, instead of a quality.
+        pictures: What a folder of pictures holds.
+        hdr: Make HDR (HLG, PQ) BT.709, or keep it, with 10 bits, in .mp4 (HEVC), .mov, .mkv or .png.
         force: Overwrite what exists.
     """
     if len(paths) < 2:
@@ -111,6 +116,8 @@ def matte(
                         chunk=chunk,
                         quality=quality,
                         mbps=mbps,
+                        pictures=pictures,
+                        hdr=hdr,
                         force=force,
                         progress=progress.update,
                         stop=request,

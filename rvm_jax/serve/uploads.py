@@ -15,6 +15,7 @@ import av
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
+from rvm_jax.video.reading.picture_decoding import is_animation
 
 DEMUXERS = "asf,avi,flv,gif,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What FFmpeg may take a file for. It reads playlists, which name other files and addresses: none of them here."""
@@ -249,7 +250,7 @@ def _picture(path: Path, name: str) -> MediaFile:
             width, height = picture.size
     except picture_files.DAMAGED as error:
         raise InputError(f"{name} cannot be read as a picture: expected {KINDS}") from error
-    return MediaFile(path, name, True, height, width, None)
+    return MediaFile(path, name, not is_animation(path), height, width, None)
 
 
 def _video(path: Path, name: str) -> MediaFile:

@@ -27,7 +27,8 @@ from rvm_jax.video.frames import (
     peek,
 )
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
-from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.reading.metadata import kept_metadata
+from rvm_jax.video.reading.timestamps import Clock, Joints, time_base_of, to_time_base
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
@@ -55,7 +56,7 @@ def is_live(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_video(name: str, part: Part) -> Iterator[Source]:
+def open_video(name: str, part: Part, keep_hdr: bool = False) -> Iterator[Source]:
     """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
     container = _container(name)
     if part.start and not is_live(name):
@@ -74,7 +75,7 @@ def open_video(name: str, part: Part) -> Iterator[Source]:
         most = max(MOST_PIXELS, 4 * stream.codec_context.width * stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(most)}
         clock = _clock(container, stream)
-        stored = _read(name, container, stream, clock, part)
+        stored = _read(name, container, stream, clock, part, keep_hdr)
         yield _source(name, container, stream, clock, part, stored)
     finally:
         # A thread may still wait for a live source. It must not lose the container; that closes when the thread ends.
@@ -144,7 +145,7 @@ def _source(
     zero = item.time if part.start else clock.origin
     time_base = time_base_of(clock)
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
-    _, (height, width), items = peek(at_one_size(name, timed, part.size))
+    first, (height, width), items = peek(at_one_size(name, timed, part.size))
 
     aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
     if part.size is not None and part.size.height is not None:
@@ -160,11 +161,18 @@ def _source(
         colors=item.colors,
         pixel_aspect=1 / aspect if item.on_its_side else aspect,
         sounds=sounds,
+        deep=first.pixels.dtype == np.uint16,
+        metadata=kept_metadata(container, clock.seconds(zero, clock.ticks), clock.rate),
     )
 
 
 def _read(
-    name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
+    name: str,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    clock: Clock,
+    part: Part,
+    keep_hdr: bool,
 ) -> "Generator[Stored | av.Packet[Any]]":
     """What the part to read holds, in the order in which it is stored. What is missing or damaged raises in the end.
 
@@ -183,9 +191,30 @@ def _read(
     over = False  # all frames are read; there may be sound yet
     joints = Joints()
     deinterlaced = Deinterlacer(stream, lambda: print(f"{name} is interlaced: it is deinterlaced", file=sys.stderr))
+    becomes = "kept" if keep_hdr else "tone-mapped to BT.709"
     convert = RgbConverter(
-        name, lambda kind: print(f"{name} is HDR ({kind}): it is tone-mapped to BT.709", file=sys.stderr)
+        name, lambda kind: print(f"{name} is HDR ({kind}): it is {becomes}", file=sys.stderr), keep_hdr=keep_hdr
     )
+
+    def shown_of(frames: list[av.VideoFrame], *, last: bool) -> Iterator[Stored]:
+        """What of these is in the part to read, at its time."""
+        nonlocal time, undecodable, over
+        for frame in deinterlaced(frames, last=last):
+            next_time = time + step
+            if frame.pts is not None:
+                at = clock.seconds(frame.pts, clock.ticks)
+                shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
+                next_time = frame.pts + round(shift / clock.ticks)
+            time = max(time + 1, next_time)
+            shown = clock.seconds(time, clock.ticks)
+            if undecodable and not live:
+                print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
+                undecodable = False
+            if part.end is not None and shown >= part.end:
+                over = True
+                return
+            if shown + clock.ticks / 2 >= part.start:
+                yield _stored(frame, time, matrix(frame), name, convert)
 
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
@@ -229,27 +258,16 @@ def _read(
                     raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
                 decoded += len(frames)
                 interlaced |= any(frame.interlaced_frame for frame in frames)
-                for frame in deinterlaced(frames, last=packet.dts is None and not packet.size):
-                    next_time = time + step
-                    if frame.pts is not None:
-                        at = clock.seconds(frame.pts, clock.ticks)
-                        shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
-                        next_time = frame.pts + round(shift / clock.ticks)
-                    time = max(time + 1, next_time)
-                    shown = clock.seconds(time, clock.ticks)
-                    if undecodable and not live:
-                        print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
-                        undecodable = False
-                    if part.end is not None and shown >= part.end:
-                        over = True
-                        break
-                    if shown + clock.ticks / 2 >= part.start:
-                        yield _stored(frame, time, matrix(frame), name, convert)
+                yield from shown_of(frames, last=packet.dts is None and not packet.size)
     except av.FFmpegError as error:
         reason = str(error.strerror).lower()
         if not live or not decoded:
             raise damaged(reason) from error
         print(f"{name} broke off: {reason}", file=sys.stderr)
+        held: list[av.VideoFrame] = []
+        with contextlib.suppress(av.FFmpegError):
+            held = stream.decode(None)
+        yield from shown_of(held, last=True)
     if live or over or not decoded:
         return
     if "mp4" in container.format.name and not part.start:  # others count what is no frame, or nothing

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -27,7 +28,8 @@ from rvm_jax.model.network import MattingNetwork, check_frames
 from rvm_jax.video import backgrounds, compositing, sink, source
 from rvm_jax.video.backgrounds import Background
 from rvm_jax.video.frames import Frame, Part, Size, Source
-from rvm_jax.video.sink import Quality
+from rvm_jax.video.hdr import TRANSFERS, from_seen, from_srgb, to_seen
+from rvm_jax.video.sink import Pictures, Quality
 from rvm_jax.weights.names import Variables
 
 PathLike = str | os.PathLike[str]
@@ -37,6 +39,8 @@ PIXELS_AT_ONCE = 17_000_000
 
 LONGEST_CHUNK = 12
 QUEUED = 2  # chunks that wait for the device, and for each writer
+
+Hdr = Literal["tone-map", "keep"]
 
 CHANNELS = {"cut_out": 4, "composite": 3, "alpha": 1, "foreground": 3, "view": 3}
 """What can be written, and how many channels it has."""
@@ -52,16 +56,16 @@ class Chunk(NamedTuple):
     """Consecutive frames, and the sound that comes before or between them."""
 
     pixels: np.ndarray
-    """uint8 [T, H, W, 3]; if there are fewer frames than T, the last one is repeated."""
+    """uint8 or uint16 [T, H, W, 3]; if there are fewer frames than T, the last one is repeated."""
     background: np.ndarray | None
-    """uint8 [T, H, W, 3], if that moves."""
+    """The same of the background, if that moves."""
     frames: list[Frame]
     """Without their pixels."""
     sound: list["av.Packet[Any]"]
 
 
 ChunkWriter = Callable[[tuple[Chunk, Array]], None]
-"""Writes a chunk, given what became of its frames: uint8 [T, H, W, C]."""
+"""Writes a chunk, given what became of its frames: uint8 or uint16 [T, H, W, C]."""
 
 
 def matte_video(
@@ -82,6 +86,8 @@ def matte_video(
     precision: str = "float32",
     quality: Quality = "high",
     mbps: float | None = None,
+    pictures: Pictures = "png",
+    hdr: Hdr = "tone-map",
     force: bool = False,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
     stop: Callable[[], Any] = lambda: False,
@@ -89,9 +95,9 @@ def matte_video(
 ) -> VideoResult:
     """Matte a video, a folder of pictures, a picture, a stream (URL) or a camera (`webcam`), and write `target`.
 
-    What is written follows from its ending: `.mp4` (H.264), `.mov` (ProRes 4444), `.webm` (VP9), `.gif`, `.png` (one
-    picture), or a folder of PNGs if there is none. Times, sound, and the shape and colour space of pixels are kept.
-    If anything fails, nothing is written.
+    What is written follows from its ending: `.mp4` (H.264), `.mov` (ProRes 4444), `.webm` (VP9), `.mkv` (FFV1), `.gif`,
+    `.png`, `.tif` or `.exr` (one picture), or a folder of pictures if there is none. Times, sound, and the shape,
+    colour space and depth of pixels are kept. If anything fails, nothing is written.
 
     Args:
       name: what to matte.
@@ -112,6 +118,8 @@ def matte_video(
       precision: what the network computes in, if `weights` are a path: see `rvm_jax.load`.
       quality: of .mp4 and .webm.
       mbps: their bit rate instead, in megabits a second.
+      pictures: what a folder holds: "png", "tif" or "exr".
+      hdr: what becomes of HDR: "tone-map" makes it BT.709, "keep" keeps it.
       force: overwrite what exists.
       progress: called with how many frames are done and how many to expect, None if that is not known.
       stop: asked after every chunk; if it says true, what was matted so far is written.
@@ -135,12 +143,16 @@ def matte_video(
         return stopped
 
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(source.open_source(name, part, rate=Fraction(rate).limit_denominator(1001)))
+        fps = Fraction(rate).limit_denominator(1001)
+        video = stack.enter_context(source.open_source(name, part, rate=fps, keep_hdr=hdr == "keep"))
+        for kind, path in outputs.items():
+            if kind != "alpha":
+                sink.check_hdr(path, pictures, video)
         if "view" in outputs and "cut_out" in outputs:
             background = backgrounds.CHECKERED
-        opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, video.height, video.width)
-        behind = stack.enter_context(opened)
         size = (video.height, video.width)
+        opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, *size, video.pixel_aspect)
+        behind = stack.enter_context(opened)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
         matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
@@ -150,12 +162,14 @@ def matte_video(
         unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in outputs.items()}
         writers: dict[str, ChunkWriter] = {}
         for kind, path in outputs.items():
-            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not writers)
+            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, pictures, keep_sound=not writers)
             writers[kind] = stack.enter_context(writer)
+        deep = tuple(kind for kind, path in outputs.items() if sink.keeps_depth(path, video))
         chunks = stack.enter_context(prefetch.prefetched(read_chunks(video, length, behind), QUEUED, asked_to_stop))
-        done = _run(
-            matte, chunks, ratio, behind, writers, lambda done: progress(done, video.length), asked_to_stop, look
-        )
+        transfer = video.colors.transfer if video.colors.transfer in TRANSFERS else None
+        compute = partial(matte_chunk, ratio=ratio, kinds=tuple(writers), deep=deep, transfer=transfer)
+        told = lambda done: progress(done, video.length)  # noqa: E731
+        done = _run(matte, chunks, ratio, compute, behind, writers, told, asked_to_stop, look)
         return VideoResult(done, complete=not stopped)
 
 
@@ -189,9 +203,11 @@ def check_targets(
             found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
             raise InputError(f"{path} is a {found}, and a {expected} would be written: choose another name")
         if path.is_dir():
-            other = next((inside.name for inside in path.iterdir() if inside.suffix.lower() != sink.PICTURE), None)
+            other = next((inside.name for inside in path.iterdir() if not sink.is_picture(inside)), None)
             if other:
-                raise InputError(f"{path} holds {other}, not only .png, and is not overwritten: give another folder")
+                raise InputError(
+                    f"{path} holds {other}, not only pictures, and is not overwritten: give another folder"
+                )
     if len({os.path.realpath(path) for path in targets}) < len(targets):
         raise InputError(f"{targets[0]} is to hold several things: give each output a name of its own")
     if mbps is not None and not any(sink.has_bit_rate(path) for path in targets):
@@ -213,7 +229,7 @@ def _outputs(
     """What to write where, the main thing first."""
     cut_out = background == backgrounds.TRANSPARENT or (background is None and sink.keeps_alpha(target))
     if cut_out and not sink.keeps_alpha(target):
-        raise InputError(f"{target} cannot be transparent: write .mov, .webm, .gif or a folder of pictures")
+        raise InputError(f"{target} cannot be transparent: write .mov, .webm, .mkv, .gif or a folder of pictures")
     paths = {"cut_out" if cut_out else "composite": target, "alpha": alpha, "foreground": foreground, "view": view}
     return {kind: local_path(path) for kind, path in paths.items() if path is not None}
 
@@ -233,6 +249,7 @@ def _run(
     matte: Matte,
     chunks: Iterator[Chunk],
     ratio: float,
+    compute: Callable[..., tuple[dict[str, Array], State]],
     background: Background,
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
@@ -248,7 +265,7 @@ def _run(
             state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
         pixels, moving = jax.device_put((chunk.pixels, chunk.background))
         shown = still if moving is None else moving
-        made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(writers))
+        made, state = compute(matte.network, matte.variables, pixels, state, shown)
         for kind, write in writers.items():
             made[kind].copy_to_host_async()
             write((chunk, made[kind]))
@@ -260,7 +277,7 @@ def _run(
     return done
 
 
-@partial(jax.jit, static_argnames=("network", "ratio", "kinds"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("network", "ratio", "kinds", "deep", "transfer"), donate_argnames=("state",))
 def matte_chunk(
     network: MattingNetwork,
     variables: Variables,
@@ -269,25 +286,37 @@ def matte_chunk(
     background: Array | None,
     ratio: float,
     kinds: tuple[str, ...],
+    deep: tuple[str, ...] = (),
+    transfer: int | None = None,
 ) -> tuple[dict[str, Array], State]:
-    """uint8 `[T, H, W, 3]` → uint8 `[T, H, W, C]` of each kind, and the state.
+    """uint8 or uint16 `[T, H, W, 3]` → `[T, H, W, C]` of each kind, and the state.
 
-    `background` is uint8 and broadcasts to the frames; without one it is the frames' own, blurred.
+    What is made is uint16 for the kinds that are `deep`, else uint8. `background` is either and broadcasts to the
+    frames; without one it is the frames' own, blurred. With a `transfer` frames are HDR, and so is what is made.
     """
-    frames = pixels.astype(state.r1.dtype) / 255
-    result: Any = network.apply(variables, frames[None], state, ratio)
+    frames = compositing.to_floats(pixels, state.r1.dtype)
+    seen = frames if transfer is None else to_seen(frames, transfer)
+    result: Any = network.apply(variables, seen[None], state, ratio)
     foreground, alpha = result.foreground[0], result.alpha[0]
+    if transfer is not None:  # what the network takes off the frames, in their space
+        change = from_seen(foreground, transfer) - from_seen(seen, transfer)
+        foreground = jnp.clip(frames + change, 0, 1)
+    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
     made = {}
     if "cut_out" in kinds:
-        made["cut_out"] = compositing.cut_out(foreground, alpha)
+        made["cut_out"] = compositing.cut_out(foreground, alpha, types["cut_out"])
     composites = [kind for kind in ("composite", "view") if kind in kinds]
     if composites:
-        behind = compositing.blurred(frames, alpha) if background is None else background.astype(frames.dtype) / 255
-        made |= dict.fromkeys(composites, compositing.composite(foreground, alpha, behind))
+        if background is None:
+            behind = compositing.blurred(frames, alpha)
+        else:
+            behind = compositing.to_floats(background, frames.dtype)
+            behind = behind if transfer is None else from_srgb(behind, transfer)
+        made |= {kind: compositing.composite(foreground, alpha, behind, types[kind]) for kind in composites}
     if "alpha" in kinds:
-        made["alpha"] = compositing.to_uint8(alpha)
+        made["alpha"] = compositing.to_integers(alpha, types["alpha"])
     if "foreground" in kinds:
-        made["foreground"] = compositing.to_uint8(foreground)
+        made["foreground"] = compositing.to_integers(foreground, types["foreground"])
     return made, result.state
 
 
@@ -324,10 +353,11 @@ def _writer(
     video: Source,
     quality: Quality,
     mbps: float | None,
+    pictures: Pictures,
     keep_sound: bool,
 ) -> Iterator[ChunkWriter]:
     """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
-    options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
+    options: dict[str, Any] = {"quality": quality, "mbps": mbps, "pictures": pictures, "keep_sound": keep_sound}
     ending = path.suffix.lower()
     with writing(path), sink.open_sink(unfinished, ending, video, CHANNELS[kind], **options) as put:
 
