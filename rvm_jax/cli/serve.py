@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from rvm_jax.cli import devices
 from rvm_jax.errors import InputError
 
 
@@ -61,6 +62,7 @@ def serve(
             raise InputError(f"{option} {value:g}: expected a number above 0")
     accounts = None if auth is None else _accounts(auth)
 
+    devices.take_memory_as_needed()
     from rvm_jax.host import signals
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.matte import load

@@ -6,7 +6,7 @@ What is written has the times, the shape of pixels, the colour space and the sou
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -40,7 +40,13 @@ class FileKind(NamedTuple):
     """What encodes all other sound."""
     keeps_aspect: bool = True
     """Whether pixels need not be square."""
+    muxing: dict[str, str] = {}  # noqa: RUF012 — of a NamedTuple, and nobody changes it
+    """Options of the container."""
+    quality_option: str = "crf"
 
+
+H264 = ("libx264", "h264_nvenc")
+"""Its encoders: on the CPU, and on an NVIDIA GPU."""
 
 FINEST_QUANTIZER = {"flags": "+qscale", "global_quality": "118"}
 """What the ProRes encoder comes to by itself, on people and on noise, after four times as much work."""
@@ -55,6 +61,7 @@ FORMATS = {
         crf={"low": 28, "medium": 23, "high": 18},
         sounds=("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".mov": FileKind(
         container="mov",
@@ -65,6 +72,7 @@ FORMATS = {
         crf=None,
         sounds=("aac", "ac3", "alac", "eac3", "mp3", "pcm_f32le", "pcm_s16be", "pcm_s16le", "pcm_s24le", "pcm_s32le"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".webm": FileKind(
         container="webm",
@@ -123,7 +131,8 @@ def open_sink(
 ) -> Iterator[ItemWriter]:
     """Gives a function that writes frames of so many channels, and sound, to `path`, as what has such an `ending`."""
     if ending in FORMATS:
-        with _video(path, FORMATS[ending], source, channels, quality, mbps, keep_sound) as put:
+        options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
+        with open_video(str(path), FORMATS[ending], source, channels, **options) as put:
             yield put
     elif ending == PICTURE:
         yield _picture(path, source)
@@ -151,12 +160,19 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _video(
-    path: Path, form: FileKind, source: Source, channels: int, quality: Quality, mbps: float | None, keep_sound: bool
+def open_video(
+    file: str | BinaryIO,
+    form: FileKind,
+    source: Source,
+    channels: int,
+    *,
+    quality: Quality = "high",
+    mbps: float | None = None,
+    keep_sound: bool = False,
 ) -> Iterator[ItemWriter]:
-    first_in_file = {"movflags": "+faststart"} if form.container in ("mp4", "mov") else {}
+    """As `open_sink`, of one kind of video; `file` is also the URL of a stream, or what bytes are written to."""
     try:
-        with av.open(str(path), "w", format=form.container, options=first_in_file) as output:
+        with av.open(file, "w", format=form.container, options=form.muxing) as output:
             put_frame = _encoder(output, form, source, channels, quality, mbps)
             sounds = source.sounds if keep_sound and form.sounds else ()
             tracks = {one.index: sound.track(output, one, form.sounds, form.encoder) for one in sounds}
@@ -195,13 +211,14 @@ def _encoder(
         context.bit_rate = round(mbps * 1e6)
         options.pop("b", None)
     elif form.crf:
-        options["crf"] = str(form.crf[quality])
+        options[form.quality_option] = str(form.crf[quality])
     context.options = options
-    if form.codec == "libx264":  # two by two pixels share a colour, so an odd side is made even
+    if form.codec in H264:  # two by two pixels share a colour, so an odd side is made even
         context.height, context.width = (side + side % 2 for side in size)
-    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame
+    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame if form.codec == "gif" else _rgb_frame
     if form.codec != "gif":
         context.sample_aspect_ratio = source.pixel_aspect if form.keeps_aspect else 1
+    if form.codec not in ("gif", "rawvideo"):
         _mark(context, source)
         convert = _converter(context, channels)
     durations: dict[int, int] = {}
@@ -255,6 +272,13 @@ def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.nda
         return converted
 
     return convert
+
+
+def _rgb_frame(pixels: np.ndarray) -> av.VideoFrame:
+    """A frame as it is; gray as RGB."""
+    height, width, channels = pixels.shape
+    whole = np.broadcast_to(pixels, (height, width, max(channels, 3)))
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(whole), "rgba" if channels == 4 else "rgb24")
 
 
 def _gif_frame(pixels: np.ndarray) -> av.VideoFrame:

@@ -11,15 +11,18 @@ from PIL import Image
 from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
 from rvm_jax.video.frames import WHOLE, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
+from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 PICTURES_A_SECOND = Fraction(30)
 
 
 @contextlib.contextmanager
-def open_source(name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SECOND) -> Iterator[Source]:
+def open_source(
+    name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SECOND, camera: CameraMode = AS_IT_IS
+) -> Iterator[Source]:
     """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own."""
     if demux.is_live(name):
-        with demux.open_video(name, part) as source:
+        with demux.open_video(name, part, camera) as source:
             yield source
         return
     try:
@@ -29,11 +32,13 @@ def open_source(name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SE
     except (OSError, RuntimeError) as error:  # also of names that cannot be
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not exists:
-        raise InputError(f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, or webcam")
+        raise InputError(
+            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
+        )
     if paths:
         yield _pictures(path, paths, part, rate)
     else:
-        with demux.open_video(str(path), part) as source:
+        with demux.open_video(str(path), part, camera) as source:
             yield source
 
 
