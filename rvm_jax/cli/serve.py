@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from rvm_jax.cli import devices
 from rvm_jax.errors import InputError
 
 
@@ -90,6 +91,7 @@ def serve(
     if auth is not None and not access.read(auth).passwords:
         raise InputError(f"--auth {auth} names nobody: add somebody with rvm serve --auth {auth} --add-user NAME")
 
+    devices.take_memory_as_needed()
     from rvm_jax.host import signals
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.matte import load

@@ -1,4 +1,4 @@
-"""Memory of the process: whether the C library keeps what is freed, how seldom cycles are looked for, how much it is."""
+"""Memory of the process: what the C library keeps of it, how seldom cycles are looked for, how much there is."""
 
 import ctypes
 import gc

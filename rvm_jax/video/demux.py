@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 import sys
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -29,12 +28,16 @@ from rvm_jax.video.frames import (
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
 from rvm_jax.video.reading.metadata import kept_metadata
 from rvm_jax.video.reading.timestamps import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.streaming import cameras
+from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
 
 MOST_PIXELS = 4096**2
 """Frames may have these, or four times as many as the header says. A file of some KB can hold frames of gigabytes."""
+
+STDIN = "-"
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
@@ -51,20 +54,26 @@ class Stored(NamedTuple):
 
 
 def is_live(name: str) -> bool:
-    """Whether a name is that of a stream or a camera, which cannot be read again."""
-    return "://" in name or _camera(name) is not None
+    """Whether a name is that of a stream, a camera or standard input, which cannot be read again."""
+    return name == STDIN or "://" in name or cameras.device(name) is not None
+
+
+def drops_frames(name: str) -> bool:
+    """Whether it goes on while nobody reads: a camera, or a stream of what happens now."""
+    scheme, separator, _ = name.partition("://")
+    return bool(separator and scheme not in ("http", "https", "file")) or cameras.device(name) is not None
 
 
 @contextlib.contextmanager
-def open_video(name: str, part: Part, keep_hdr: bool = False) -> Iterator[Source]:
-    """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
-    container = _container(name)
+def open_video(name: str, part: Part, *, keep_hdr: bool = False, camera: CameraMode = AS_IT_IS) -> Iterator[Source]:
+    """Open a video file, a stream by its URL, a camera (`webcam`, `webcam:1`, `/dev/video1`), or `-`: stdin."""
+    container = _container(name, camera)
     if part.start and not is_live(name):
         try:
             container.seek(round((_start(container) + part.start) * av.time_base))
         except (av.FFmpegError, OverflowError):  # then it is read from its start
             container.close()
-            container = _container(name)
+            container = _container(name, camera)
     stored: Generator[Stored | av.Packet[Any]] | None = None
     try:
         stream = video_stream(container)
@@ -93,16 +102,23 @@ def can_be_decoded(stream: av.VideoStream | av.AudioStream) -> bool:
     return stream.codec_context is not None
 
 
-def _container(name: str) -> av.container.InputContainer:
-    file, form = _camera(name) or (name, None)
+def _container(name: str, camera: CameraMode) -> av.container.InputContainer:
+    device = cameras.device(name)
+    file, form = device or ("pipe:0" if name == STDIN else name, None)
     options = LENIENT | ({"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {})
+    if form is not None:
+        options["options"] = cameras.options(form, camera)
+    elif any(camera):
+        raise InputError(f"{name} is no camera: --camera-size, --camera-rate and --camera-format are for webcam")
     try:
         return av.open(file, format=form, **options)
     except (av.FFmpegError, OSError) as error:
         empty = not is_live(name) and Path(name).stat().st_size == 0
         reason = "it is empty" if empty else str(error.strerror).lower()
-        camera = f" ({file})" if form else ""
-        raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
+        where = f" ({file})" if file != name else ""
+        asked = "".join(f" {text}" for text in options.get("options", {}).values())
+        mend = f"; it may not do{asked}" if asked else ""
+        raise InputError(f"{name}{where} cannot be read as a video: {reason}{mend}") from error
 
 
 def _start(container: av.container.InputContainer) -> Fraction:
@@ -129,7 +145,7 @@ def _source(
     part: Part,
     stored: "Iterator[Stored | av.Packet[Any]]",
 ) -> Source:
-    stream.thread_type = "AUTO"
+    stream.thread_type = "SLICE" if drops_frames(name) else "AUTO"  # threads for frames hold back one each
     sounds = tuple(filter(can_be_decoded, container.streams.audio))
     if len(sounds) < len(container.streams.audio):
         print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
@@ -321,18 +337,3 @@ def _length(container: av.container.InputContainer, stream: av.VideoStream, cloc
         return None
     end = seconds if part.end is None else min(seconds, part.end)
     return max(1, round((end - part.start) * clock.rate))
-
-
-def _camera(name: str) -> tuple[str, str] | None:
-    """What FFmpeg calls a camera, and how it reads it; None if the name is not that of one."""
-    if re.fullmatch(r"/dev/video\d+", name):
-        return name, "v4l2"
-    match = re.fullmatch(r"webcam(?::(.+))?", name)
-    if match is None:
-        return None
-    which = match[1]
-    if sys.platform == "darwin":
-        return which or "0", "avfoundation"
-    if sys.platform == "win32":
-        return f"video={which}", "dshow"
-    return f"/dev/video{which or 0}", "v4l2"

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -50,7 +50,13 @@ class FileKind(NamedTuple):
     """Whether pixels need not be square."""
     gray: str | None = None
     """How alpha by itself is stored, if not as a picture is."""
+    muxing: dict[str, str] = {}  # noqa: RUF012 — of a NamedTuple, and nobody changes it
+    """Options of the container."""
+    quality_option: str = "crf"
 
+
+HALF_COLOR = ("libx264", "h264_nvenc", "libx265")
+"""Encoders of what has a colour for two by two pixels."""
 
 FINEST_QUANTIZER = {"flags": "+qscale", "global_quality": "118"}
 """What the ProRes encoder comes to by itself, on people and on noise, after four times as much work."""
@@ -65,6 +71,7 @@ FORMATS = {
         crf={"low": 28, "medium": 23, "high": 18},
         sounds=("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".mov": FileKind(
         container="mov",
@@ -75,6 +82,7 @@ FORMATS = {
         crf=None,
         sounds=("aac", "ac3", "alac", "eac3", "mp3", "pcm_f32le", "pcm_s16be", "pcm_s16le", "pcm_s24le", "pcm_s32le"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".webm": FileKind(
         container="webm",
@@ -141,18 +149,16 @@ def keeps_alpha(path: Path) -> bool:
     return path.suffix.lower() != ".mp4"
 
 
-def keeps_depth(path: Path, source: Source) -> bool:
-    """Whether uint16 is to be written there."""
-    suffix = path.suffix.lower()
-    return source.deep and (suffix in (*DEEP, "") or (suffix == ".mp4" and source.colors.transfer in HDR))
+def keeps_depth(ending: str, source: Source) -> bool:
+    """Whether uint16 is to be written to what has such an ending; "" is a folder of pictures."""
+    return source.deep and (ending in (*DEEP, "") or (ending == ".mp4" and source.colors.transfer in HDR))
 
 
-def check_hdr(path: Path, pictures: Pictures, source: Source) -> None:
+def check_hdr(name: str, ending: str, source: Source) -> None:
     """Refuse to write HDR to what cannot hold it."""
-    suffix = path.suffix.lower() or f".{pictures}"
-    if source.colors.transfer in HDR and suffix not in HOLD_HDR:
+    if source.colors.transfer in HDR and ending not in HOLD_HDR:
         kinds = ", ".join(HOLD_HDR[:-1])
-        raise InputError(f"{path} cannot hold HDR: write {kinds} or a folder of .png, or leave --hdr keep out")
+        raise InputError(f"{name} cannot hold HDR: write {kinds} or a folder of .png, or leave --hdr keep out")
 
 
 def has_bit_rate(path: Path) -> bool:
@@ -176,10 +182,10 @@ def open_sink(
 
     Without one it is a folder of `pictures`.
     """
-    if channels == 1 and source.colors.transfer in HDR:  # alpha is no colour
-        source = dataclasses.replace(source, colors=Colors())
+    source = as_seen(source, channels)
     if ending in FORMATS:
-        with _video(path, _kind(ending, source), source, channels, quality, mbps, keep_sound) as put:
+        options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
+        with open_video(str(path), file_kind(ending, source), source, channels, **options) as put:
             yield put
     elif ending:
         yield _picture(path, ending, source)
@@ -188,7 +194,15 @@ def open_sink(
         yield _folder(path, f".{pictures}", source)
 
 
-def _kind(ending: str, source: Source) -> FileKind:
+def as_seen(source: Source, channels: int) -> Source:
+    """The source that what has so many channels is marked by: alpha is no colour, so never HDR."""
+    if channels == 1 and source.colors.transfer in HDR:
+        return dataclasses.replace(source, colors=Colors())
+    return source
+
+
+def file_kind(ending: str, source: Source) -> FileKind:
+    """How what has such an ending, which is one of `FORMATS`, is made of a source."""
     if ending == ".mp4" and source.colors.transfer in HDR:
         return HEVC
     return DEEP_FFV1 if ending == ".mkv" and source.deep else FORMATS[ending]
@@ -213,13 +227,20 @@ def _folder(path: Path, suffix: str, source: Source) -> ItemWriter:
 
 
 @contextlib.contextmanager
-def _video(
-    path: Path, form: FileKind, source: Source, channels: int, quality: Quality, mbps: float | None, keep_sound: bool
+def open_video(
+    file: str | BinaryIO,
+    form: FileKind,
+    source: Source,
+    channels: int,
+    *,
+    quality: Quality = "high",
+    mbps: float | None = None,
+    keep_sound: bool = False,
 ) -> Iterator[ItemWriter]:
-    first_in_file = {"movflags": "+faststart"} if form.container in ("mp4", "mov") else {}
+    """As `open_sink`, of one kind of video; `file` is also the URL of a stream, or what bytes are written to."""
     tracks: dict[int, sound.PacketWriter] = {}
     try:
-        with av.open(str(path), "w", format=form.container, options=first_in_file) as output:
+        with av.open(file, "w", format=form.container, options=form.muxing) as output:
             output.metadata.update(source.metadata)
             put_frame = _encoder(output, form, source, channels, quality, mbps)
             sounds = source.sounds if keep_sound and form.sounds else ()
@@ -264,15 +285,16 @@ def _encoder(
         context.bit_rate = round(mbps * 1e6)
         options.pop("b", None)
     elif form.crf:
-        options["crf"] = str(form.crf[quality])
+        options[form.quality_option] = str(form.crf[quality])
     context.options = options
     if form.codec == "libx265":
         context.codec_tag = "hvc1"  # without which Apple's players show nothing
-    if form.container == "mp4":  # two by two pixels share a colour, so an odd side is made even
+    if form.codec in HALF_COLOR:  # two by two pixels share a colour, so an odd side is made even
         context.height, context.width = (side + side % 2 for side in size)
-    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame
+    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame if form.codec == "gif" else _rgb_frame
     if form.codec != "gif":
         context.sample_aspect_ratio = source.pixel_aspect if form.keeps_aspect else 1
+    if form.codec not in ("gif", "rawvideo"):
         _mark(context, source)
         convert = _converter(context, channels)
     durations: dict[int, int] = {}
@@ -336,6 +358,13 @@ def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.nda
         return converted
 
     return convert
+
+
+def _rgb_frame(pixels: np.ndarray) -> av.VideoFrame:
+    """A frame as it is; gray as RGB."""
+    height, width, channels = pixels.shape
+    whole = np.broadcast_to(pixels, (height, width, max(channels, 3)))
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(whole), "rgba" if channels == 4 else "rgb24")
 
 
 def _gif_frame(pixels: np.ndarray) -> av.VideoFrame:

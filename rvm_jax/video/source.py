@@ -12,20 +12,26 @@ from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
 from rvm_jax.video.frames import WHOLE, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
 from rvm_jax.video.reading import picture_decoding
+from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 PICTURES_A_SECOND = Fraction(30)
 
 
 @contextlib.contextmanager
 def open_source(
-    name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SECOND, keep_hdr: bool = False
+    name: str,
+    part: Part = WHOLE,
+    *,
+    rate: Fraction = PICTURES_A_SECOND,
+    keep_hdr: bool = False,
+    camera: CameraMode = AS_IT_IS,
 ) -> Iterator[Source]:
     """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own.
 
     Frames of HDR are tone-mapped, unless it is to be kept.
     """
     if demux.is_live(name):
-        with demux.open_video(name, part, keep_hdr) as source:
+        with demux.open_video(name, part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
         return
     try:
@@ -35,13 +41,15 @@ def open_source(
     except (OSError, RuntimeError) as error:  # also of names that cannot be
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not exists:
-        raise InputError(f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, or webcam")
+        raise InputError(
+            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
+        )
     if paths == [path] and picture_decoding.is_animation(path):
         yield _animation(path, part)
     elif paths:
         yield _pictures(path, paths, part, rate)
     else:
-        with demux.open_video(str(path), part, keep_hdr) as source:
+        with demux.open_video(str(path), part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
 
 
