@@ -9,7 +9,7 @@ export const words = {
   settings: "Settings", modes: "What to cut people out of", files: "Files", camera: "Camera",
   drop: "Drop videos or pictures here, or press to choose them", sent: "Chosen files", example: "Try an example",
   background: "Background", green: "Green", transparent: "Transparent", color: "A colour", thecolor: "Colour",
-  file: "A picture or video", blur: "Blurred original", behind: "Drop a picture or a video to put behind, or press",
+  file: "A picture or video", blur: "Blurred original", behind: "Drop a picture or a video, or press to choose one",
   format: "What you get", mp4: "MP4: plays everywhere, no transparency", webm: "WebM: transparent, for web pages",
   mov: "MOV: transparent, for video editors", gif: "GIF: short clips, few colours",
   png: "PNGs: a ZIP of pictures",

@@ -227,6 +227,7 @@ def test_before_and_after_play_together_on_a_phone_in_the_dark(opened, clip):
     assert page.locator("video.alpha").is_hidden()
     page.locator("#alpha").check()
     assert page.locator("video.alpha").is_visible()
+    page.locator("#more summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
