@@ -4,11 +4,12 @@ Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `
 as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
-of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on CPUs, GPUs and, at stride 1,
-TPUs: on a CPU up to fifty times faster than XLA's own, on the others one kernel that reads and writes least. Accelerators
-take XLA's own convolutions for everything else, but for depthwise kernels' gradients on TPUs at stride 1. XLA's CPU back end is slow at depthwise kernels' gradients and with few output
-channels (most vector lanes idle), and those are written out below. The forms were chosen by measurement on a CPU and by
-what the compilers make of them for others: see `benchmarks/RESULTS.md`.
+of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on CPUs, GPUs and, at stride
+1, TPUs: on a CPU up to fifty times faster than XLA's own, on the others one kernel that reads and writes least.
+Accelerators take XLA's own convolutions for everything else, but for depthwise kernels' gradients on TPUs at stride 1.
+XLA's CPU back end is slow at depthwise kernels' gradients and with few output channels (most vector lanes idle), and
+those are written out below. The forms were chosen by measurement on a CPU and by what the compilers make of them for
+others: see `benchmarks/RESULTS.md`.
 
 Gradients are written out too, so they are reverse mode only: `jax.grad` and `jax.vjp`, not `jax.jvp`.
 """
