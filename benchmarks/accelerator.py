@@ -318,7 +318,7 @@ def repeatable(variant: str, out: Path, small: bool) -> Rows:
     found, again = (digest(programs) for _ in range(2))
     command = [sys.executable, "-W", "ignore", __file__, str(out), "--digest", variant, *["--small"] * small]
     anew = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
-    row = {"variant": variant, "flag": FLAG in os.environ.get("XLA_FLAGS", ""), "result": found}
+    row = {"variant": "tiny" if small else variant, "flag": FLAG in os.environ.get("XLA_FLAGS", ""), "result": found}
     return [{**row, "same program": again == found, "compiled anew": anew == found}]
 
 
