@@ -98,10 +98,11 @@ def _told(path: Path) -> Iterator[None]:
         raise picture_files.unreadable(path, error) from error
 
 
-def _opened(path: Path) -> Image.Image:
-    image = picture_files.open_picture(path, _formats(path))
-    picture_files.check_size(image, path)
-    return image
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with picture_files.open_picture(path, _formats(path)) as image:
+        picture_files.check_size(image, path)
+        yield image
 
 
 def _formats(path: Path) -> tuple[str, ...]:

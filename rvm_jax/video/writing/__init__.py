@@ -1,1 +1,1 @@
-"""What writing needs beside an encoder of video: tracks of sound, encoding of pictures."""
+"""What writing needs: targets and their writers, live outputs, tracks of sound, encoding of pictures."""

@@ -77,8 +77,10 @@ def kind(name: str, pipe: str) -> str | None:
 
 
 def form(ending: str, encoder: Encoder, source: Source, *, growing: bool) -> FileKind | None:
-    """How a video or a stream is written, `growing`: so that it can be played meanwhile; None for pictures."""
-    found = KINDS.get(ending) or (sink.file_kind(ending, source) if ending in FORMATS else None)
+    """How it is written, if not as `sink.open_sink` does it; `growing`: so that it can be played meanwhile."""
+    found = KINDS.get(ending)
+    if ending in FORMATS and (growing or encoder == "nvenc"):
+        found = sink.file_kind(ending, source)
     if found is not None and growing and ending in GROWING:
         faster, muxing = GROWING[ending]
         found = found._replace(options={**found.options, **faster}, muxing=muxing)
