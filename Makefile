@@ -40,10 +40,11 @@ $(VENV)-newest/installed: pyproject.toml
 		dill gcp-storage-emulator pytest pytest-xdist
 	touch $@
 
-# Whole campaigns, of which `test-slow` runs a share: many kills and damaged files, before a version is released.
+# Whole campaigns, of which `test-slow` runs a share: many kills, damaged files and jobs, before a version is released.
 campaign: install
 	RVM_FUZZ=600 $(BIN)/python -m pytest -m slow tests/rvm_jax/video/test_fuzz.py
 	RVM_KILLS=20 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" -k kill tests/train tests/data_pipelines
+	RVM_JOBS=500 $(BIN)/python -m pytest -m slow tests/rvm_jax/serve/test_long_life.py
 
 lint: install
 	$(BIN)/ruff check .

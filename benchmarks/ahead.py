@@ -206,8 +206,11 @@ def compiled(
 
 def measure(name: str, chips: int, variant: str, of: str, options: argparse.Namespace, remat: bool) -> Row:
     """Compile a pass and read what came of it."""
+    one = PASSES[of]
+    if options.side is not None:
+        one, of = one._replace(size=options.side), f"{of} of {options.side}²"
     begin = time.perf_counter()
-    program, flop = compiled(name, chips, variant, PASSES[of], options.clips, options.precision, remat)
+    program, flop = compiled(name, chips, variant, one, options.clips, options.precision, remat)
     seconds = time.perf_counter() - begin
     text, size = program.as_text(), program.memory_analysis()
     if options.hlo:
@@ -277,6 +280,7 @@ def main() -> None:
     )
     parser.add_argument("--passes", nargs="+", default=[*PASSES], choices=PASSES, metavar="PASS", help=" ".join(PASSES))
     parser.add_argument("--clips", type=int, default=1, help="on each chip")
+    parser.add_argument("--side", type=int, help="of frames, in place of the recipes', where compiling takes too long")
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--remat", action="store_true", help="compile no pass without it")
     parser.add_argument("--json", type=Path, help="write the rows here as well, each when it is there")

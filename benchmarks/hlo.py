@@ -5,6 +5,7 @@ operand that is only cut into pieces, the pieces are read. A loop counts as ofte
 """
 
 import re
+import sys
 from collections import Counter
 from math import prod
 from typing import NamedTuple
@@ -32,6 +33,7 @@ class Instruction(NamedTuple):
     operation: str
     operands: list[str]
     rest: str
+    root: bool
 
 
 Computation = dict[str, Instruction]
@@ -69,13 +71,13 @@ def parse(text: str) -> dict[str, Computation]:
     for line in text.splitlines():
         if head := re.match(r"(ENTRY )?%?(\S+) \(.*\{$", line):
             found[current := "ENTRY" if head[1] else head[2]] = {}
-        elif one := re.match(r"\s+(?:ROOT )?%?(\S+) = (\(.*?\)|\S+) ([a-z][a-z-]*)\((.*)", line):
-            given, _, rest = one[4].partition(")")
+        elif one := re.match(r"\s+(ROOT )?%?(\S+) = (\(.*?\)|\S+) ([a-z][a-z-]*)\((.*)", line):
+            given, _, rest = one[5].partition(")")
             while given.count("(") > given.count(")"):  # a parenthesis of a layout, T(8,128)
                 more, _, rest = rest.partition(")")
                 given += ")" + more
-            operands = [given] if one[3] == "parameter" else re.findall(r"%([\w.-]+)", given)
-            found[current][one[1]] = Instruction(one[2], one[3], operands, rest)
+            operands = [given] if one[4] == "parameter" else re.findall(r"%([\w.-]+)", given)
+            found[current][one[2]] = Instruction(one[3], one[4], operands, rest, bool(one[1]))
     return found
 
 
@@ -133,10 +135,38 @@ def _moved(computations: dict[str, Computation], body: Computation, one: Instruc
         return size(one.shape) + sum(whole)
     fused = computations[inside[1]]
     names = {int(it.operands[0]): name for name, it in fused.items() if it.operation == "parameter"}
-    read = sum(_read(fused, names[number], most) for number, most in enumerate(whole))
-    updated = [it for it in fused.values() if it.operation == "dynamic-update-slice"]
+    read = sum(
+        min(_read(fused, names[number], most), _wanted(one, fused, names[number])) for number, most in enumerate(whole)
+    )
+    updated = [fused[name] for name in _in_place(fused)]
     in_place = sum(size(it.shape) - size(fused[it.operands[1]].shape) for it in updated)
     return max(size(one.shape) - in_place, 0) + read
+
+
+def _wanted(one: Instruction, fused: Computation, name: str) -> int:
+    """Bytes of a parameter that a fusion can need: without a reduction, one element a use for each that it writes."""
+    if "kind=kLoop" not in one.rest or any(it.operation in ("reduce", "dot", "convolution") for it in fused.values()):
+        return sys.maxsize
+    uses = sum(it.operands.count(name) for it in fused.values())
+    return uses * _elements(one.shape) * size(fused[name].shape) // max(_elements(fused[name].shape), 1)
+
+
+def _elements(shape: str) -> int:
+    """How many all arrays of a shape have."""
+    return sum(prod(int(n) for n in sides.split(",") if n) for sides in re.findall(r"\b[a-z]+\d*\[([\d,]*)\]", shape))
+
+
+def _in_place(fused: Computation) -> set[str]:
+    """The updates that are results of a fusion: what they do not update stays where it is."""
+    (root,) = (name for name, it in fused.items() if it.root)
+    results = [root] if fused[root].operation != "tuple" else fused[root].operands
+    whole = set[str]()
+    for name in results:
+        while fused[name].operation == "bitcast":
+            name = fused[name].operands[0]
+        if fused[name].operation == "dynamic-update-slice":
+            whole.add(name)
+    return whole
 
 
 def _read(fused: Computation, name: str, most: int) -> int:
@@ -150,6 +180,6 @@ def _read(fused: Computation, name: str, most: int) -> int:
             read += size(it.shape)
         elif it.operation in WHOLE:
             read += _read(fused, it_is, most)
-        elif it.operation != "dynamic-update-slice" or it.operands[0] != name:
+        elif it_is not in _in_place(fused) or it.operands[0] != name:
             read += most
     return min(read, most)

@@ -80,6 +80,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
     from rvm_jax.video import matting, sink, source
     from rvm_jax.video.backgrounds import Background
     from rvm_jax.video.frames import Part
+    from rvm_jax.video.streaming.chunks import read_chunks
 
     matte = loaded(weights)
     with source.open_source(str(video)) as opened:
@@ -95,7 +96,7 @@ def compare(video: Path, weights: Path | None, kind: str, most: int) -> dict[str
         size = opened.height, opened.width
         ratio = automatic_ratio(size)
         length = matting.automatic_chunk(*size)
-        chunks = list(matting.read_chunks(opened, length, Background()))
+        chunks = list(read_chunks(opened, length, Background()))
     output = "composite" if kind == ".mp4" else "cut_out"
     still = jax.device_put(np.zeros((1, 1, 1, 3), np.uint8)) if kind == ".mp4" else None
     made: list[np.ndarray] = []

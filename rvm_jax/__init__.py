@@ -6,6 +6,7 @@
     foreground, alpha, state = matte(frames)
     rvm_jax.save(matte, "mine.safetensors")
     rvm_jax.matte_video("in.mp4", "out.mp4", weights=matte)
+    for rgba in rvm_jax.matte_frames(frames, weights=matte): ...
 
 Everything is imported when it is first used, so that `rvm --help` need not wait for JAX.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # for mypy and editors; a test holds it to _HOMES
     from rvm_jax.model.network import SegmentationOutput as SegmentationOutput
     from rvm_jax.video.matting import VideoResult as VideoResult
     from rvm_jax.video.matting import matte_video as matte_video
+    from rvm_jax.video.streaming.iterator import matte_frames as matte_frames
 
     __version__: str
 
@@ -33,6 +35,7 @@ _HOMES = {
     "model.decoder": ("State",),
     "model.network": ("MattingNetwork", "MattingOutput", "SegmentationOutput"),
     "video.matting": ("VideoResult", "matte_video"),
+    "video.streaming.iterator": ("matte_frames",),
 }
 _ROOMS = ("baselines", "evaluation", "export", "model", "report", "serve", "video", "weights")
 __all__ = ["__version__", *(name for names in _HOMES.values() for name in names)]

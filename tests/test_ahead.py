@@ -76,6 +76,36 @@ def test_what_is_on_the_chip_is_not_in_memory_and_an_update_is_in_place():
     assert counts.bytes == 32 + 32 + 4
 
 
+GPU = """HloModule jit_f, is_scheduled=true
+
+%within (param_0.1: f32[100,8], param_1.1: f32[1,8]) -> f32[100,8] {
+  %param_1.1 = f32[1,8]{1,0} parameter(1)
+  %param_0.1 = f32[100,8]{1,0} parameter(0)
+  %zero = s32[] constant(0)
+  %update = f32[100,8]{1,0} dynamic-update-slice(%param_0.1, %param_1.1, %zero, %zero)
+  ROOT %twice = f32[100,8]{1,0} add(%update, %update)
+}
+
+%line (param_0.2: f32[100,8]) -> f32[1,8] {
+  %param_0.2 = f32[100,8]{1,0} parameter(0)
+  %negated = f32[100,8]{1,0} negate(%param_0.2)
+  ROOT %slice = f32[1,8]{1,0} slice(%negated), slice={[0:1], [0:8]}
+}
+
+ENTRY %main (x: f32[100,8], row: f32[1,8]) -> f32[1,8] {
+  %x = f32[100,8]{1,0} parameter(0)
+  %row = f32[1,8]{1,0} parameter(1)
+  %fusion = f32[100,8]{1,0} fusion(%x, %row), kind=kLoop, calls=%within
+  ROOT %fusion.1 = f32[1,8]{1,0} fusion(%fusion), kind=kLoop, calls=%line
+}
+"""
+
+
+def test_an_update_that_is_not_the_result_is_not_in_place_and_of_a_line_no_more_is_read():
+    whole, row = 100 * 32, 32
+    assert hlo.count(GPU).bytes == (whole + row + whole) + (row + row)
+
+
 def test_the_bound_is_the_longest_of_three_and_the_collectives():
     counts = hlo.Counts(1000, int(3.35e9), Counter({"all-reduce": 100}), 900_000_000)
     of = partial(ahead.bound, ahead.CHIPS["h100"], counts, 9.89e11)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from data_pipelines.pipelines import matting, matting_pixels
 from data_pipelines.pipelines.matting import MattingAugmentation, MattingData
+from data_pipelines.pipelines.samples import Plan
 from data_pipelines.records.clips import Clips, concatenate, how_to_prepare, open_clips, open_prepared, prepared_folder
 from data_pipelines.sampling import random_draws, windows
 from rvm_jax.errors import InputError
@@ -126,23 +127,29 @@ def check_settings(settings: Settings, out: Path) -> None:
 
 
 def write_clip(folder: Path, data: MattingData, number: int, settings: Settings) -> None:
-    """Write one clip: the foreground of this number."""
-    foreground, alpha, background = _clip(data, number, folder.parent.name, settings)
-    layers = {
-        "com": matting_pixels.composite(foreground, alpha, background),
-        "pha": alpha[..., 0],
-        "fgr": foreground,
-        "bgr": background,
-    }
+    """Write one clip: the foreground of this number.
+
+    Its pixels, gigabytes of large frames, are in files meanwhile, and composited frame by frame.
+    """
+    plan = _plan(data, number, folder.parent.name, settings)
+    backgrounds = data.background_images if len(data.background_images) else data.background_clips
+    shape = len(plan["pause"]), settings.height, settings.width
     with replacing(folder) as partial:
-        for layer, pictures in layers.items():
+        out = [
+            np.memmap(partial.parent / name, np.uint8, "w+", shape=(*shape, channels))
+            for name, channels in (("fgr", 3), ("pha", 1), ("bgr", 3))
+        ]
+        matting_pixels.render(plan, data.foregrounds, backgrounds, max(settings.height, settings.width), out=out)
+        for layer in LAYERS:
             (partial / layer).mkdir(parents=True)
-            for frame, pixels in enumerate(pictures):
+        for frame, (foreground, alpha, background) in enumerate(zip(*out, strict=True)):
+            composite = matting_pixels.composite(foreground, alpha, background)
+            for layer, pixels in zip(LAYERS, (composite, alpha[..., 0], foreground, background), strict=True):
                 Image.fromarray(pixels).save(partial / layer / f"{frame:04d}.png", compress_level=PNG_EFFORT)
 
 
-def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> Sequence[np.ndarray]:
-    """Foreground, alpha and background, uint8 [T, H, W, C], of the foreground with this number."""
+def _plan(data: MattingData, number: int, stream: str, settings: Settings) -> Plan:
+    """How the foreground with this number is placed before a background, in NumPy's arrays."""
     people = data.foregrounds
     first, length = int(people.firsts[number]), int(people.lengths[number])
     frames = settings.frames if length == 1 else min(settings.frames, length)
@@ -150,7 +157,4 @@ def _clip(data: MattingData, number: int, stream: str, settings: Settings) -> Se
     at = random_draws.Position(settings.seed, stream, tf.constant(number, tf.int64))
     how: MattingAugmentation = SLOW_MOTION if length == 1 else matting.NONE
     plan = matting.plan(at, data, only, frames, how)
-    plan |= {"height": settings.height, "width": settings.width}
-    backgrounds = data.background_images if len(data.background_images) else data.background_clips
-    numbers = tf.nest.map_structure(np.asarray, plan)
-    return matting_pixels.render(numbers, people, backgrounds, max(settings.height, settings.width))
+    return tf.nest.map_structure(np.asarray, plan | {"height": settings.height, "width": settings.width})

@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
 from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import Baseline, entries
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
-from rvm_jax.model.platforms import tracing_for
 from rvm_jax.weights.files import check_entries, read_state_dict, write_state_dict
-from rvm_jax.weights.names import Variables, to_state_dict, to_variables, torch_shape
+from rvm_jax.weights.names import Variables, to_state_dict, to_variables
 
 PREFIXES = ("module.", "model.")  # of PyTorch's DataParallel, and of what wraps a network
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -38,9 +34,7 @@ def load(path: str | Path) -> tuple[Baseline, Variables]:
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     network = _network_of(arrays, path)
     table = entries(network)
-    shapes = _variable_shapes(network)
-    expected = {entry.name: torch_shape(entry, shapes[entry.path]) for entry in table}
-    check_entries(arrays, expected, type(network).__name__, path)
+    check_entries(arrays, {entry.name: entry.torch_shape for entry in table}, type(network).__name__, path)
     if isinstance(network, MODNet):
         _check_copies(arrays, path)
     return network, to_variables(arrays, table)
@@ -78,16 +72,6 @@ def _network_of(arrays: Mapping[str, np.ndarray], path: Path) -> Baseline:
         return MattingRefine(backbone, kernel_size=arrays["refiner.conv1.weight"].shape[-1])
     first = f" (the first of {len(arrays)} entries is {next(iter(arrays))!r})" if arrays else ""
     raise InputError(f"{path} holds neither MODNet, BackgroundMattingV2 nor U²-Net{first}: give one of their files")
-
-
-def _variable_shapes(network: Baseline) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """By tracing the network without computing anything."""
-    images: list[Any] = [jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)]
-    if isinstance(network, MattingBase | MattingRefine):
-        images *= 2
-    with tracing_for("cpu"):
-        variables = jax.eval_shape(network.init, jax.random.key(0), *images)
-    return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
 
 
 def _check_copies(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -19,6 +19,11 @@ class MobileNetV2(NamedTuple):
     taps: tuple[int, ...]
     stem: int = 32
 
+    @property
+    def tap_features(self) -> tuple[int, ...]:
+        widths = (self.stem, *(block.features for block in self.blocks), self.last)
+        return tuple(widths[tap] for tap in self.taps)
+
 
 def _blocks(dilated: bool) -> tuple[InvertedResidual, ...]:
     blocks, inputs = [], 32

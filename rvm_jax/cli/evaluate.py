@@ -26,9 +26,9 @@ def evaluate(
 
     TESTSET is a folder such as `rvm data testset` makes, or a published one: DATASET/CLIP/com, pha and fgr. A METHOD is
     a weight file, a JAX folder, the folder of a training run, or a folder of predictions: DATASET/CLIP/pha and fgr.
-    Prints MAD, MSE, Grad, Conn, dtSSD and the errors of colours beside the published figures, and writes results.json,
-    .csv and .md, pictures of the worst and of median frames, and report.html to OUT. Clips that were scored before,
-    from the same files, are not scored again.
+    Prints MAD, MSE, Grad, Conn, dtSSD, MAD-T and the errors of colours beside the published figures, and writes
+    results.json, .csv and .md, pictures of the worst and of median frames, and report.html to OUT. Clips that were
+    scored before, from the same files, are not scored again.
 
     Example: rvm evaluate testset runs/mobilenetv3
 
@@ -68,7 +68,8 @@ def evaluate(
         with Progress(one.name, total=frames) as progress:
             results[one.name] = list(evaluate.evaluate(clips, one, out, settings, progress.add))
     about = {"testset": str(testset), "methods": list(methods), "high_resolution": high_resolution}
-    tables = scoreboard.tables(results, clips, high_resolution=high_resolution)
+    made_here = (testset.expanduser() / layout.MADE_HERE).exists()
+    tables = scoreboard.tables(results, clips, high_resolution=high_resolution, other_composites=made_here)
     written = scoreboard.write(out, results, tables, about)
     for name, cells in tables.items():
         print(f"\n{name}\n{scoreboard.aligned(cells)}")

@@ -35,7 +35,7 @@ EXTRAS = {
         "wandb",
     ),
     "torch": ("onnx", "onnxruntime", "torch"),
-    "web": ("gradio",),
+    "web": ("python_multipart", "starlette", "uvicorn", "websockets"),
 }
 """The modules that a plain installation lacks, by the extra that brings them."""
 

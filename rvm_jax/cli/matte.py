@@ -3,14 +3,15 @@
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from rvm_jax.cli.parsing import width_and_perhaps_height
+from rvm_jax.cli import devices, matte_names
+from rvm_jax.cli.parsing import width_and_height, width_and_perhaps_height
 from rvm_jax.errors import InputError, Stopped
 
-NAME = "{name}"
+ANSWER = "closing what was written; once more leaves at once, with what is on the disk"
 
 
 def matte(
@@ -27,20 +28,32 @@ def matte(
     rate: Annotated[str, arg(metavar="FPS")] = "30",
     chunk: Annotated[int | None, arg(metavar="FRAMES")] = None,
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    device: Annotated[str | None, arg(metavar="cpu|gpu|tpu|NUMBER")] = None,
     quality: Literal["low", "medium", "high"] = "high",
     mbps: Annotated[float | None, arg(metavar="NUMBER")] = None,
+    pictures: Literal["png", "tif", "exr"] = "png",
+    hdr: Literal["tone-map", "keep"] = "tone-map",
+    encoder: Literal["x264", "nvenc"] = "x264",
+    pipe: Literal["nut", "y4m", "raw"] = "nut",
+    camera_size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None,
+    camera_rate: Annotated[float | None, arg(metavar="FPS")] = None,
+    camera_format: Annotated[str | None, arg(metavar="NAME")] = None,
     force: bool = False,
 ) -> None:
     """Cut people out of videos.
 
-    IN is a video, a folder of pictures, a picture, a stream's URL, or webcam (webcam:1 for the second). OUT is written
-    as its ending says: .mp4 on a background, .mov (ProRes 4444), .webm (VP9) or .gif with transparency, .png for one
-    picture, or a folder of .png if it has none. Frame rate, times, sound and the shape of pixels are kept. With several
-    IN, write {name} in OUT where the name of each is to stand.
+    IN is a video, a folder of videos or of pictures, a picture, a stream's URL, webcam (webcam:1 for the second), or -
+    for standard input. OUT is written as its ending says: .mp4 on a background, .mov (ProRes 4444), .webm (VP9), .mkv
+    (FFV1) or .gif with transparency, .png, .tif or .exr for one picture, or a folder of pictures if it has none, or a /
+    at its end. It may also be - for standard output, a stream's URL (rtmp, rtsp, srt, udp, tcp), or virtual, a camera
+    for video calls. Frame rate, times, sound, the shape of pixels, and more than 8 bits where OUT holds them are kept.
+    With several IN, write {name} in OUT where the name of each is to stand.
 
     Example: rvm matte talk.mp4 talk_matted.mp4 --weights mobilenetv3 --background office.jpg
 
-    Example: rvm matte *.mp4 'mattes/{name}.mov' --weights runs/mobilenetv3
+    Example: rvm matte clips 'mattes/{name}.mov' --weights runs/mobilenetv3
+
+    Example: rvm matte webcam virtual --weights mobilenetv3 --background blur
 
     Args:
         paths: What to matte, and what to write.
@@ -58,17 +71,26 @@ def matte(
         rate: Frames a second of a folder of pictures, such as 25 or 30000/1001.
         chunk: How many frames are computed at once. More are faster on a GPU or TPU, and take more memory.
         precision: What the network computes in. bfloat16 is faster on GPUs and TPUs.
-        quality: Of .mp4 and .webm.
-        mbps: Megabits a second of .mp4 and .webm, instead of a quality.
+        device: What to compute on, instead of what JAX takes by itself: a GPU or TPU if it finds one.
+        quality: Of .mp4, .webm and streams.
+        mbps: Megabits a second of .mp4, .webm and streams, instead of a quality.
+        pictures: What a folder of pictures holds.
+        hdr: Make HDR (HLG, PQ) BT.709, or keep it, with 10 bits, in .mp4 (HEVC), .mov, .mkv or .png.
+        encoder: Of .mp4 and streams; nvenc is that of NVIDIA GPUs, but for those that are made to compute (A100, H100).
+        pipe: What - as OUT gives: nut has times, sound and alpha, y4m times alone, raw the bytes of rgba or rgb24.
+        camera_size: The size to ask a camera for.
+        camera_rate: The frames a second to ask it for.
+        camera_format: How it is to send them, such as mjpeg, as which many cameras are faster.
         force: Overwrite what exists.
     """
     if len(paths) < 2:
         given = paths[0] if paths else "nothing"
         raise InputError(f"given {given}: expected what to matte and what to write, as in: rvm matte in.mp4 out.mp4")
-    *names, target = paths
-    wanted = {"target": target, "alpha": alpha, "foreground": foreground}
-    jobs = [
-        (name, {kind: _target(text, name, names) for kind, text in wanted.items() if text is not None})
+    *sources, out = paths
+    names = matte_names.inputs(sources)
+    wanted = {"target": out, "alpha": alpha, "foreground": foreground}
+    jobs: list[tuple[str, dict[str, Any]]] = [
+        (name, {kind: matte_names.output(text, name, names) for kind, text in wanted.items() if text is not None})
         for name in names
     ]
     seconds = _seconds("--start", start), None if end is None else _seconds("--end", end)
@@ -76,31 +98,35 @@ def matte(
     if resize is not None:
         expected = "a size such as 1280x720, or a width such as 1280"
         size = width_and_perhaps_height("--resize", resize, expected)
+    camera = None if camera_size is None else width_and_height("--camera-size", camera_size, "a size such as 1280x720")
     fps = _rate(rate)
 
     from rvm_jax.host.memory import keep_freed_memory
 
     keep_freed_memory()
+    devices.take_memory_as_needed()
     from rvm_jax.host import signals
-    from rvm_jax.host.buckets import local_path
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.host.progress import Progress
     from rvm_jax.matte import load
     from rvm_jax.video import matting
+    from rvm_jax.video.writing import targets
 
-    for name, targets in jobs:
-        outputs = [local_path(path) for path in targets.values()]
-        matting.check_targets(name, outputs, force, mbps, background)
+    for name, places in jobs:
+        outputs = [targets.target(text, pipe) for text in places.values()]
+        targets.check(name, outputs, force=force, mbps=mbps, background=background)
     enable_compilation_cache()
+    computing_on = devices.choose(device)
     network = load(weights, precision)
+    print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
-    with signals.stop_requests() as request:
-        for number, (name, targets) in enumerate(jobs):
+    with signals.stop_requests(ANSWER) as request:
+        for number, (name, places) in enumerate(jobs):
             try:
                 with Progress(Path(name).name) as progress:
                     done = matting.matte_video(
                         name,
-                        **targets,
+                        **places,
                         weights=network,
                         background=background,
                         downsample_ratio=downsample_ratio,
@@ -111,37 +137,42 @@ def matte(
                         chunk=chunk,
                         quality=quality,
                         mbps=mbps,
+                        pictures=pictures,
+                        hdr=hdr,
+                        encoder=encoder,
+                        pipe=pipe,
+                        camera_size=camera,
+                        camera_rate=camera_rate,
+                        camera_format=camera_format,
                         force=force,
                         progress=progress.update,
                         stop=request,
                     )
-            except InputError as error:
+            except KeyboardInterrupt:
+                if not request():
+                    raise
+                raise Stopped(f"stopped at once: {places['target']} holds what was on the disk", request()) from None
+            except Exception as error:  # whatever it is, it must not end the work on the others
                 if len(jobs) == 1:
                     raise
-                print(f"rvm: {error}", file=sys.stderr)
+                unknown = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+                print(f"rvm: {error if isinstance(error, InputError) else unknown}", file=sys.stderr)
                 failures += 1
             else:
+                late = ""
+                if done.latency is not None:
+                    late = (
+                        f"; {1000 * done.latency:.0f} ms from reading to sending, {done.dropped} dropped for newer ones"
+                    )
                 if not done.complete:
-                    held = f"{targets['target']} holds the first {done.frames} frames of {name}"
-                    raise Stopped(f"stopped: {held}", request())
-                print(f"{targets['target']}: {done.frames} frames")
+                    held = f"{places['target']} holds the first {done.frames} frames of {name}"
+                    raise Stopped(f"stopped: {held}{late}", request())
+                where = sys.stderr if places["target"] == "-" else sys.stdout
+                print(f"{places['target']}: {done.frames} frames{late}", file=where)
             if request() and jobs[number + 1 :]:
                 raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
     if failures:
         raise InputError(f"{failures} of {len(jobs)} could not be matted: see above")
-
-
-def _target(text: str, name: str, names: list[str]) -> str:
-    """Where to write what is made of `name`."""
-    if NAME not in text:
-        if len(names) > 1:
-            raise InputError(f"{text} is to hold {len(names)} results: write {NAME} in it, as in 'mattes/{NAME}.mov'")
-        return text
-    stems = [Path(one).stem for one in names]
-    twice = [stem for stem in stems if stems.count(stem) > 1]
-    if twice:
-        raise InputError(f"two inputs are called {twice[0]}, so both would be written to one place: rename one")
-    return text.replace(NAME, Path(name).stem)
 
 
 def _seconds(option: str, text: str) -> float:

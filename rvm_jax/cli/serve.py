@@ -1,21 +1,29 @@
 """`rvm serve`: parses, calls, prints; nothing else."""
 
+import getpass
 import ipaddress
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from rvm_jax.cli import devices
 from rvm_jax.errors import InputError
 
 
 def serve(
     *,
-    weights: Annotated[str, arg(metavar="NAME|FILE|FOLDER|URL")],
+    weights: Annotated[str | None, arg(metavar="NAME|FILE|FOLDER|URL")] = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     auth: Annotated[Path | None, arg(metavar="FILE")] = None,
+    add_user: Annotated[str | None, arg(metavar="NAME")] = None,
+    add_token: Annotated[str | None, arg(metavar="NAME")] = None,
+    proxy_auth: Annotated[str | None, arg(metavar="HEADER")] = None,
+    without_login: bool = False,
+    allow_host: Annotated[tuple[str, ...], arg(metavar="NAME...")] = (),
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
     max_megabytes: float = 500,
     max_seconds: float = 300,
@@ -31,6 +39,8 @@ def serve(
 
     Example: rvm serve --weights mobilenetv3
 
+    Example: rvm serve --auth people.txt --add-user ann
+
     Example: rvm serve --weights mobilenetv3 --host 0.0.0.0 --auth people.txt
 
     Args:
@@ -38,16 +48,32 @@ def serve(
             training run; gs:// and s3:// too.
         host: The address to listen on; 0.0.0.0 is all of this machine's.
         port: The port to listen on.
-        auth: A file with a line NAME:PASSWORD for each person who may use it.
+        auth: A file of the people who may use it, which --add-user and --add-token write.
+        add_user: Ask for a password of that person, keep its hash in the file of --auth, and end. Who is there already
+            gets a new one.
+        add_token: Print a new token for programs of that person, keep its hash in the file of --auth, and end.
+        proxy_auth: The header in which a proxy that lets people in tells who it is. Only that proxy may reach the port;
+            give its name to --allow-host.
+        without_login: Let in whoever reaches the port.
+        allow_host: The names under which browsers may open it, beside localhost.
         precision: What the network computes in. bfloat16 is faster on GPUs and TPUs.
         max_megabytes: How large a file may be.
         max_seconds: How long the part may be that is matted.
         max_side: How many pixels the longer side may have.
-        max_waiting: How many jobs may wait.
-        keep_minutes: How long files stay that nobody uses. After a download it is ten minutes at most.
+        max_waiting: How many jobs may wait; of one person half of them.
+        keep_minutes: How long files stay that nobody uses.
     """
-    if not _is_this_machine(host) and auth is None:
-        raise InputError(f"--host {host} lets others in: say who with --auth FILE, a line NAME:PASSWORD for each")
+    if add_user is not None or add_token is not None:
+        _add(auth, add_user, add_token)
+        return
+    if weights is None:
+        raise InputError("--weights is missing: give a name that `rvm weights` lists, or a file or folder")
+    if sum((auth is not None, proxy_auth is not None, without_login)) > 1:
+        raise InputError("--auth, --proxy-auth and --without-login exclude each other: give one of them")
+    if not (_is_this_machine(host) or auth or proxy_auth or without_login):
+        raise InputError(f"--host {host} lets others in: say who with --auth FILE, which --add-user writes")
+    if proxy_auth is not None and not allow_host:
+        raise InputError("--proxy-auth needs the name under which browsers open the proxy: give it to --allow-host")
     if not 0 < port < 65536:
         raise InputError(f"--port {port}: expected a number from 1 to 65535")
     for option, value in {
@@ -59,23 +85,43 @@ def serve(
     }.items():
         if not value > 0:
             raise InputError(f"{option} {value:g}: expected a number above 0")
-    accounts = None if auth is None else _accounts(auth)
 
+    from rvm_jax.serve import access
+
+    if auth is not None and not access.read(auth).passwords:
+        raise InputError(f"--auth {auth} names nobody: add somebody with rvm serve --auth {auth} --add-user NAME")
+
+    devices.take_memory_as_needed()
     from rvm_jax.host import signals
     from rvm_jax.host.compilation_cache import enable_compilation_cache
     from rvm_jax.matte import load
     from rvm_jax.serve import app, jobs
 
     enable_compilation_cache()
+    allowed = access.Access(auth, proxy_auth, tuple(name.lower() for name in allow_host))
     limits = jobs.Limits(max_megabytes, max_seconds, max_side, max_waiting, 60 * keep_minutes)
     with (
-        jobs.serving(load(weights, precision).folded(), limits) as service,
+        jobs.serving(load(weights, precision).folded(), limits, Path(weights).name) as service,
         signals.stop_requests() as request,
-        app.serve_page(service, host, port, accounts) as address,
+        app.serve_page(service, allowed, host, port) as address,
     ):
         print(f"serving on {address} (Ctrl-C ends it)", flush=True)
         while not request():
             time.sleep(0.2)
+
+
+def _add(path: Path | None, user: str | None, token: str | None) -> None:
+    from rvm_jax.serve import access
+
+    if path is None:
+        raise InputError("--add-user and --add-token need --auth FILE, where to keep what they make")
+    if user is not None:
+        asked = f"Password for {user} (at least {access.SHORTEST_PASSWORD} characters): "
+        password = getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+        access.add_user(path, user, password)
+        print(f"{user} may log in, by {path}")
+    if token is not None:
+        print(access.add_token(path, token))
 
 
 def _is_this_machine(host: str) -> bool:
@@ -83,20 +129,3 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _accounts(path: Path) -> list[tuple[str, str]]:
-    """Names and passwords."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"--auth {path} cannot be read: expected a file with a line NAME:PASSWORD for each") from error
-    accounts = []
-    for number, line in enumerate(lines, 1):
-        name, _, password = line.partition(":")
-        if not name or not password:
-            raise InputError(f"--auth {path}, line {number}: expected NAME:PASSWORD")
-        accounts.append((name, password))
-    if not accounts:
-        raise InputError(f"--auth {path} is empty: expected a line NAME:PASSWORD for each person")
-    return accounts

@@ -16,6 +16,9 @@ from PIL import Image
 from rvm_jax.errors import InputError
 from rvm_jax.video import picture_files
 
+MADE_HERE = "testset.json"
+"""What `rvm data testset` leaves in the folder of a test set: one whose composites are not the published ones."""
+
 LOSSY = {".jpeg", ".jpg"}
 
 FramePaths = Mapping[str, Path]

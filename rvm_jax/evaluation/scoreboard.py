@@ -52,7 +52,9 @@ PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
     "D646, 2048×2048": {"RVM (published)": (8.67, 4.28, 30.06, None, 1.64, None, None)},
     "AIM, 2048×2048": {"RVM (published)": (14.89, 9.01, 34.97, None, 1.71, None, None)},
 }
-"""Figures of the paper, in the order of `METRICS`."""
+"""Figures of the paper, in the order of `PUBLISHED_METRICS`."""
+
+PUBLISHED_METRICS = ("mad", "mse", "grad", "conn", "dtssd", "fgr_mad", "fgr_mse")
 
 HIGH_RESOLUTION = 1080
 """The short side from which on its Grad is that of alphas that are not stretched (`metrics.gradient`)."""
@@ -94,23 +96,32 @@ def _rows(results: Results, parts: Sequence[str]) -> list[Row]:
     return rows
 
 
-def published(dataset: str, size: tuple[int, int], *, high_resolution: bool = False) -> list[Row]:
+def published(
+    dataset: str, size: tuple[int, int], *, high_resolution: bool = False, other_composites: bool = False
+) -> list[Row]:
     """The published rows to compare with: those of the same dataset in frames of the same (height, width).
 
-    Without Grad, if theirs has another definition than what was scored with or without `high_resolution`.
+    Without Grad, if theirs has another definition than what was scored with or without `high_resolution`. With
+    `other_composites` they are marked as being of others, since people before other backgrounds are another set.
     """
     ending = r"(_[sh]d|_4k|_\d+x\d+)?(_static|_motion)?"
     name = next((name for name, start in SETS.items() if re.fullmatch(f"({start}){ending}", dataset.lower())), None)
     rows = PUBLISHED.get(f"{name}, {size[1]}×{size[0]}", {})
     others = set() if (min(size) >= HIGH_RESOLUTION) == high_resolution else {"grad"}
-    return [
-        (method, {m: v for m, v in zip(METRICS, values, strict=True) if v is not None and m not in others})
-        for method, values in rows.items()
-    ]
+    mark = "published, other composites" if other_composites else "published"
+    found: list[Row] = []
+    for method, values in rows.items():
+        known = {m: v for m, v in zip(PUBLISHED_METRICS, values, strict=True) if v is not None and m not in others}
+        found.append((method.replace("published", mark), known))
+    return found
 
 
 def tables(
-    results: Results, clips: Sequence[EvaluationClip], *, high_resolution: bool = False
+    results: Results,
+    clips: Sequence[EvaluationClip],
+    *,
+    high_resolution: bool = False,
+    other_composites: bool = False,
 ) -> dict[str, list[list[str]]]:
     """A table for each dataset, by its title; with the published rows if all of its clips have their size."""
     sizes = {clip.label: layout.size(clip) for clip in clips}
@@ -119,7 +130,8 @@ def tables(
         those = [clip for clip in clips if clip.dataset in parts]
         size, *others = {sizes[clip.label] for clip in those}
         pixels = "several sizes" if others else f"{size[1]}×{size[0]}"
-        beside = [] if others else published(dataset, size, high_resolution=high_resolution)
+        alike = {"high_resolution": high_resolution, "other_composites": other_composites}
+        beside = [] if others else published(dataset, size, **alike)
         found[f"{dataset}, {pixels}, {len(those)} clip{'s' if len(those) > 1 else ''}"] = table([*rows, *beside])
     return found
 

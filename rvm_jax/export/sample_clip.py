@@ -7,7 +7,7 @@ import numpy as np
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import source
-from rvm_jax.video.frames import Frame
+from rvm_jax.video.frames import Frame, at_depth
 
 
 def draw(size: tuple[int, int], count: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def draw(size: tuple[int, int], count: int) -> np.ndarray:
 def read(path: Path, count: int) -> np.ndarray:
     """The first `count` frames of a video or of a folder of pictures, or as many as there are: uint8 `[T, H, W, 3]`."""
     with source.open_source(str(path)) as opened:
-        frames = (item.pixels for item in opened.items if isinstance(item, Frame))
+        frames = (at_depth(item.pixels, np.uint8) for item in opened.items if isinstance(item, Frame))
         taken = list(itertools.islice(frames, count))
     if len(taken) < 2:
         raise InputError(f"{path} holds {len(taken)} frame to compare on: expected two or more")

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rvm_jax.errors import InputError
@@ -15,15 +15,17 @@ ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 50, 0.1
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def replacing(
+    path: str | os.PathLike[str], *, overwrite: bool = False, keep: Callable[[], bool] = lambda: False
+) -> Iterator[Path]:
     """Give a temporary path beside `path` to write a file or a folder to; it takes that name once the block ends.
 
     If the block raises, whatever was written is removed and all is as it was before: what `path` held is there, and
-    folders that were made for it are gone. A file never takes the place of a folder.
+    folders that were made for it are gone; but if `keep` then says true, it takes that name all the same. A file never
+    takes the place of a folder.
     """
     target = Path(os.path.realpath(path))
-    if os.path.lexists(path) and not overwrite:
-        raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
+    _refuse_existing(path, overwrite)
     made = [parent for parent in target.parents if not parent.exists()]
     scratch: Path | None = None
     finished = False
@@ -32,7 +34,13 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=".rvm-", dir=target.parent))
             partial = scratch / "new"
-            yield partial
+            try:
+                yield partial
+            except BaseException:
+                if partial.exists() and keep():
+                    _exchange(partial, target, scratch / "old")
+                    finished = True
+                raise
             if target.is_dir() and partial.is_file():
                 raise InputError(f"{path} is a folder: give the name of a file")
             _exchange(partial, target, scratch / "old")
@@ -44,6 +52,37 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
             with contextlib.suppress(OSError):
                 for parent in made:
                     parent.rmdir()
+
+
+@contextlib.contextmanager
+def recording(path: str | os.PathLike[str], *, overwrite: bool = False, keep: Callable[[], bool]) -> Iterator[Path]:
+    """Give `path` itself to write to: for what cannot be made again, so that it is there if the process is killed.
+
+    However the block ends, it is removed unless `keep` says true.
+    """
+    target = Path(os.path.realpath(path))
+    _refuse_existing(path, overwrite)
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    _discard(target)
+    try:
+        yield target
+    finally:
+        if not keep():
+            _discard(target)
+
+
+def _refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        _remove(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
-"""Freed memory, which the C library keeps for the next frame, and how seldom Python looks for unreachable cycles."""
+"""Memory of the process: what the C library keeps of it, how seldom cycles are looked for, how much there is."""
 
 import ctypes
 import gc
+import os
 import sys
+from pathlib import Path
 
 # glibc's names for these numbers.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -32,3 +34,18 @@ def collect_seldom() -> None:
     collector to the program that it is part of.
     """
     gc.set_threshold(100_000, 20, 20)
+
+
+def return_freed_memory() -> None:
+    """Give what the C library keeps back to the system: for a server, after something large is gone."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int:
+    """How much memory of the machine this process takes, 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0

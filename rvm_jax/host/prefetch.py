@@ -7,7 +7,9 @@ main thread, at the next item.
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent import futures
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,20 +26,33 @@ class _End:
 
 
 @contextlib.contextmanager
-def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: False) -> Iterator[Iterator[T]]:
+def prefetched(
+    items: Iterable[T],
+    size: int,
+    stop: Callable[[], Any] = lambda: False,
+    *,
+    merge: Callable[[T, T], T] | None = None,
+    patience: float | None = None,
+) -> Iterator[Iterator[T]]:
     """Gives the same items, made in a thread of their own, up to `size` of them before they are asked for.
 
-    After the first, no more is waited for once `stop` says true. When the block is left the thread has ended, and a
+    No more is waited for once `stop` says true; and after the first, `TimeoutError` is raised once nothing has come for
+    `patience` seconds. With `merge`, the thread never waits: where there is no room for an item, it takes one that
+    waits out of the queue and puts `merge(old, new)` there. When the block is left the thread has ended, and a
     generator is closed; one that is in the middle of an item is given a second, and closed once that is made.
     """
     produced: queue.Queue[Any] = queue.Queue(size)
     cancelled = threading.Event()
+    patience_at_end = _JOIN
 
     def offer(item: Any) -> bool:
         while not cancelled.is_set():
             with contextlib.suppress(queue.Full):
-                produced.put(item, timeout=_POLL)
+                produced.put(item, timeout=0 if merge and not isinstance(item, _End) else _POLL)
                 return True
+            if merge and not isinstance(item, _End):
+                with contextlib.suppress(queue.Empty):
+                    item = merge(produced.get_nowait(), item)
         return False
 
     def produce() -> None:
@@ -55,13 +70,18 @@ def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: 
                 close()
 
     def take() -> Iterator[T]:
+        nonlocal patience_at_end
         started = False
+        asked = time.monotonic()
         while True:
             try:
                 item = produced.get(timeout=_POLL)
             except queue.Empty:
-                if started and stop():
+                if stop():
+                    patience_at_end = _POLL  # it stalls
                     return
+                if started and patience is not None and time.monotonic() - asked > patience:
+                    raise TimeoutError from None
                 continue
             started = True
             if isinstance(item, _End):
@@ -69,6 +89,7 @@ def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: 
                     raise item.error
                 return
             yield item
+            asked = time.monotonic()
 
     thread = threading.Thread(target=produce, name="rvm-prefetch", daemon=True)
     thread.start()
@@ -76,7 +97,40 @@ def prefetched(items: Iterable[T], size: int, stop: Callable[[], Any] = lambda: 
         yield take()
     finally:
         cancelled.set()
-        thread.join(_JOIN)
+        thread.join(patience_at_end)
+
+
+@contextlib.contextmanager
+def entered(
+    manager: contextlib.AbstractContextManager[T], stop: Callable[[], Any] = lambda: False
+) -> Iterator[T | None]:
+    """Gives what a context manager gives, entered in a thread of its own; None if `stop` says true before that is done.
+
+    Then it is left to the thread, which leaves the context as soon as it has entered it.
+    """
+    opened: futures.Future[T] = futures.Future()
+
+    def enter() -> None:
+        try:
+            value = manager.__enter__()
+        except BaseException as error:  # whatever it is, the main thread has to know
+            with contextlib.suppress(futures.InvalidStateError):
+                opened.set_exception(error)
+            return
+        try:
+            opened.set_result(value)
+        except futures.InvalidStateError:  # nobody waits for it any more
+            manager.__exit__(None, None, None)
+
+    threading.Thread(target=enter, name="rvm-open", daemon=True).start()
+    while not futures.wait([opened], _POLL).done:
+        if stop() and opened.cancel():
+            yield None
+            return
+    value = opened.result()
+    with contextlib.ExitStack() as stack:
+        stack.push(manager.__exit__)
+        yield value
 
 
 def close(generator: Generator[Any]) -> bool:
@@ -93,7 +147,7 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
     """Gives a function that hands an item to `consume`, which works in a thread of its own.
 
     Up to `size` items wait for it; then the function waits. All of them are consumed when the block has ended; if it
-    raises, those that wait are left.
+    raises, or Ctrl-C comes while it ends, those that wait are left, and the one that is being consumed is the last.
     """
     waiting: queue.Queue[Any] = queue.Queue(size)
     failed: list[BaseException] = []
@@ -121,7 +175,13 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
         cancelled.set()
         raise
     finally:
-        waiting.put(_End())
-        thread.join()
+        try:
+            waiting.put(_End())
+            thread.join()
+        except KeyboardInterrupt:
+            cancelled.set()
+            waiting.put(_End())
+            thread.join()
+            raise
     if failed:
         raise failed[0]

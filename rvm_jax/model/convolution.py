@@ -4,11 +4,12 @@ Arrays are channels-last, kernels `[h, w, in, out]`. Every convolution pads by `
 as PyTorch's do, and never by XLA's `SAME`, which is asymmetric at stride 2.
 
 A convolution is linear in its input and in its kernel, so besides it there are two transposes to compute, the gradients
-of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on CPUs and GPUs: on a CPU up
-to fifty times faster than XLA's own, on a GPU one kernel that reads and writes least. Accelerators take XLA's own
-convolutions for everything else. XLA's CPU back end is slow at depthwise kernels' gradients and with few output
-channels (most vector lanes idle), and those are written out below. The forms were chosen by measurement on a CPU and by
-what the compilers make of them for others: see `benchmarks/RESULTS.md`.
+of either. Depthwise convolutions and their inputs' gradients are sums of shifted products on CPUs, GPUs and, at stride
+1, TPUs: on a CPU up to fifty times faster than XLA's own, on the others one kernel that reads and writes least.
+Accelerators take XLA's own convolutions for everything else, but for depthwise kernels' gradients on TPUs at stride 1.
+XLA's CPU back end is slow at depthwise kernels' gradients and with few output channels (most vector lanes idle), and
+those are written out below. The forms were chosen by measurement on a CPU and by what the compilers make of them for
+others: see `benchmarks/RESULTS.md`.
 
 Gradients are written out too, so they are reverse mode only: `jax.grad` and `jax.vjp`, not `jax.jvp`.
 """
@@ -23,6 +24,7 @@ from jax import Array, lax
 from rvm_jax.model.platforms import by_platform
 
 Convolve = Callable[[Array, Array, int, int], Array]
+Shaped = Array | jax.ShapeDtypeStruct
 
 # On CPU: up to how many output channels several pixels are convolved as one, and how many of them, at stride 1, at
 # other strides, and for the kernel's gradient.
@@ -60,18 +62,45 @@ def input_gradient(cotangent: Array, kernel: Array, *, dilation: int = 1) -> Arr
     return _dense(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), 1, dilation)
 
 
-def kernel_gradient(x: Array, cotangent: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+def kernel_gradient(x: Array, cotangent: Array, kernel: Shaped, *, stride: int = 1, dilation: int = 1) -> Array:
     """The transpose of `kernel ↦ conv2d(x, kernel)`; of `kernel` only shape and dtype matter."""
 
-    def transpose_of(form: Convolve) -> Callable[[Array, Array], Array]:
-        def transpose(x: Array, cotangent: Array) -> Array:
-            (gradient,) = jax.linear_transpose(lambda k: form(x, k, stride, dilation), kernel)(cotangent)
-            return gradient
+    return by_platform(
+        x,
+        cotangent,
+        cpu=_kernel_gradient_of(partial(_on_cpu, strided_group=GRADIENT_GROUP), kernel, stride, dilation),
+        cuda=_kernel_gradient_without_dilation(convolve, kernel, stride, dilation),
+        default=_kernel_gradient_of(convolve, kernel, stride, dilation),
+    )
 
-        return transpose
 
-    on_cpu = partial(_on_cpu, strided_group=GRADIENT_GROUP)
-    return by_platform(x, cotangent, cpu=transpose_of(on_cpu), default=transpose_of(convolve))
+def _kernel_gradient_of(form: Convolve, kernel: Shaped, stride: int, dilation: int) -> Callable[[Array, Array], Array]:
+    def transpose(x: Array, cotangent: Array) -> Array:
+        (gradient,) = jax.linear_transpose(lambda k: form(x, k, stride, dilation), kernel)(cotangent)
+        return gradient
+
+    return transpose
+
+
+def _kernel_gradient_without_dilation(
+    form: Convolve, kernel: Shaped, stride: int, dilation: int
+) -> Callable[[Array, Array], Array]:
+    """The form for GPUs: cuDNN's gradient has no dilation, and XLA's is a convolution with a kernel as large as x.
+
+    With every d-th row and column a picture of its own, there is no dilation left.
+    """
+    if dilation == 1 or stride != 1:
+        return _kernel_gradient_of(form, kernel, stride, dilation)
+    transpose = _kernel_gradient_of(form, kernel, 1, 1)
+    return lambda x, cotangent: transpose(_apart(x, dilation), _apart(cotangent, dilation))
+
+
+def _apart(x: Array, step: int) -> Array:
+    """Each `step`-th pixel of each `step`-th row as a picture: `[N, H, W, C]` → `[N·step², ⌈H/step⌉, ⌈W/step⌉, C]`."""
+    count, rows, columns, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -rows % step), (0, -columns % step), (0, 0)))
+    x = x.reshape(count, -(-rows // step), step, -(-columns // step), step, channels)
+    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, x.shape[1], x.shape[3], channels)
 
 
 def _padding(size: int, dilation: int) -> tuple[int, int]:
@@ -159,7 +188,7 @@ def _depthwise(x: Array, kernel: Array, stride: int, dilation: int, exact: bool)
     if exact:
         return products(x, kernel)
     grouped = partial(convolve, stride=stride, dilation=dilation, groups=kernel.shape[-1])
-    return by_platform(x, kernel, tpu=grouped, default=products)
+    return by_platform(x, kernel, tpu=products if stride == 1 else grouped, default=products)
 
 
 def _depthwise_forward(
@@ -171,27 +200,33 @@ def _depthwise_forward(
 def _depthwise_backward(
     stride: int, dilation: int, exact: bool, residuals: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    def on_cpu(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    by_groups = partial(convolve, groups=residuals[1].shape[-1])
+
+    def written_out(at_once: int, x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
         return (
             _shifted_products_input_gradient(x, kernel, cotangent, stride, dilation),
-            _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation),
+            _shifted_products_kernel_gradient(x, kernel, cotangent, stride, dilation, at_once),
         )
 
     def products(x: Array, kernel: Array) -> Array:
         return _shifted_products(x, kernel, stride, dilation)
 
     def grouped(x: Array, kernel: Array) -> Array:
-        return convolve(x, kernel, stride, dilation, groups=kernel.shape[-1])
+        return by_groups(x, kernel, stride, dilation)
 
     def both(form: Callable[[Array, Array], Array], x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
         x_gradient, kernel_gradient = jax.vjp(form, x, kernel)[1](cotangent)
         return x_gradient, kernel_gradient
 
     def mixed(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
-        return both(products, x, kernel, cotangent)[0], both(grouped, x, kernel, cotangent)[1]
+        of_kernel = _kernel_gradient_without_dilation(by_groups, kernel, stride, dilation)
+        return both(products, x, kernel, cotangent)[0], of_kernel(x, cotangent)
 
-    on_tpu = partial(both, products if exact else grouped)
-    return by_platform(*residuals, cotangent, cpu=on_cpu, tpu=on_tpu, default=on_tpu if exact else mixed)
+    pixels = cotangent.shape[1] * cotangent.shape[2]
+    on_cpu = partial(written_out, 2 if pixels <= CACHED_PIXELS else 1)
+    on_tpu = partial(written_out, 3) if stride == 1 else partial(both, products if exact else grouped)
+    default = partial(both, products) if exact else mixed
+    return by_platform(*residuals, cotangent, cpu=on_cpu, tpu=on_tpu, default=default)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -225,18 +260,22 @@ def _shifted_products(x: Array, kernel: Array, stride: int, dilation: int) -> Ar
     return total
 
 
-def _shifted_products_kernel_gradient(x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int) -> Array:
-    """All taps in one reduction of several operands, so that x and the cotangent are read once."""
+def _shifted_products_kernel_gradient(
+    x: Array, kernel: Array, cotangent: Array, stride: int, dilation: int, at_once: int
+) -> Array:
+    """All taps in one reduction of several operands, so that x and the cotangent are read once.
+
+    That is over columns, rows and columns, or frames as well: the last `at_once` of these three axes.
+    """
     dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.float32
     products = [
         window.astype(dtype) * cotangent.astype(dtype) for window in windows(x, kernel.shape[:2], stride, dilation)
     ]
-    pixels = cotangent.shape[1] * cotangent.shape[2]
     sums = lax.reduce(
         products,
         [jnp.zeros((), dtype)] * len(products),
         lambda a, b: [left + right for left, right in zip(a, b, strict=True)],
-        (1, 2) if pixels <= CACHED_PIXELS else (2,),
+        range(3 - at_once, 3),
     )
     sums = [part.sum(range(part.ndim - 1)) for part in lax.optimization_barrier(list(sums))]
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)

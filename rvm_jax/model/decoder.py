@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from rvm_jax.model.convolution import conv2d, input_gradient, kernel_gradient, per_channel
 from rvm_jax.model.layers import kernel_init
+from rvm_jax.model.platforms import by_platform
 from rvm_jax.model.remat import remat_block
 from rvm_jax.model.resize import halve
 
@@ -218,11 +219,19 @@ def _recurrence_backward(
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:]).astype(dtype)
 
-    to_gates, to_candidate = jnp.split(all_frames(to_inputs), [2 * channels], -1)
+    def apart(before: Array, gated: Array, to_inputs: Array) -> tuple[Array, Array]:
+        to_gates, to_candidate = jnp.split(to_inputs, [2 * channels], -1)
+        return kernel_gradient(before, to_gates, gates_kernel), kernel_gradient(gated, to_candidate, candidate_kernel)
+
+    def together(before: Array, gated: Array, to_inputs: Array) -> tuple[Array, Array]:
+        """Accelerators would write the two parts of `to_inputs` first. Two blocks of the gradient mean nothing."""
+        kernel = jax.ShapeDtypeStruct((3, 3, 2 * channels, 3 * channels), dtype)
+        gradient = kernel_gradient(jnp.concatenate([before, gated], -1), to_inputs, kernel)
+        return gradient[:, :, :channels, : 2 * channels], gradient[:, :, channels:, 2 * channels :]
+
     gated = parts[..., :channels].astype(before.dtype) * before
-    to_gates_kernel = kernel_gradient(all_frames(before), to_gates, gates_kernel)
-    to_candidate_kernel = kernel_gradient(all_frames(gated), to_candidate, candidate_kernel)
-    return to_inputs, to_hidden, to_gates_kernel, to_candidate_kernel
+    arrays = [all_frames(x) for x in (before, gated, to_inputs)]
+    return to_inputs, to_hidden, *by_platform(*arrays, cpu=apart, default=together)
 
 
 _recurrence.defvjp(_recurrence_forward, _recurrence_backward)

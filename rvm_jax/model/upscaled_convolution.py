@@ -6,7 +6,9 @@ size that gives the four pixels of every 2×2 cell as channels (`benchmarks/ahea
 """
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -24,7 +26,9 @@ PHASES = np.array(
 # little in the two outer pixels of a side, as edges are repeated there and zeros come after: `[2 sides, 2, 3 full]`.
 EDGES = np.array([[[-0.25, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0.25], [0, 0.25, -0.25]]])
 # The same where the size is odd: of the last low pixel, half is cropped.
-CROPPED_EDGES = np.array([EDGES[0], [[0, 0, 0], [0, 0, -0.75]]])
+CROPPED_EDGES = np.array([EDGES[0], [[0, 0, -0.75], [0, 0, 0]]])
+# Up to how many channels of the others are convolved at low size too, which takes four times the arithmetic.
+FEW_OTHERS = 4
 
 
 def upscaled_conv2d(x: Array, others: Sequence[Array], kernel: Array) -> Array:
@@ -37,32 +41,78 @@ def _joined(x: Array, others: tuple[Array, ...], kernel: Array) -> Array:
 
 
 def _in_cells(x: Array, others: tuple[Array, ...], kernel: Array) -> Array:
+    """As cells of 2×2 pixels in the channels, `[N, h, w, 4·O]`, to the end."""
     own, rest = jnp.split(kernel, [x.shape[-1]], 2)
-    size = others[0].shape[1:3]
-    return convolve(jnp.concatenate(others, -1), rest) + _upscaled(x, own, size)
+    other = jnp.concatenate(others, -1)
+    size = other.shape[1:3]
+    combined = _combine(np.einsum("pat,qbu->abpqtu", PHASES, PHASES), own)
+    if other.shape[-1] > FEW_OTHERS:
+        return _from_cells(_with_edges(convolve(x, combined), x, own, size), size) + convolve(other, rest)
+    cells = convolve(jnp.concatenate([x, _to_cells(other)], -1), jnp.concatenate([combined, _kernel_of_cells(rest)], 2))
+    return _from_cells(_with_edges(cells, x, own, size), size)
 
 
-def _upscaled(x: Array, kernel: Array, size: Sequence[int]) -> Array:
-    """`conv2d(upscale_twice(x, size), kernel)`."""
+def _with_edges(cells: Array, x: Array, kernel: Array, size: Sequence[int]) -> Array:
+    """Add what misses in the outer cells: of rows, over all columns, and of columns, which the rows' do not see."""
     count, rows, columns, _ = x.shape
-    height, width = size
-    cells = convolve(x, _combine(np.einsum("pat,qbu->abpqtu", PHASES, PHASES), kernel))
-    cells = cells.reshape(count, rows, columns, 2, 2, -1).swapaxes(2, 3)  # [N, h, 2, w, 2, O]
-    whole = cells.reshape(count, 2 * rows, 2 * columns, -1)[:, :height, :width]
-    # What misses at the edges of rows, over all columns, and at the edges of columns, which the rows' edges do not see.
+    width = size[1]
     vertical, horizontal = (EDGES if side % 2 == 0 else CROPPED_EDGES for side in size)
     top_bottom = interleave(_ends(x, 1), 2, width, 0.5)  # [N, 2, W, I]
     top_bottom = convolve(top_bottom, _combine(np.einsum("srt,bu->bsrtu", vertical, np.eye(3))[None], kernel))
-    top_bottom = top_bottom.reshape(count, 2, width, 2, 2, -1)
-    left_right = convolve(_ends(x, 2), _combine(np.einsum("pat,sru->asrptu", PHASES, horizontal)[:, None], kernel))
-    left_right = left_right.reshape(count, rows, 2, 2, 2, 2, -1)
-    for side, (row, column) in enumerate(((0, 0), (height - 2, width - 2))):
-        strip = top_bottom[:, side, :, side].swapaxes(1, 2)  # [N, 2, W, O]
-        whole = whole + _placed(strip, 1, row, height)
-        strip = left_right[:, :, side, side].transpose(0, 1, 3, 2, 4)  # [N, h, 2, 2, O]
-        strip = strip.reshape(count, 2 * rows, 2, -1)[:, :height]  # [N, H, 2, O]
-        whole = whole + _placed(strip, 2, column, width)
-    return whole
+    top_bottom = jnp.pad(top_bottom, ((0, 0), (0, 0), (0, 2 * columns - width), (0, 0)))
+    top_bottom = top_bottom.reshape(count, 2, columns, 2, 2, 2, -1)
+    left_right = convolve(_ends(x, 2), _combine(np.einsum("pat,sru->asprtu", PHASES, horizontal)[:, None], kernel))
+    left_right = left_right.reshape(count, rows, 2, 2, -1)
+    for side, (row, column) in enumerate(((0, 0), (rows - 1, columns - 1))):
+        strip = top_bottom[:, side, :, :, side].swapaxes(2, 3)  # [N, w, 2, 2, O]
+        cells = _add_line(cells, strip.reshape(count, 1, columns, -1), 1, row)
+        cells = _add_line(cells, left_right[:, :, side, side].reshape(count, rows, 1, -1), 2, column)
+    return cells
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _add_line(x: Array, line: Array, axis: int, index: int) -> Array:
+    """Add to one line of x along an axis, in place: no pass over all of x, neither forward nor backward."""
+    # The barrier keeps the sum out of the update, which would read x and therefore not be in place.
+    line = lax.optimization_barrier(lax.slice_in_dim(x, index, index + 1, axis=axis) + line)
+    return lax.dynamic_update_slice_in_dim(x, line, index, axis)
+
+
+def _add_line_forward(x: Array, line: Array, axis: int, index: int) -> tuple[Array, None]:
+    return _add_line(x, line, axis, index), None
+
+
+def _add_line_backward(axis: int, index: int, _: None, cotangent: Array) -> tuple[Array, Array]:
+    # The barrier keeps whatever makes the cotangent from being done again for the line.
+    cotangent = lax.optimization_barrier(cotangent)
+    return cotangent, lax.slice_in_dim(cotangent, index, index + 1, axis=axis)
+
+
+_add_line.defvjp(_add_line_forward, _add_line_backward)
+
+
+def _to_cells(x: Array) -> Array:
+    """`[N, H, W, C]` → `[N, ⌈H/2⌉, ⌈W/2⌉, 4·C]`, with zeros beyond an odd edge."""
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+    count, height, width, channels = x.shape
+    x = x.reshape(count, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
+    return x.reshape(count, height // 2, width // 2, -1)
+
+
+def _from_cells(x: Array, size: Sequence[int]) -> Array:
+    """`[N, h, w, 4·C]` → `[N, *size, C]`."""
+    count, rows, columns, _ = x.shape
+    x = x.reshape(count, rows, columns, 2, 2, -1).swapaxes(2, 3)
+    return x.reshape(count, 2 * rows, 2 * columns, -1)[:, : size[0], : size[1]]
+
+
+def _kernel_of_cells(kernel: Array) -> Array:
+    """`[3, 3, I, O]` → `[3, 3, 4·I, 4·O]`, which does to cells what the kernel does to their pixels."""
+    inputs, outputs = kernel.shape[2:]
+    # Of the six pixels of three cells, those that the first and the second pixel of the middle one sees.
+    placed = [jnp.pad(kernel, ((1 + i, 2 - i), (1 + j, 2 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)]
+    wide = jnp.stack(placed).reshape(4, 3, 2, 3, 2, inputs, outputs)
+    return wide.transpose(1, 3, 2, 4, 5, 0, 6).reshape(3, 3, 4 * inputs, 4 * outputs)
 
 
 def _combine(weights: np.ndarray, kernel: Array) -> Array:
@@ -79,10 +129,3 @@ def _ends(x: Array, axis: int) -> Array:
     """The first and the last line along an axis."""
     size = x.shape[axis]
     return jnp.concatenate([lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1)], axis)
-
-
-def _placed(strip: Array, axis: int, start: int, size: int) -> Array:
-    """A strip of two lines, from `start` of `size` lines of zeros; what would lie outside is cropped."""
-    padding = [(0, 0, 0)] * strip.ndim
-    padding[axis] = (start, size - start - 2, 0)
-    return lax.pad(strip, jnp.zeros((), strip.dtype), padding)

@@ -1,89 +1,92 @@
 """The job queue: one job after the other on one device, with files that lie in one private folder.
 
-One thread computes. Between two chunks of a job it makes the previews that wait, so that nobody waits long for those.
-Nothing here knows of pages or requests.
+One thread computes. Between two chunks of a job it makes the previews that wait, and one frame of a live camera, so
+that nobody waits long for those. Each person's jobs take turns with those of others. Nothing here knows of HTTP.
 """
 
 import contextlib
 import secrets
+import shutil
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, TypeVar
+
+import jax
+import numpy as np
 
 from rvm_jax.errors import InputError
+from rvm_jax.host import memory
 from rvm_jax.host.locks import HeldError, locked
 from rvm_jax.matte import Matte
 from rvm_jax.serve import requests, uploads
 from rvm_jax.serve.requests import Options, Request
-from rvm_jax.serve.uploads import Limits
+from rvm_jax.serve.uploads import Limits, Refused, Store
+from rvm_jax.video.backgrounds import BLUR, TRANSPARENT
 
-ABANDONED = 15.0
-"""After so many seconds without anybody asking for it, a job stops."""
-AFTER_DOWNLOAD = 600.0
-"""For so many seconds a matte stays when it was downloaded, in case that went wrong."""
 SWEEP_EVERY = 20.0
 PREFIX = "rvm-serve-"
+MOST_PROGRAMS = 16
+"""Each size of frames and kind of background has a compiled program. After so many, all are dropped to bound memory."""
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("waiting", "running")
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Job:
-    name: str
+    id: str
+    person: str
     folder: Path
     request: Request
     state: State = "waiting"
     done: int = 0
     expected: int | None = None
-    message: str = ""
-    """Why it failed, or what is to be known of the result."""
+    error: str | None = None
+    warnings: list[str] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
-    """What was made: "matte", "view", which every browser can show, and "alpha"."""
+    """What was made: "matte", "preview", which every browser can show (the newest frame until it ends), and "alpha"."""
     cancelled: bool = False
-    polled: float = field(default_factory=time.monotonic)
-    """When somebody last asked for it."""
+    created: float = field(default_factory=time.time)
+    touched: float = field(default_factory=time.monotonic)
+    """When it ended, or somebody last took a file of it."""
     first: tuple[float, int] = (0.0, 0)
     """When there was progress first, and how many frames were done then: before that, programs are compiled."""
 
 
-class JobStatus(NamedTuple):
-    state: State
-    before: int
-    """How many jobs come before it."""
-    done: int
-    expected: int | None
-    fps: float | None
-    left: float | None
-    """How many seconds are left."""
-    message: str
-
-
-@dataclass(eq=False)
-class Service:
+@dataclass(eq=False, kw_only=True)
+class Service(Store):
     matte: Matte
-    limits: Limits
-    folder: Path
+    weights: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     previews: deque[Job] = field(default_factory=deque)
     waiting: deque[Job] = field(default_factory=deque)
     running: Job | None = None
+    works: deque[tuple[Callable[[], Any], "Future[Any]"]] = field(default_factory=deque)
+    """Of live cameras: what `soon` was given."""
+    served: dict[str, float] = field(default_factory=dict)
+    """When a job of each person last began."""
+    programs: set[tuple[Any, ...]] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of ended jobs by their state, and of frames."""
     closing: bool = False
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    alive: bool = True
+    """Whether the thread that computes is there."""
 
 
 @contextlib.contextmanager
-def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
+def serving(matte: Matte, limits: Limits, weights: str = "") -> Iterator[Service]:
     """A service that takes jobs within the block; all of its files are gone after it."""
     with _private_folder() as folder:
-        service = Service(matte, limits, folder)
+        service = Service(limits, folder, matte=matte, weights=weights)
         threads = [threading.Thread(target=work, args=(service,), daemon=True) for work in (_compute, _sweep)]
         for thread in threads:
             thread.start()
@@ -95,6 +98,8 @@ def serving(matte: Matte, limits: Limits) -> Iterator[Service]:
                 service.changed.notify_all()
             for thread in threads:
                 thread.join()
+            for _, future in service.works:
+                future.cancel()
 
 
 @contextlib.contextmanager
@@ -102,150 +107,193 @@ def _private_folder() -> Iterator[Path]:
     """A folder that only its owner can read, gone after the block. Those of servers that were killed go as well."""
     for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError, HeldError), locked(other):  # of somebody else, or in use
-            uploads.remove(other)
+            shutil.rmtree(other, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, locked(Path(folder)):
         yield Path(folder).resolve()
 
 
-def submit(service: Service, options: Options) -> Job:
+def submit(service: Service, options: Options, person: str = "") -> Job:
     """Put a job in the queue, or refuse it with an `InputError`."""
     queue = service.previews if options.preview else service.waiting
-    _refuse_if_many(service, queue)
-    name = secrets.token_urlsafe(16)
-    folder = service.folder / name
+    _refuse_if_many(service, queue, person)
+    uploads.refuse_if_full(service)
+    folder = service.folder / secrets.token_urlsafe(16)
     try:
-        uploads.refuse_if_full(service.folder)
         folder.mkdir()
-        job = Job(name, folder, requests.validate(options, service.folder, folder, service.limits))
+        job = Job(folder.name, person, folder, requests.validate(options, folder, service.limits))
+        source = job.request.source
+        if not (options.preview or source.picture) and source.seconds is None:
+            most = f"{service.limits.seconds:g}"
+            job.warnings.append(f"It is not known how long it is: at most {most} s of it are taken.")
         with service.changed:
-            _refuse_if_many(service, queue)  # others came while its files were examined
-            service.jobs[name] = job
+            _refuse_if_many(service, queue, person)  # others came while its files were examined
+            service.jobs[job.id] = job
             queue.append(job)
             service.changed.notify_all()
     except BaseException as error:
-        uploads.remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
-        raise InputError(requests.server_error(error)) from error
+        raise Refused(requests.server_error(error), 500) from error
     return job
 
 
-def _refuse_if_many(service: Service, queue: deque[Job]) -> None:
+def _refuse_if_many(service: Service, queue: deque[Job], person: str) -> None:
     with service.changed:
-        _give_up(service)
         if len(queue) >= service.limits.waiting:
-            raise InputError(f"{len(queue)} jobs are waiting already: try again in a few minutes")
+            raise Refused(f"{len(queue)} jobs are waiting already: try again in a few minutes", 429)
+        own = sum(job.person == person for job in queue)
+        if own >= service.limits.each:
+            raise Refused(f"{own} of your jobs are waiting already: try again in a few minutes", 429)
 
 
-def find(service: Service, name: str) -> Job:
-    try:
-        return service.jobs[name]
-    except KeyError:
-        raise InputError(
-            f"there is no job {uploads.display_name(name)}: its files are gone, so send the video again"
-        ) from None
-
-
-def status(service: Service, job: Job) -> JobStatus:
-    """How far it is. What nobody asks for is given up after a while."""
-    job.polled = time.monotonic()
+def soon(service: Service, work: Callable[[], T]) -> "Future[T]":
+    """Let the thread that computes do some work before the next job, or between two chunks of the one that runs."""
+    future: Future[T] = Future()
     with service.changed:
-        queue = list(service.waiting)
-        before = queue.index(job) + (service.running is not None) if job in queue else 0
-    fps = left = None
+        if service.closing:
+            future.cancel()
+        else:
+            service.works.append((work, future))
+            service.changed.notify_all()
+    return future
+
+
+def find(service: Service, name: str, person: str) -> Job:
+    """The job of that id, if it is this person's."""
+    job = service.jobs.get(name)
+    if job is None or job.person != person:
+        message = f"there is no job {uploads.display_name(name)} (any more): files are removed after a while"
+        raise Refused(message, 404)
+    return job
+
+
+def place(service: Service, job: Job) -> int | None:
+    """When it is its turn: 1 for the next one; None if it does not wait."""
+    with service.changed:
+        queue = list(service.previews) if job.request.preview else _in_turn(service)
+    return queue.index(job) + 1 if job in queue else None
+
+
+def _in_turn(service: Service) -> list[Job]:
+    """The jobs that wait, in the order in which they run: one of each person, then the second of each."""
+    before: Counter[str] = Counter()
+    turns = []
+    for job in service.waiting:
+        turns.append((before[job.person], service.served.get(job.person, 0), job))
+        before[job.person] += 1
+    return [job for *_, job in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def speed(job: Job) -> tuple[float | None, float | None]:
+    """Frames a second, and how many seconds are left."""
     began, frames = job.first
-    if job.state == "running" and job.done > frames:
-        fps = (job.done - frames) / max(time.monotonic() - began, 1e-3)
-        left = None if job.expected is None else max(0, job.expected - job.done) / fps
-    return JobStatus(job.state, before, job.done, job.expected, fps, left, job.message)
+    if job.state != "running" or job.done <= frames:
+        return None, None
+    rate = (job.done - frames) / max(time.monotonic() - began, 1e-3)
+    return rate, None if job.expected is None else max(0, job.expected - job.done) / rate
 
 
-def cancel(service: Service, job: Job) -> None:
-    """What runs stops after a chunk. What waits is gone at once."""
-    queue = service.previews if job.request.preview else service.waiting
+def forget(service: Service, job: Job) -> None:
+    """Remove what was made; what waits is gone at once, and what runs stops after a chunk."""
     with service.changed:
         job.cancelled = True
-        if job in queue:
-            queue.remove(job)
-            uploads.remove(job.folder)
-            job.state = "cancelled"
+        for queue in (service.previews, service.waiting):
+            if job in queue:
+                queue.remove(job)
+                _end(service, job, "cancelled")
+                return
+        if job.state not in UNFINISHED:
+            service.jobs.pop(job.id, None)
+            shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def forget(service: Service, job: Job, *, seconds: float = 0) -> None:
-    """Remove what was made, after some time; if it is not made yet, stop."""
+def _end(service: Service, job: Job, state: State, files: dict[str, Path] | None = None) -> None:
     with service.changed:
-        if job.state in UNFINISHED:
-            cancel(service, job)
-            return
-    if seconds:
-        uploads.expire(job.folder, seconds, service.limits.keep)
-    else:
-        uploads.remove(job.folder)
-        service.jobs.pop(job.name, None)
+        if not files:
+            shutil.rmtree(job.folder, ignore_errors=True)
+        job.files, job.state, job.touched = files or {}, state, time.monotonic()
+        service.counts[state] += 1
+        service.changed.notify_all()
 
 
 def _compute(service: Service) -> None:
-    while True:
+    try:
+        while not service.closing:
+            with service.changed:
+                service.changed.wait_for(
+                    lambda: bool(service.closing or service.works or service.previews or service.waiting)
+                )
+            _between(service)
+            with service.changed:
+                job = next(iter(_in_turn(service)), None)
+                if job is None or service.closing:
+                    continue
+                service.waiting.remove(job)
+                service.served[job.person] = time.monotonic()
+                service.running = job
+            _run(service, job)
+            service.running = None
+    finally:
+        service.alive = False
+
+
+def _between(service: Service) -> None:
+    """What does not wait for a job to end: all previews, and one piece of work."""
+    while service.previews and not service.closing:
         with service.changed:
-            service.changed.wait_for(lambda: service.closing or service.previews or service.waiting)
-            job = service.running = _next(service, service.previews, service.waiting)
-        if job is None:
-            return
-        _run(service, job)
-        service.running = None
-
-
-def _next(service: Service, *queues: deque[Job]) -> Job | None:
-    """The first of the first queue that has one, taken out of it."""
+            preview = service.previews.popleft() if service.previews else None
+        if preview:
+            _run(service, preview)
     with service.changed:
-        queue = next(filter(None, queues), None)
-        return None if queue is None or service.closing else queue.popleft()
+        work, future = service.works.popleft() if service.works else (None, None)
+    if work and future and future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except Exception as error:  # whoever asked for it is told
+            future.set_exception(error)
 
 
-def _give_up(service: Service) -> None:
-    """What waits and is of no interest to anybody any more."""
-    with service.changed:
-        for job in [*service.previews, *service.waiting]:
-            if _unwanted(service, job):
-                cancel(service, job)
-
-
-def _unwanted(service: Service, job: Job) -> bool:
-    return job.cancelled or service.closing or time.monotonic() - job.polled > ABANDONED
+def limit_programs(service: Service, *size: Any) -> None:
+    """To be called before frames of a size are computed, with all that decides which programs they need."""
+    if size not in service.programs and len(service.programs) >= MOST_PROGRAMS:
+        jax.clear_caches()
+        memory.return_freed_memory()
+        service.programs.clear()
+    service.programs.add(size)
 
 
 def _run(service: Service, job: Job) -> None:
     def progress(done: int, expected: int | None) -> None:
+        service.counts["frames"] += done - job.done
         job.done, job.expected = done, expected
         if not job.first[0]:
             job.first = time.monotonic(), done
 
     def stop() -> bool:
-        while preview := _next(service, service.previews):
-            _run(service, preview)
-        return _unwanted(service, job)
+        uploads.refuse_if_full(service)
+        _between(service)
+        return job.cancelled or service.closing
 
-    made: dict[str, Path] = {}
+    def look(pixels: np.ndarray) -> None:
+        job.files = {"preview": requests.write_jpeg(job.folder, pixels)}
+
+    request, source = job.request, job.request.source
+    job.state = "running"
     try:
-        if not _unwanted(service, job):
-            job.state = "running"
-            if job.request.preview:
-                made = requests.make_preview(service.matte, job.request, job.folder)
-            else:
-                made = requests.make_matte(service.matte, job.request, job.folder, progress, stop)
-        with service.changed:
-            if made and not _unwanted(service, job):
-                source, seconds = job.request.source, service.limits.seconds
-                if not job.request.preview and not source.picture and source.seconds is None:
-                    job.message = f"It is not known how long it is: at most {seconds:g} s of it were taken."
-                job.files, job.state = made, "done"
-                return
-        uploads.remove(job.folder)
-        job.state = "cancelled"
+        kind = request.background if request.background in (BLUR, TRANSPARENT) else ""
+        limit_programs(service, source.height, source.width, request.ratio, kind, request.format == "mp4")
+        if request.preview:
+            made = requests.make_preview(service.matte, request, job.folder)
+        else:
+            made = requests.make_matte(service.matte, request, job.folder, progress, stop, look)
+        if not made or job.cancelled or service.closing:
+            _end(service, job, "cancelled")
+        else:
+            _end(service, job, "done", made)
     except Exception as error:  # the server goes on, whatever a job does
-        uploads.remove(job.folder)
-        job.message = requests.error_message(error, job.request, job.folder)
-        job.state = "failed"
+        job.error = requests.error_message(error, request, job.folder)
+        _end(service, job, "failed")
 
 
 def _sweep(service: Service) -> None:
@@ -261,9 +309,10 @@ def _sweep(service: Service) -> None:
 
 
 def sweep(service: Service) -> None:
-    _give_up(service)
-    jobs = list(service.jobs.values())
-    uploads.sweep(service.folder, service.limits.keep, {job.folder for job in jobs if job.state in UNFINISHED})
-    for job in jobs:
-        if job.state not in UNFINISHED and not job.folder.exists():
-            service.jobs.pop(job.name, None)
+    uploads.sweep(service)
+    for job in list(service.jobs.values()):
+        if job.state not in UNFINISHED and time.monotonic() - job.touched > service.limits.keep:
+            forget(service, job)
+    people = {job.person for job in service.jobs.values()}
+    for person in service.served.keys() - people:
+        del service.served[person]

@@ -2,11 +2,17 @@
 
 import re
 import sys
+import time
 import traceback
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax import Array
+from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.matte import Matte, automatic_ratio
@@ -18,10 +24,10 @@ from rvm_jax.video.matting import matte_video
 DETAILS = {"faster": 384, "automatic": 512, "finer": 768, "finest": 1024}
 """How long the longest side of the frames is when the network looks at them."""
 
-KINDS = ("mp4", "webm", "mov", "png")
-BACKGROUNDS = (backgrounds.TRANSPARENT, "green", "color", "file", backgrounds.BLUR)
+FORMATS = ("mp4", "webm", "mov", "gif", "png")
+BACKGROUNDS = (backgrounds.TRANSPARENT, "green", backgrounds.BLUR)
 
-NUMBER = r"(\d+(?:\.\d+)?)"
+LOOK_EVERY = 1.0  # seconds
 
 WORDS = {"--start and --end": "start and end", "--end": "the end at"}
 """What the messages of a command say, and what it is called here."""
@@ -31,15 +37,11 @@ WORDS = {"--start and --end": "start and end", "--end": "the end at"}
 class Options:
     """What a client has chosen, not checked yet."""
 
-    source: Upload
-    background: str = "green"
-    """One of `BACKGROUNDS`."""
-    color: str = "#00ff00"
-    """For "color": #rrggbb, or rgb(…) or rgba(…), of which alpha is left out."""
-    behind: Upload | None = None
-    """For "file": a picture or video."""
+    video: Upload
+    background: str | Upload = "green"
+    """One of `BACKGROUNDS`, #rrggbb, or a picture or video."""
     detail: str = "automatic"
-    kind: str = "mp4"
+    format: str = "mp4"
     start: float | None = None
     end: float | None = None
     preview: bool = False
@@ -53,46 +55,75 @@ class Request:
     source: MediaFile
     background: str
     ratio: float
-    kind: str
+    format: str
     start: float
     end: float | None
     preview: bool
 
 
-def validate(options: Options, home: Path, folder: Path, limits: Limits) -> Request:
+def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
+    """The options of a request as they were sent, where `upload` finds a file by its id."""
+    known = ("video", "background", "plate", "detail", "format", "start", "end", "preview")
+    for name in given:
+        if name not in known:
+            raise InputError(f"there is no option {uploads.display_name(str(name))}: expected {', '.join(known)}")
+    if given.get("plate"):
+        raise InputError("this network takes no clean plate: leave the plate out")
+
+    def file(value: Any) -> Upload:
+        return value if isinstance(value, Upload) else upload(str(value))
+
+    def number(name: str) -> float | None:
+        value = given.get(name)
+        try:
+            return None if value in (None, "") else float(value)
+        except (OverflowError, TypeError, ValueError):
+            raise InputError(f"{name} {uploads.display_name(str(value))}: expected seconds, such as 1.5") from None
+
+    if not given.get("video"):
+        raise InputError("no video was given: send one")
+    background = given.get("background") or "green"
+    if isinstance(background, dict):
+        background = file(background.get("upload"))
+    return Options(
+        file(given["video"]),
+        background if isinstance(background, Upload) else str(background),
+        str(given.get("detail") or "automatic"),
+        str(given.get("format") or "mp4"),
+        number("start"),
+        number("end"),
+        str(given.get("preview")).lower() in ("true", "1", "yes"),
+    )
+
+
+def validate(options: Options, folder: Path, limits: Limits) -> Request:
     """Take the files into `folder`, and refuse what cannot be done."""
-    for what, value, choices in (
-        ("background", options.background, BACKGROUNDS),
-        ("detail", options.detail, tuple(DETAILS)),
-        ("kind", options.kind, KINDS),
-    ):
+    for what, value, choices in (("detail", options.detail, tuple(DETAILS)), ("format", options.format, FORMATS)):
         if value not in choices:
-            raise InputError(f"{what} {uploads.display_name(str(value))}: expected one of {', '.join(choices)}")
+            raise InputError(f"{what} {uploads.display_name(value)}: expected one of {', '.join(choices)}")
     background = options.background
-    if background == "color":
-        background = _color(options.color)
-    elif background == "file":
-        if options.behind is None:
-            raise InputError("no background was given: choose a picture or a video to put behind people")
-        behind = uploads.accept(options.behind, home, folder / "behind", limits)
-        background = str(behind.path)
-    source = uploads.accept(options.source, home, folder / "source", limits)
-    if background == backgrounds.TRANSPARENT and options.kind == "mp4" and not (source.picture or options.preview):
-        raise InputError("an MP4 cannot be transparent: choose WebM, MOV or PNGs, or another background")
+    if isinstance(background, Upload):
+        background = str(uploads.accept(background, folder / "behind", limits).path)
+    elif background not in BACKGROUNDS and not re.fullmatch(r"#[0-9a-fA-F]{6}", background):
+        known = ", ".join(BACKGROUNDS)
+        raise InputError(f"background {uploads.display_name(background)}: expected {known}, #rrggbb or a file")
+    source = uploads.accept(options.video, folder / "source", limits)
+    if background == backgrounds.TRANSPARENT and options.format == "mp4" and not (source.picture or options.preview):
+        raise InputError("an MP4 cannot be transparent: choose WebM, MOV, GIF or PNGs, or another background")
     start, end = uploads.part(source, options.start, options.end, limits)
     ratio = automatic_ratio((source.height, source.width), DETAILS[options.detail])
-    return Request(source, background, ratio, options.kind, start, end, options.preview)
+    return Request(source, background, ratio, options.format, start, end, options.preview)
 
 
 def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path]:
     """The matte of the first frame."""
     background = backgrounds.CHECKERED if request.background == backgrounds.TRANSPARENT else request.background
-    files = {"view": folder / "view.png", "alpha": folder / "alpha.png"}
+    lossless, alpha = folder / "view.png", folder / "alpha.png"
     matte_video(
         request.source.path,
-        files["view"],
+        lossless,
         weights=matte,
-        alpha=files["alpha"],
+        alpha=alpha,
         background=background,
         downsample_ratio=request.ratio,
         start=request.start,
@@ -100,7 +131,16 @@ def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path
         chunk=1,
         stop=lambda: True,
     )
-    return files
+    with Image.open(lossless) as picture:
+        shown = write_jpeg(folder, np.asarray(picture.convert("RGB")))
+    return {"preview": shown, "alpha": alpha}
+
+
+def write_jpeg(folder: Path, pixels: np.ndarray) -> Path:
+    """Write a picture to show, in the place of the one before."""
+    unfinished = folder / "unfinished.jpg"
+    Image.fromarray(pixels).save(unfinished, quality=90)
+    return unfinished.replace(folder / "look.jpg")
 
 
 def make_matte(
@@ -109,9 +149,21 @@ def make_matte(
     folder: Path,
     progress: Callable[[int, int | None], None],
     stop: Callable[[], bool],
+    look: Callable[[np.ndarray], None],
 ) -> dict[str, Path]:
-    """The matte of all of it, its alpha, and what browsers can show of it; nothing if it was stopped."""
-    ending = ".png" if request.source.picture else f".{request.kind}"
+    """The matte of all of it, its alpha, and what browsers can show of it; nothing if it was stopped.
+
+    `look` gets the newest frame from time to time, uint8 [H, W, 3].
+    """
+    looked = time.monotonic()
+
+    def newest(made: Mapping[str, Array]) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > LOOK_EVERY:
+            look(np.asarray(made["view" if "view" in made else "composite"])[-1])
+            looked = time.monotonic()
+
+    ending = ".png" if request.source.picture else f".{request.format}"
     pictures = ending == ".png" and not request.source.picture
     target = folder / ("matte" if pictures else f"matte{ending}")
     viewable = ".png" if request.source.picture else ".mp4"
@@ -129,12 +181,13 @@ def make_matte(
         end=request.end,
         progress=progress,
         stop=stop,
+        look=newest,
     )
     if not done.complete:
         return {}
     if pictures:
         target = _zipped(target)
-    return {"matte": target, "view": view or target, "alpha": alpha}
+    return {"matte": target, "preview": view or target, "alpha": alpha}
 
 
 def _zipped(folder: Path) -> Path:
@@ -150,14 +203,14 @@ def _zipped(folder: Path) -> Path:
 
 def error_message(error: Exception, request: Request, folder: Path) -> str:
     """Why a job failed, for somebody who knows neither the server's folders nor the options of commands."""
-    if isinstance(error, InputError):
-        message = str(error)
-        for path, name in ((request.source.path, request.source.name), (request.background, "the background")):
-            message = message.replace(str(path), name)
-        for option, words in WORDS.items():
-            message = message.replace(option, words)
-        return message.replace(f"{folder}/", "")
-    return server_error(error)
+    if not isinstance(error, InputError):
+        return server_error(error)
+    message = str(error)
+    for path, name in ((request.source.path, request.source.name), (request.background, "the background")):
+        message = message.replace(str(path), name)
+    for option, words in WORDS.items():
+        message = message.replace(option, words)
+    return message.replace(f"{folder}/", "")
 
 
 def server_error(error: Exception) -> str:
@@ -165,13 +218,3 @@ def server_error(error: Exception) -> str:
     traceback.print_exception(error, file=sys.stderr)
     reason = str(error).splitlines() or [""]
     return f"the server could not do it: {type(error).__name__}: {reason[0][:200]}".rstrip(": ")
-
-
-def _color(text: str) -> str:
-    """What browsers call a colour, as #rrggbb."""
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        return text
-    match = re.fullmatch(rf"rgba?\(\s*{NUMBER}\s*,\s*{NUMBER}\s*,\s*{NUMBER}\s*(?:,.*)?\)", text)
-    if match is None or max(map(float, match.groups())) > 255:
-        raise InputError(f"color {uploads.display_name(text)}: expected #rrggbb, such as #1e90ff")
-    return "#" + "".join(f"{round(float(part)):02x}" for part in match.groups())

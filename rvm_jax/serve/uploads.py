@@ -1,17 +1,21 @@
-"""Validation of uploads: taken into a folder of the server's own, examined without decoding, within limits."""
+"""Uploads: taken in pieces into a folder of the server's own, within limits of disk, then examined without decoding."""
 
 import contextlib
 import os
 import re
+import secrets
 import shutil
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
+from rvm_jax.video.reading.picture_decoding import is_animation
 
 DEMUXERS = "asf,avi,flv,gif,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What FFmpeg may take a file for. It reads playlists, which name other files and addresses: none of them here."""
@@ -20,9 +24,19 @@ VIDEOS = {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ogv"
 KINDS = "an MP4, MOV, WebM, MKV or AVI video, or a JPEG, PNG or WebP picture"
 
 LONGEST_NAME = 60
+MOST_UPLOADS = 50
+"""How many files of one person may lie here or be on their way."""
 
 RESERVE = 10**9
 """Nothing more is taken if fewer bytes than these are free on the disk."""
+
+
+class Refused(InputError):  # noqa: N818 — it is the client's
+    """What cannot be done, with the HTTP status that says so."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -33,18 +47,35 @@ class Limits:
     side: int = 4096
     """How many pixels the longer side may have."""
     waiting: int = 20
-    """How many jobs may wait."""
+    """How many jobs may wait; of one person half of them."""
     keep: float = 3600
     """For how many seconds files stay if nothing is done with them."""
 
+    @property
+    def each(self) -> int:
+        """How many jobs of one person may wait."""
+        return max(1, self.waiting // 2)
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Upload:
-    """A file as it was sent, not checked yet."""
+    """A file as it is sent, not checked yet."""
 
     path: Path
     name: str
     """What the person calls it: only ever shown, never a path."""
+    person: str
+    size: int
+    """As it was announced."""
+    offset: int = 0
+    """How much of it is here."""
+    busy: bool = False
+    """A piece of it is on its way."""
+    touched: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str:
+        return self.path.parent.name
 
 
 @dataclass(frozen=True)
@@ -60,37 +91,119 @@ class MediaFile:
     """How long a video is, if it tells."""
 
 
-def refuse_if_full(folder: Path, size: float = 0) -> None:
-    """Refuse what has so many bytes if the disk of `folder` would be full with it."""
-    if shutil.disk_usage(folder).free - size < RESERVE:
-        raise InputError("the disk of this server is full: try again later")
+@dataclass(eq=False)
+class Store:
+    """A private folder, and the uploads in it."""
+
+    limits: Limits
+    folder: Path
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    held: int = 0
+    """Bytes of the disk that are promised to requests."""
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
 
-def accept(upload: Upload, home: Path, target: Path, limits: Limits) -> MediaFile:
-    """Give an upload, which lies in `home`, a name of the server's own, `target` with an ending, and examine it."""
-    name = display_name(upload.name)
-    path = upload.path.resolve()
-    if not path.is_relative_to(home.resolve()) or not path.is_file():
-        raise InputError(f"{name} is not here: send it (again), since files are removed after a while")
-    suffix = Path(name).suffix.lower()
+def refuse_if_full(store: Store, size: int = 0) -> None:
+    """Refuse what has so many bytes if the disk would be full with it, and with all that was promised room."""
+    with store.changed:
+        promised = store.held + sum(upload.size - upload.offset for upload in store.uploads.values())
+        if shutil.disk_usage(store.folder).free - promised - size < RESERVE:
+            raise Refused("the disk of this server is full: try again later", 507)
+
+
+@contextlib.contextmanager
+def room_for(store: Store, size: int) -> Iterator[None]:
+    """Promise so many bytes of the disk to what is done in the block."""
+    with store.changed:
+        refuse_if_full(store, size)
+        store.held += size
+    try:
+        yield
+    finally:
+        with store.changed:
+            store.held -= size
+
+
+def begin(store: Store, person: str, name: str, size: int) -> Upload:
+    """Announce a file of so many bytes, for which there is room from now on."""
+    name = display_name(name)
+    if size <= 0:
+        raise InputError(f"{name} is empty: choose another file")
+    if size > store.limits.megabytes * 1e6:
+        most = f"expected at most {store.limits.megabytes:g} MB, so shorten or shrink it"
+        raise Refused(f"{name} has {size / 1e6:.0f} MB: {most}", 413)
+    with store.changed:
+        if sum(upload.person == person for upload in store.uploads.values()) >= MOST_UPLOADS:
+            raise Refused(f"{MOST_UPLOADS} of your files are here already: try again in a few minutes", 429)
+        refuse_if_full(store, size)
+        upload = Upload(store.folder / secrets.token_urlsafe(16) / "sent", name, person, size)
+        upload.path.parent.mkdir()
+        upload.path.touch()
+        store.uploads[upload.id] = upload
+    return upload
+
+
+def find(store: Store, name: str, person: str) -> Upload:
+    """The upload of that id, if it is this person's."""
+    upload = store.uploads.get(name)
+    if upload is None or upload.person != person:
+        raise Refused(f"there is no file {display_name(name)} (any more): send it again", 404)
+    upload.touched = time.monotonic()
+    return upload
+
+
+@contextlib.contextmanager
+def appending(store: Store, upload: Upload) -> Iterator[None]:
+    """Let nobody else append to it, and nobody sweep it away, within the block."""
+    with store.changed:
+        if upload.busy:
+            raise Refused(f"another piece of {upload.name} is on its way: send one after the other", 409)
+        upload.busy = True
+    try:
+        yield
+    finally:
+        upload.busy, upload.touched = False, time.monotonic()
+
+
+def append(store: Store, upload: Upload, piece: bytes) -> None:
+    if upload.offset + len(piece) > upload.size:
+        raise Refused(f"{upload.name} is longer than the {upload.size} bytes that were announced", 413)
+    refuse_if_full(store)
+    with upload.path.open("ab") as file:
+        file.write(piece)
+    upload.offset += len(piece)
+
+
+def discard(store: Store, upload: Upload) -> None:
+    with store.changed:
+        store.uploads.pop(upload.id, None)
+    shutil.rmtree(upload.path.parent, ignore_errors=True)
+
+
+def sweep(store: Store) -> None:
+    """Remove the uploads that nobody has touched for a while."""
+    for upload in list(store.uploads.values()):
+        if not upload.busy and time.monotonic() - upload.touched > store.limits.keep:
+            discard(store, upload)
+
+
+def accept(upload: Upload, target: Path, limits: Limits) -> MediaFile:
+    """Give a whole upload a second name, `target` with an ending of the server's choice, and examine it."""
+    if upload.offset < upload.size:
+        raise Refused(f"{upload.name} is not here in whole: send what comes after byte {upload.offset}", 409)
+    suffix = Path(upload.name).suffix.lower()
     target = target.with_suffix(suffix if suffix in picture_files.SUFFIXES | VIDEOS else "")
     try:
-        os.utime(path.parent)  # in use, so it stays for another while
-        os.link(path, target)
+        os.link(upload.path, target)
+    except FileNotFoundError:
+        raise Refused(f"{upload.name} is not here (any more): send it again", 404) from None
     except OSError:  # a file system without links
-        shutil.copyfile(path, target)
-    return examine(target, name, limits)
+        shutil.copyfile(upload.path, target)
+    return examine(target, upload.name, limits)
 
 
 def examine(path: Path, name: str, limits: Limits) -> MediaFile:
     """Refuse what cannot be read or is too large, by what its header tells: nothing is decoded."""
-    size = path.stat().st_size
-    if not size:
-        raise InputError(f"{name} is empty: choose another file")
-    if size > limits.megabytes * 1e6:
-        raise InputError(
-            f"{name} has {size / 1e6:.0f} MB: expected at most {limits.megabytes:g} MB, so shorten or shrink it"
-        )
     media = _picture(path, name) if picture_files.is_picture(path) else _video(path, name)
     if max(media.height, media.width) > limits.side:
         raise InputError(
@@ -122,28 +235,6 @@ def part(media: MediaFile, start: float | None, end: float | None, limits: Limit
     return start, last if end is None else min(end, last)
 
 
-def sweep(folder: Path, seconds: float, busy: set[Path]) -> None:
-    """Remove what lies in `folder` and was not touched for so long, but not what is `busy`."""
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
-            if path not in busy and time.time() - path.stat().st_mtime > seconds:
-                remove(path)
-
-
-def expire(path: Path, seconds: float, keep: float) -> None:
-    """Let a sweep with `keep` remove it in so many seconds."""
-    moment = time.time() - max(0, keep - seconds)
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(path, (moment, moment))
-
-
-def remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def display_name(name: str) -> str:
     """A name for people: its last part, in one line, not too long."""
     name = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1]).strip() or "the file"
@@ -159,7 +250,7 @@ def _picture(path: Path, name: str) -> MediaFile:
             width, height = picture.size
     except picture_files.DAMAGED as error:
         raise InputError(f"{name} cannot be read as a picture: expected {KINDS}") from error
-    return MediaFile(path, name, True, height, width, None)
+    return MediaFile(path, name, not is_animation(path), height, width, None)
 
 
 def _video(path: Path, name: str) -> MediaFile:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
-from rvm_jax.video import picture_files, source
-from rvm_jax.video.frames import Frame
+from rvm_jax.video import source
+from rvm_jax.video.frames import Frame, resized
+from rvm_jax.video.reading import picture_decoding
 
 GREEN = (120, 255, 155)
 """The colour of the paper's pictures, which few people wear."""
@@ -27,9 +28,9 @@ class Background(NamedTuple):
     """With neither, it is that of the frames themselves, or none."""
 
     still: np.ndarray | None = None
-    """uint8 [1, H, W, 3] or [1, 1, 1, 3]."""
+    """uint8 or uint16 [1, H, W, 3] or [1, 1, 1, 3]."""
     moving: Callable[[Fraction], np.ndarray] | None = None
-    """For times in seconds that grow: the background of the frame then, uint8 [H, W, 3]."""
+    """For times in seconds that grow: the background of the frame then, uint8 or uint16 [H, W, 3]."""
 
 
 def check(text: str) -> None:
@@ -42,43 +43,47 @@ def check(text: str) -> None:
 
 
 @contextlib.contextmanager
-def open_background(text: str, height: int, width: int) -> Iterator[Background]:
-    """The background that `text` names, cropped and scaled to cover frames of that size."""
+def open_background(text: str, height: int, width: int, pixel_aspect: Fraction = Fraction(1)) -> Iterator[Background]:
+    """The background that `text` names, cropped and scaled to cover frames of that size and shape of pixels."""
     color = _color(text)
     path = Path(text).expanduser()
     if text in (TRANSPARENT, BLUR):
         yield Background()
     elif text == CHECKERED:
-        yield Background(_checkerboard(height, width))
+        yield Background(_checkerboard(height, width, pixel_aspect))
     elif color is not None:
         yield Background(np.full((1, 1, 1, 3), color, np.uint8))
-    elif picture_files.is_picture(path) and path.is_file():
+    elif picture_decoding.is_picture(path) and path.is_file() and not picture_decoding.is_animation(path):
         with source.open_source(str(path)) as picture:
             (frame,) = picture.items
             assert isinstance(frame, Frame)
-            yield Background(cover(frame.pixels, height, width)[None])
+            yield Background(cover(frame.pixels, height, width, pixel_aspect)[None])
     else:
         frames = _repeated(str(path))
         try:
-            yield Background(moving=_Loop(frames, height, width).at)
+            yield Background(moving=_Loop(frames, height, width, pixel_aspect).at)
         finally:
             prefetch.close(frames)
 
 
-def cover(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The largest part of uint8 [h, w, 3] from its middle that has the shape asked for, scaled: [height, width, 3]."""
+def cover(pixels: np.ndarray, height: int, width: int, pixel_aspect: Fraction = Fraction(1)) -> np.ndarray:
+    """The largest part of [h, w, 3] from its middle that has the shape asked for, scaled: [height, width, 3].
+
+    The shape is that of pixels which are so many times as wide as high.
+    """
     h, w, _ = pixels.shape
-    scale = min(h / height, w / width)
-    part_h, part_w = height * scale, width * scale
+    shown = float(width * pixel_aspect)
+    scale = min(h / height, w / shown)
+    part_h, part_w = height * scale, shown * scale
     left, top = (w - part_w) / 2, (h - part_h) / 2
-    box = (left, top, left + part_w, top + part_h)
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box))
+    return resized(pixels, (height, width), (left, top, left + part_w, top + part_h))
 
 
-def _checkerboard(height: int, width: int) -> np.ndarray:
+def _checkerboard(height: int, width: int, pixel_aspect: Fraction) -> np.ndarray:
     """uint8 [1, H, W, 3], in the two grays that stand for transparency elsewhere."""
     side = max(1, min(height, width) // SQUARES)
-    odd = (np.arange(height)[:, None] // side + np.arange(width) // side) % 2
+    across = max(1, round(side / pixel_aspect))
+    odd = (np.arange(height)[:, None] // side + np.arange(width) // across) % 2
     return np.where(odd[None, ..., None], np.uint8(204), np.uint8(255)).repeat(3, -1)
 
 
@@ -95,13 +100,15 @@ def _color(text: str) -> tuple[int, int, int] | None:
 class _Loop:
     """A video played over and over, its frames made to cover [height, width]."""
 
-    def __init__(self, frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int) -> None:
-        self._frames, self._size = frames, (height, width)
+    def __init__(
+        self, frames: Iterator[tuple[np.ndarray, Fraction]], height: int, width: int, pixel_aspect: Fraction
+    ) -> None:
+        self._frames, self._size = frames, (height, width, pixel_aspect)
         pixels, self._end = next(frames)
-        self._covering = cover(pixels, height, width)
+        self._covering = cover(pixels, *self._size)
 
     def at(self, seconds: Fraction) -> np.ndarray:
-        """What is seen then, uint8 [H, W, 3]; times must not go back."""
+        """What is seen then, [H, W, 3]; times must not go back."""
         if seconds >= self._end:
             pixels, self._end = next(frame for frame in self._frames if seconds < frame[1])
             self._covering = cover(pixels, *self._size)

@@ -1,10 +1,11 @@
-"""Compositing: from the network's output to pictures of 8 bits, on the device, by pure functions of arrays.
+"""Compositing: from the network's output to pictures of 8 or 16 bits, on the device, by pure functions of arrays.
 
 Foreground and frames are `[T, H, W, 3]`, alpha `[T, H, W, 1]`, floats in 0..1.
 """
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from rvm_jax.model.resize import resize_axis
 
@@ -13,22 +14,46 @@ BLUR_SIDE = 64
 
 BLUR_REACH = 3
 
-
-def to_uint8(x: Array) -> Array:
-    """Floats in 0..1 to whole numbers in 0..255, rounded."""
-    return jnp.round(x * 255).astype(jnp.uint8)
+BLEED_STEP = 8
+"""How many pixels a block has by which colours go outward; they reach three of them."""
 
 
-def cut_out(foreground: Array, alpha: Array) -> Array:
-    """`[T, H, W, 4]`, straight alpha. Where it is 0 there is no colour, so nothing of what was removed can be seen."""
-    alpha_bytes = to_uint8(alpha)
-    colors = jnp.where(alpha_bytes > 0, to_uint8(foreground), jnp.uint8(0))
-    return jnp.concatenate([colors, alpha_bytes], -1)
+def to_integers(x: Array, dtype: DTypeLike = jnp.uint8) -> Array:
+    """Floats in 0..1 to whole numbers from 0 to the most that `dtype` holds, rounded."""
+    return jnp.round(x * jnp.iinfo(dtype).max).astype(dtype)
 
 
-def composite(foreground: Array, alpha: Array, background: Array) -> Array:
-    """In front of `background`, floats that broadcast to `[T, H, W, 3]`: uint8 `[T, H, W, 3]`."""
-    return to_uint8(foreground * alpha + background * (1 - alpha))
+def to_floats(x: Array, dtype: DTypeLike) -> Array:
+    """Whole numbers of 8 or 16 bits to floats in 0..1."""
+    return x.astype(dtype) / jnp.iinfo(x.dtype).max
+
+
+def cut_out(foreground: Array, alpha: Array, dtype: DTypeLike = jnp.uint8) -> Array:
+    """`[T, H, W, 4]`, straight alpha. Where it is 0, nothing of what was removed can be seen.
+
+    Near people their colours go on there, and further off it is black: who scales such a picture or stores it with
+    colours at half size mixes them in.
+    """
+    stored = to_integers(alpha, dtype)
+    shown = stored > 0
+    colors = jnp.where(shown, foreground, _bled(foreground, jnp.where(shown, alpha, 0)))
+    return jnp.concatenate([to_integers(colors, dtype), stored], -1)
+
+
+def composite(foreground: Array, alpha: Array, background: Array, dtype: DTypeLike = jnp.uint8) -> Array:
+    """In front of `background`, floats that broadcast to `[T, H, W, 3]`: `[T, H, W, 3]`."""
+    return to_integers(foreground * alpha + background * (1 - alpha), dtype)
+
+
+def _bled(foreground: Array, alpha: Array) -> Array:
+    """The mean colours of people in the blocks around them, in blocks."""
+    _, height, width, _ = foreground.shape
+    weighted = _block_mean(jnp.concatenate([foreground * alpha, alpha], -1), BLEED_STEP)
+    near = _smooth(weighted)
+    colors = near[..., :3] / jnp.maximum(near[..., 3:], 1e-6)
+    for axis in (1, 2):
+        colors = jnp.repeat(colors, BLEED_STEP, axis)
+    return colors[:, :height, :width]
 
 
 def blurred(frames: Array, alpha: Array) -> Array:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 import sys
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -27,13 +26,18 @@ from rvm_jax.video.frames import (
     peek,
 )
 from rvm_jax.video.orientation import Matrix, display_matrices, upright_frame
-from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.reading.metadata import kept_metadata
+from rvm_jax.video.reading.timestamps import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.streaming import cameras
+from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds, for streams
 SOUND_BEHIND = 10  # seconds that sound may lie behind its frames in a file
 
 MOST_PIXELS = 4096**2
 """Frames may have these, or four times as many as the header says. A file of some KB can hold frames of gigabytes."""
+
+STDIN = "-"
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
@@ -50,20 +54,26 @@ class Stored(NamedTuple):
 
 
 def is_live(name: str) -> bool:
-    """Whether a name is that of a stream or a camera, which cannot be read again."""
-    return "://" in name or _camera(name) is not None
+    """Whether a name is that of a stream, a camera or standard input, which cannot be read again."""
+    return name == STDIN or "://" in name or cameras.device(name) is not None
+
+
+def drops_frames(name: str) -> bool:
+    """Whether it goes on while nobody reads: a camera, or a stream of what happens now."""
+    scheme, separator, _ = name.partition("://")
+    return bool(separator and scheme not in ("http", "https", "file")) or cameras.device(name) is not None
 
 
 @contextlib.contextmanager
-def open_video(name: str, part: Part) -> Iterator[Source]:
-    """Open a video file, a stream by its URL, or a camera: `webcam`, `webcam:1`, `/dev/video1`."""
-    container = _container(name)
+def open_video(name: str, part: Part, *, keep_hdr: bool = False, camera: CameraMode = AS_IT_IS) -> Iterator[Source]:
+    """Open a video file, a stream by its URL, a camera (`webcam`, `webcam:1`, `/dev/video1`), or `-`: stdin."""
+    container = _container(name, camera)
     if part.start and not is_live(name):
         try:
             container.seek(round((_start(container) + part.start) * av.time_base))
         except (av.FFmpegError, OverflowError):  # then it is read from its start
             container.close()
-            container = _container(name)
+            container = _container(name, camera)
     stored: Generator[Stored | av.Packet[Any]] | None = None
     try:
         stream = video_stream(container)
@@ -74,7 +84,7 @@ def open_video(name: str, part: Part) -> Iterator[Source]:
         most = max(MOST_PIXELS, 4 * stream.codec_context.width * stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(most)}
         clock = _clock(container, stream)
-        stored = _read(name, container, stream, clock, part)
+        stored = _read(name, container, stream, clock, part, keep_hdr)
         yield _source(name, container, stream, clock, part, stored)
     finally:
         # A thread may still wait for a live source. It must not lose the container; that closes when the thread ends.
@@ -92,16 +102,23 @@ def can_be_decoded(stream: av.VideoStream | av.AudioStream) -> bool:
     return stream.codec_context is not None
 
 
-def _container(name: str) -> av.container.InputContainer:
-    file, form = _camera(name) or (name, None)
+def _container(name: str, camera: CameraMode) -> av.container.InputContainer:
+    device = cameras.device(name)
+    file, form = device or ("pipe:0" if name == STDIN else name, None)
     options = LENIENT | ({"timeout": (OPEN_TIMEOUT, READ_TIMEOUT)} if "://" in name else {})
+    if form is not None:
+        options["options"] = cameras.options(form, camera)
+    elif any(camera):
+        raise InputError(f"{name} is no camera: --camera-size, --camera-rate and --camera-format are for webcam")
     try:
         return av.open(file, format=form, **options)
     except (av.FFmpegError, OSError) as error:
         empty = not is_live(name) and Path(name).stat().st_size == 0
         reason = "it is empty" if empty else str(error.strerror).lower()
-        camera = f" ({file})" if form else ""
-        raise InputError(f"{name}{camera} cannot be read as a video: {reason}") from error
+        where = f" ({file})" if file != name else ""
+        asked = "".join(f" {text}" for text in options.get("options", {}).values())
+        mend = f"; it may not do{asked}" if asked else ""
+        raise InputError(f"{name}{where} cannot be read as a video: {reason}{mend}") from error
 
 
 def _start(container: av.container.InputContainer) -> Fraction:
@@ -128,7 +145,7 @@ def _source(
     part: Part,
     stored: "Iterator[Stored | av.Packet[Any]]",
 ) -> Source:
-    stream.thread_type = "AUTO"
+    stream.thread_type = "SLICE" if drops_frames(name) else "AUTO"  # threads for frames hold back one each
     sounds = tuple(filter(can_be_decoded, container.streams.audio))
     if len(sounds) < len(container.streams.audio):
         print(f"{name}: sound of a kind that FFmpeg does not know is left out", file=sys.stderr)
@@ -144,7 +161,7 @@ def _source(
     zero = item.time if part.start else clock.origin
     time_base = time_base_of(clock)
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
-    _, (height, width), items = peek(at_one_size(name, timed, part.size))
+    first, (height, width), items = peek(at_one_size(name, timed, part.size))
 
     aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
     if part.size is not None and part.size.height is not None:
@@ -160,11 +177,18 @@ def _source(
         colors=item.colors,
         pixel_aspect=1 / aspect if item.on_its_side else aspect,
         sounds=sounds,
+        deep=first.pixels.dtype == np.uint16,
+        metadata=kept_metadata(container, clock.seconds(zero, clock.ticks), clock.rate),
     )
 
 
 def _read(
-    name: str, container: av.container.InputContainer, stream: av.VideoStream, clock: Clock, part: Part
+    name: str,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    clock: Clock,
+    part: Part,
+    keep_hdr: bool,
 ) -> "Generator[Stored | av.Packet[Any]]":
     """What the part to read holds, in the order in which it is stored. What is missing or damaged raises in the end.
 
@@ -183,9 +207,30 @@ def _read(
     over = False  # all frames are read; there may be sound yet
     joints = Joints()
     deinterlaced = Deinterlacer(stream, lambda: print(f"{name} is interlaced: it is deinterlaced", file=sys.stderr))
+    becomes = "kept" if keep_hdr else "tone-mapped to BT.709"
     convert = RgbConverter(
-        name, lambda kind: print(f"{name} is HDR ({kind}): it is tone-mapped to BT.709", file=sys.stderr)
+        name, lambda kind: print(f"{name} is HDR ({kind}): it is {becomes}", file=sys.stderr), keep_hdr=keep_hdr
     )
+
+    def shown_of(frames: list[av.VideoFrame], *, last: bool) -> Iterator[Stored]:
+        """What of these is in the part to read, at its time."""
+        nonlocal time, undecodable, over
+        for frame in deinterlaced(frames, last=last):
+            next_time = time + step
+            if frame.pts is not None:
+                at = clock.seconds(frame.pts, clock.ticks)
+                shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
+                next_time = frame.pts + round(shift / clock.ticks)
+            time = max(time + 1, next_time)
+            shown = clock.seconds(time, clock.ticks)
+            if undecodable and not live:
+                print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
+                undecodable = False
+            if part.end is not None and shown >= part.end:
+                over = True
+                return
+            if shown + clock.ticks / 2 >= part.start:
+                yield _stored(frame, time, matrix(frame), name, convert)
 
     def damaged(reason: str) -> InputError:
         at = f"{max(0.0, float(clock.seconds(time, clock.ticks))):.3f}"
@@ -229,27 +274,16 @@ def _read(
                     raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
                 decoded += len(frames)
                 interlaced |= any(frame.interlaced_frame for frame in frames)
-                for frame in deinterlaced(frames, last=packet.dts is None and not packet.size):
-                    next_time = time + step
-                    if frame.pts is not None:
-                        at = clock.seconds(frame.pts, clock.ticks)
-                        shift = joints.shift(stream.index, at, step * clock.ticks) or Fraction(0)
-                        next_time = frame.pts + round(shift / clock.ticks)
-                    time = max(time + 1, next_time)
-                    shown = clock.seconds(time, clock.ticks)
-                    if undecodable and not live:
-                        print(f"{name}: nothing before {float(shown):.3f} s can be decoded", file=sys.stderr)
-                        undecodable = False
-                    if part.end is not None and shown >= part.end:
-                        over = True
-                        break
-                    if shown + clock.ticks / 2 >= part.start:
-                        yield _stored(frame, time, matrix(frame), name, convert)
+                yield from shown_of(frames, last=packet.dts is None and not packet.size)
     except av.FFmpegError as error:
         reason = str(error.strerror).lower()
         if not live or not decoded:
             raise damaged(reason) from error
         print(f"{name} broke off: {reason}", file=sys.stderr)
+        held: list[av.VideoFrame] = []
+        with contextlib.suppress(av.FFmpegError):
+            held = stream.decode(None)
+        yield from shown_of(held, last=True)
     if live or over or not decoded:
         return
     if "mp4" in container.format.name and not part.start:  # others count what is no frame, or nothing
@@ -303,18 +337,3 @@ def _length(container: av.container.InputContainer, stream: av.VideoStream, cloc
         return None
     end = seconds if part.end is None else min(seconds, part.end)
     return max(1, round((end - part.start) * clock.rate))
-
-
-def _camera(name: str) -> tuple[str, str] | None:
-    """What FFmpeg calls a camera, and how it reads it; None if the name is not that of one."""
-    if re.fullmatch(r"/dev/video\d+", name):
-        return name, "v4l2"
-    match = re.fullmatch(r"webcam(?::(.+))?", name)
-    if match is None:
-        return None
-    which = match[1]
-    if sys.platform == "darwin":
-        return which or "0", "avfoundation"
-    if sys.platform == "win32":
-        return f"video={which}", "dshow"
-    return f"/dev/video{which or 0}", "v4l2"

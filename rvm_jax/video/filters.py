@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
 from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors
+from rvm_jax.video.hdr import TRANSFERS as HDR
 
 EXACTLY: dict[str, Any] = {
     "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,
@@ -18,8 +19,6 @@ EXACTLY: dict[str, Any] = {
 }
 """How colours are converted. FFmpeg's usual way doubles pixels of colour and makes all darker by a level."""
 
-HDR = {16: "PQ", 18: "HLG"}
-"""Transfers that need more than 8 bits and a brighter screen, by FFmpeg's numbers."""
 BT709 = Colors(1, 1, 1)
 SCALER_FLAGS = "flags=bicubic+full_chroma_int+accurate_rnd"
 """`EXACTLY`, as the scaler among the filters has it."""
@@ -93,14 +92,17 @@ class Deinterlacer:
 
 
 class RgbConverter:
-    """Frames become RGB of 8 bits, as players show them on a screen of today's web: HDR is tone-mapped to BT.709.
+    """Frames become RGB, as players show them on a screen of today's web: HDR is tone-mapped to BT.709, if not kept.
 
-    `tell` is called with the name of the kind of HDR at the first such frame.
+    It has 8 bits, or 16 where the frame has more than 8. `tell` is called with the name of the kind of HDR at the first
+    such frame.
     """
 
-    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, name: str, tell: Callable[[str], None], *, keep_hdr: bool = False) -> None:
         self._name = name
         self._tell = tell
+        self._keep_hdr = keep_hdr
+        self._told = False
         self._reformatter = VideoReformatter()
         self._tone_mappers: dict[tuple[Any, ...], av.filter.Graph] = {}
 
@@ -109,7 +111,11 @@ class RgbConverter:
         kind = f"{frame.format.name}, matrix {frame.colorspace}"
         try:
             if frame.color_trc in HDR:
-                return self._tone_mapped(frame), BT709
+                if not self._told:
+                    self._tell(HDR[frame.color_trc])
+                    self._told = True
+                if not self._keep_hdr:
+                    return self._tone_mapped(frame), BT709
             return self._converted(frame), Colors(frame.colorspace, frame.color_primaries, frame.color_trc)
         except av.FFmpegError as error:
             raise InputError(
@@ -121,17 +127,31 @@ class RgbConverter:
         if frame.colorspace in (UNSPECIFIED, RGB):
             matrix = Colorspace.ITU709 if frame.height >= BT709_FROM_HEIGHT else Colorspace.ITU601
         rgb = self._reformatter.reformat(
-            frame, format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, **EXACTLY
+            frame, format=_rgb_format(frame), src_colorspace=matrix, dst_color_range=ColorRange.JPEG, **EXACTLY
         )
-        return rgb.to_ndarray()
+        pixels = rgb.to_ndarray()
+        yuv = not frame.format.is_rgb and len(frame.format.components) > 2
+        return to_full_scale(pixels) if yuv and pixels.dtype == np.uint16 else pixels
 
     def _tone_mapped(self, frame: av.VideoFrame) -> np.ndarray:
         shape = frame.width, frame.height, frame.format.name, frame.color_trc
         if shape not in self._tone_mappers:
-            if not self._tone_mappers:
-                self._tell(HDR[frame.color_trc])
-            filters = ("scale", TONE_MAPPING), ("format", "rgb24")
+            filters = ("scale", TONE_MAPPING), ("format", _rgb_format(frame))
             self._tone_mappers[shape] = filter_chain(frame.width, frame.height, frame.format, frame.time_base, *filters)
         self._tone_mappers[shape].push(frame)
         rgb: Any = self._tone_mappers[shape].pull()
         return rgb.to_ndarray()
+
+
+def to_full_scale(pixels: np.ndarray) -> np.ndarray:
+    """uint16 RGB that FFmpeg's scaler made of YUV: its white is 255·256, as is that which it makes YUV of."""
+    pixels = np.minimum(pixels, 255 << 8)
+    return pixels + (pixels >> 8)
+
+
+def from_full_scale(pixels: np.ndarray) -> np.ndarray:
+    return pixels - (pixels >> 8)
+
+
+def _rgb_format(frame: av.VideoFrame) -> str:
+    return "rgb48le" if max(component.bits for component in frame.format.components) > 8 else "rgb24"

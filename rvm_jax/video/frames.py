@@ -1,12 +1,12 @@
 """The types of frames and of their sources, and resizing of frames.
 
-Frames come upright, as RGB of 8 bits, with the times that they have in the file; packets of sound come between them, as
-they are stored, to be written again without loss.
+Frames come upright, as RGB of 8 bits, or of 16 where the source has more than 8, with the times that they have in the
+file; packets of sound come between them, as they are stored, to be written again without loss.
 """
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,7 +25,7 @@ BT709_FROM_HEIGHT = 720
 
 class Frame(NamedTuple):
     pixels: np.ndarray
-    """RGB uint8 [H, W, 3], upright."""
+    """RGB uint8 or uint16 [H, W, 3], upright."""
     time: int
     """In the time base of the source, from the start of what is read."""
     duration: int
@@ -62,6 +62,10 @@ class Source:
     pixel_aspect: Fraction
     """Width by height of a pixel."""
     sounds: tuple[av.AudioStream, ...]
+    deep: bool = False
+    """Whether frames are uint16."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What a copy keeps, by FFmpeg's names."""
 
 
 class Size(NamedTuple):
@@ -94,8 +98,9 @@ def peek(items: Iterator[Item]) -> tuple[Frame, tuple[int, int], Iterator[Item]]
 
 
 def at_one_size(origin: object, items: Iterator[Item], size: Size | None) -> Iterator[Item]:
-    """The same items, with frames brought to one size, or checked to have one."""
+    """The same items, with frames brought to one size, or checked to have one, and to the depth of the first."""
     shape: tuple[int, int] | None = None
+    dtype: Any = None
     for item in items:
         if isinstance(item, Frame):
             height, width, _ = item.pixels.shape
@@ -107,16 +112,32 @@ def at_one_size(origin: object, items: Iterator[Item], size: Size | None) -> Ite
                     f"frame {item.name} of {origin} has {width}×{height} pixels, those before it have "
                     f"{shape[1]}×{shape[0]}: give --resize {shape[1]}x{shape[0]} to bring all to one size"
                 )
-            item = item._replace(pixels=resized(item.pixels, shape))
+            dtype = dtype or item.pixels.dtype
+            item = item._replace(pixels=at_depth(resized(item.pixels, shape), dtype))
         yield item
 
 
-def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A frame, uint8 [H, W, C], brought to (height, width)."""
-    if pixels.shape[:2] == shape:
+def at_depth(pixels: np.ndarray, dtype: Any) -> np.ndarray:
+    """uint8 as uint16, or the other way round."""
+    if pixels.dtype == dtype:
         return pixels
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    return np.asarray(image.resize(shape[::-1], Image.Resampling.LANCZOS)).reshape(*shape, -1)
+    if dtype == np.uint16:
+        return pixels * np.uint16(257)
+    return ((pixels + np.uint32(128)) // 257).astype(np.uint8)
+
+
+def resized(
+    pixels: np.ndarray, shape: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """A frame, uint8 or uint16 [H, W, C], or the part of it in `box`, brought to (height, width)."""
+    if pixels.shape[:2] == shape and box is None:
+        return pixels
+    if pixels.dtype == np.uint8:
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        return np.asarray(image.resize(shape[::-1], Image.Resampling.LANCZOS, box)).reshape(*shape, -1)
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, -1, 0)]
+    planes = [plane.resize(shape[::-1], Image.Resampling.LANCZOS, box) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in planes], -1).round().clip(0, 65535).astype(pixels.dtype)
 
 
 def frame_name(number: int) -> str:

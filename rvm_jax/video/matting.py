@@ -6,37 +6,43 @@ Frames go to the device as bytes, a few at a time; the state stays there; what c
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import av
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
-from rvm_jax.host.buckets import in_bucket, local_path
-from rvm_jax.host.files import replacing, writing
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
-from rvm_jax.video import backgrounds, compositing, sink, source
+from rvm_jax.video import backgrounds, compositing, demux, sink, source
 from rvm_jax.video.backgrounds import Background
-from rvm_jax.video.frames import Frame, Part, Size, Source
-from rvm_jax.video.sink import Quality
+from rvm_jax.video.frames import Part, Size
+from rvm_jax.video.hdr import TRANSFERS, from_seen, from_srgb, to_seen
+from rvm_jax.video.sink import Pictures, Quality
+from rvm_jax.video.streaming import cameras
+from rvm_jax.video.streaming.cameras import CameraMode
+from rvm_jax.video.streaming.chunks import Chunk, newer, read_chunks
+from rvm_jax.video.streaming.latency import Tally
+from rvm_jax.video.writing import live, targets
+from rvm_jax.video.writing.targets import PathLike
+from rvm_jax.video.writing.writers import ChunkWriter, Encoding, open_writer, place
 from rvm_jax.weights.names import Variables
-
-PathLike = str | os.PathLike[str]
 
 PIXELS_AT_ONCE = 17_000_000
 """How many pixels a chunk has on a GPU or TPU, unless its length is given: eight frames of 1080p."""
 
 LONGEST_CHUNK = 12
 QUEUED = 2  # chunks that wait for the device, and for each writer
+
+Hdr = Literal["tone-map", "keep"]
 
 CHANNELS = {"cut_out": 4, "composite": 3, "alpha": 1, "foreground": 3, "view": 3}
 """What can be written, and how many channels it has."""
@@ -46,22 +52,10 @@ class VideoResult(NamedTuple):
     frames: int
     complete: bool
     """Whether all was matted that was asked for; not so if `stop` said to stop."""
-
-
-class Chunk(NamedTuple):
-    """Consecutive frames, and the sound that comes before or between them."""
-
-    pixels: np.ndarray
-    """uint8 [T, H, W, 3]; if there are fewer frames than T, the last one is repeated."""
-    background: np.ndarray | None
-    """uint8 [T, H, W, 3], if that moves."""
-    frames: list[Frame]
-    """Without their pixels."""
-    sound: list["av.Packet[Any]"]
-
-
-ChunkWriter = Callable[[tuple[Chunk, Array]], None]
-"""Writes a chunk, given what became of its frames: uint8 [T, H, W, C]."""
+    dropped: int = 0
+    """How many more a live source gave that were left out, for newer ones had come."""
+    latency: float | None = None
+    """The median of the seconds from when a frame was read to when its matte was sent; of what goes to no file."""
 
 
 def matte_video(
@@ -82,15 +76,29 @@ def matte_video(
     precision: str = "float32",
     quality: Quality = "high",
     mbps: float | None = None,
+    pictures: Pictures = "png",
+    hdr: Hdr = "tone-map",
+    encoder: live.Encoder = "x264",
+    pipe: Literal["nut", "y4m", "raw"] = "nut",
+    camera_size: tuple[int, int] | None = None,
+    camera_rate: float | None = None,
+    camera_format: str | None = None,
     force: bool = False,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
     stop: Callable[[], Any] = lambda: False,
+    look: Callable[[Mapping[str, Array]], Any] = lambda made: None,
 ) -> VideoResult:
-    """Matte a video, a folder of pictures, a picture, a stream (URL) or a camera (`webcam`), and write `target`.
+    """Matte a video, a folder of pictures, a picture, a stream (URL), a camera (`webcam`) or `-`, and write `target`.
 
-    What is written follows from its ending: `.mp4` (H.264), `.mov` (ProRes 4444), `.webm` (VP9), `.gif`, `.png` (one
-    picture), or a folder of PNGs if there is none. Times, sound, and the shape and colour space of pixels are kept.
-    If anything fails, nothing is written.
+    What is written follows from its ending: `.mp4` (H.264), `.mov` (ProRes 4444), `.webm` (VP9), `.mkv` (FFV1), `.gif`,
+    `.png`, `.tif` or `.exr` (one picture), or a folder of pictures if there is none or a / at its end. It may also be
+    `-` (standard output), the URL of a stream (rtmp, rtsp, srt, udp, tcp) or `virtual` (a camera that other programs
+    see). Times, sound, and the shape, colour space and depth of pixels are kept.
+
+    If anything fails, nothing is written; but what a stream, a camera or standard input gave until then is kept, in
+    files of which all but the last second can be played even if the process is killed. What goes from a camera or a
+    stream to what is no file is matted frame by frame, and frames that come while one is computed are left out but for
+    the newest.
 
     Args:
       name: what to matte.
@@ -109,22 +117,38 @@ def matte_video(
       rate: frames a second of a folder of pictures.
       chunk: how many frames are on the device at once.
       precision: what the network computes in, if `weights` are a path: see `rvm_jax.load`.
-      quality: of .mp4 and .webm.
+      quality: of .mp4, .webm and streams.
       mbps: their bit rate instead, in megabits a second.
+      pictures: what a folder holds: "png", "tif" or "exr".
+      hdr: what becomes of HDR: "tone-map" makes it BT.709, "keep" keeps it.
+      encoder: of .mp4 and streams: on the CPU, or on an NVIDIA GPU.
+      pipe: what standard output gets: NUT has times, sound and alpha, y4m has times, raw bytes have neither.
+      camera_size: width and height to ask a camera for.
+      camera_rate: frames a second to ask it for.
+      camera_format: how it is to send them, such as mjpeg.
       force: overwrite what exists.
       progress: called with how many frames are done and how many to expect, None if that is not known.
       stop: asked after every chunk; if it says true, what was matted so far is written.
+      look: called with what became of every chunk, uint8 or uint16 [T, H, W, C] of each kind that is written (see
+        `CHANNELS`).
     """
     name = os.fspath(name)
-    outputs = _outputs(local_path(target), background, alpha, foreground, view)
-    check_targets(name, list(outputs.values()), force, mbps, background)
+    others = {"alpha": alpha, "foreground": foreground, "view": view}
+    outputs = targets.outputs(target, background, others, pipe)
+    targets.check(name, list(outputs.values()), force=force, mbps=mbps, background=background)
+    if encoder == "nvenc":
+        live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:
         background = background or "green"
         backgrounds.check(background)
     part = _part(start, end, resize)
-    for option, value in (("rate", rate), ("chunk", chunk), ("mbps", mbps)):
+    for option, value in (("rate", rate), ("chunk", chunk), ("mbps", mbps), ("camera-rate", camera_rate)):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{option} {value:g}: expected a number above 0")
+    camera = CameraMode(camera_size, camera_rate, camera_format)
+    once = demux.is_live(name)
+    urgent = demux.drops_frames(name) and next(iter(outputs.values())).path is None
+    tally = Tally()
     stopped = False
 
     def asked_to_stop() -> bool:
@@ -133,26 +157,61 @@ def matte_video(
         return stopped
 
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(source.open_source(name, part, rate=Fraction(rate).limit_denominator(1001)))
+        rate_of_pictures = Fraction(rate).limit_denominator(1001)
+        how_opened: dict[str, Any] = {"rate": rate_of_pictures, "keep_hdr": hdr == "keep", "camera": camera}
+        opened_source = source.open_source(name, part, **how_opened)
+        video = stack.enter_context(prefetch.entered(opened_source, asked_to_stop) if once else opened_source)
+        if video is None:
+            return VideoResult(0, complete=False)
+        for kind, one in outputs.items():
+            if kind != "alpha":
+                sink.check_hdr(one.name, one.ending or f".{pictures}", video)
         if "view" in outputs and "cut_out" in outputs:
             background = backgrounds.CHECKERED
-        opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, video.height, video.width)
-        behind = stack.enter_context(opened)
         size = (video.height, video.width)
+        opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, *size, video.pixel_aspect)
+        behind = stack.enter_context(opened)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
         matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
-        length = chunk or automatic_chunk(*size)
+        length = chunk or (1 if urgent else automatic_chunk(*size))
+        recorded = once and any(one.path is not None for one in outputs.values())
+        stack.enter_context(_failures_told(name, size, length, lambda: recorded and tally.written > 0))
 
+        # Closed last: a source may stall, and what is written is not to wait for it.
+        chunks = stack.enter_context(
+            prefetch.prefetched(
+                read_chunks(video, length, behind, at_once=once),
+                1 if urgent else QUEUED,
+                asked_to_stop if once else lambda: False,
+                merge=newer if urgent else None,
+                patience=cameras.PATIENCE if cameras.device(name) else None,
+            )
+        )
         # All files are closed before the first of them gets its name.
-        unfinished = {kind: stack.enter_context(replacing(path, overwrite=force)) for kind, path in outputs.items()}
+        places = {kind: stack.enter_context(place(one, force, once, stop, tally)) for kind, one in outputs.items()}
+        how = Encoding(quality, mbps, pictures, encoder, once, not demux.drops_frames(name), 1 if urgent else QUEUED)
         writers: dict[str, ChunkWriter] = {}
-        for kind, path in outputs.items():
-            writer = _writer(path, unfinished[kind], kind, video, quality, mbps, keep_sound=not writers)
+        for kind, one in outputs.items():
+            counts = Tally() if writers else tally
+            writer = open_writer(one, places[kind], video, CHANNELS[kind], how, counts, keep_sound=not writers)
             writers[kind] = stack.enter_context(writer)
-        chunks = stack.enter_context(prefetch.prefetched(read_chunks(video, length, behind), QUEUED, asked_to_stop))
-        done = _run(matte, chunks, ratio, behind, writers, lambda done: progress(done, video.length), asked_to_stop)
-        return VideoResult(done, complete=not stopped)
+        deep = tuple(kind for kind, one in outputs.items() if sink.keeps_depth(one.ending, video))
+        transfer = video.colors.transfer if video.colors.transfer in TRANSFERS else None
+        compute = partial(matte_chunk, ratio=ratio, kinds=tuple(writers), deep=deep, transfer=transfer)
+        done = _run(
+            matte,
+            _until_gone(chunks, name),
+            ratio,
+            compute,
+            behind,
+            writers,
+            lambda done: progress(done, video.length),
+            asked_to_stop,
+            look,
+            urgent=urgent,
+        )
+    return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None)
 
 
 def automatic_chunk(height: int, width: int) -> int:
@@ -164,54 +223,6 @@ def automatic_chunk(height: int, width: int) -> int:
     if jax.default_backend() == "cpu":
         return 1
     return max(1, min(LONGEST_CHUNK, PIXELS_AT_ONCE // (height * width)))
-
-
-def check_targets(
-    name: str, targets: list[Path], force: bool, mbps: float | None, background: str | None = None
-) -> None:
-    """Refuse what cannot be read or written, before anything is done."""
-    for location in filter(in_bucket, (name, background or "")):
-        local_path(location)
-    read = ((_existing(name), "matted"), (_existing(background or ""), "put behind people"))
-    for path in targets:
-        for file, what in read:
-            if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
-                where = "is" if path.samefile(file) else "holds"
-                raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
-        sink.check_kind(path)
-        if path.exists() and not force:
-            raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
-        if path.exists() and path.is_dir() != (path.suffix == ""):
-            found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
-            raise InputError(f"{path} is a {found}, and a {expected} would be written: choose another name")
-        if path.is_dir():
-            other = next((inside.name for inside in path.iterdir() if inside.suffix.lower() != sink.PICTURE), None)
-            if other:
-                raise InputError(f"{path} holds {other}, not only .png, and is not overwritten: give another folder")
-    if len({os.path.realpath(path) for path in targets}) < len(targets):
-        raise InputError(f"{targets[0]} is to hold several things: give each output a name of its own")
-    if mbps is not None and not any(sink.has_bit_rate(path) for path in targets):
-        raise InputError(f"--mbps is given, but {targets[0]} has no bit rate to choose: write .mp4 or .webm")
-
-
-def _existing(name: str) -> Path | None:
-    """The file or folder that is called so, if it is none of a URL, a colour or the like."""
-    try:
-        path = Path(os.path.realpath(Path(name).expanduser()))
-        return path if name and path.exists() else None
-    except (OSError, RuntimeError):  # a name that cannot be
-        return None
-
-
-def _outputs(
-    target: Path, background: str | None, alpha: PathLike | None, foreground: PathLike | None, view: PathLike | None
-) -> dict[str, Path]:
-    """What to write where, the main thing first."""
-    cut_out = background == backgrounds.TRANSPARENT or (background is None and sink.keeps_alpha(target))
-    if cut_out and not sink.keeps_alpha(target):
-        raise InputError(f"{target} cannot be transparent: write .mov, .webm, .gif or a folder of pictures")
-    paths = {"cut_out" if cut_out else "composite": target, "alpha": alpha, "foreground": foreground, "view": view}
-    return {kind: local_path(path) for kind, path in paths.items() if path is not None}
 
 
 def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:
@@ -229,12 +240,16 @@ def _run(
     matte: Matte,
     chunks: Iterator[Chunk],
     ratio: float,
+    compute: Callable[..., tuple[dict[str, Array], State]],
     background: Background,
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
+    look: Callable[[Mapping[str, Array]], Any],
+    *,
+    urgent: bool,
 ) -> int:
-    """Returns how many frames are done."""
+    """Returns how many frames are done. If they are urgent, the next is only taken when one is done, and so newer."""
     still = None if background.still is None else jax.device_put(background.still)
     state: State | None = None
     done = 0
@@ -243,10 +258,13 @@ def _run(
             state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
         pixels, moving = jax.device_put((chunk.pixels, chunk.background))
         shown = still if moving is None else moving
-        made, state = matte_chunk(matte.network, matte.variables, pixels, state, shown, ratio, tuple(writers))
+        made, state = compute(matte.network, matte.variables, pixels, state, shown)
+        if urgent:
+            jax.block_until_ready(made)
         for kind, write in writers.items():
             made[kind].copy_to_host_async()
             write((chunk, made[kind]))
+        look(made)
         done += len(chunk.frames)
         progress(done)
         if stop():
@@ -254,7 +272,7 @@ def _run(
     return done
 
 
-@partial(jax.jit, static_argnames=("network", "ratio", "kinds"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("network", "ratio", "kinds", "deep", "transfer"), donate_argnames=("state",))
 def matte_chunk(
     network: MattingNetwork,
     variables: Variables,
@@ -263,75 +281,71 @@ def matte_chunk(
     background: Array | None,
     ratio: float,
     kinds: tuple[str, ...],
+    deep: tuple[str, ...] = (),
+    transfer: int | None = None,
 ) -> tuple[dict[str, Array], State]:
-    """uint8 `[T, H, W, 3]` → uint8 `[T, H, W, C]` of each kind, and the state.
+    """uint8 or uint16 `[T, H, W, 3]` → `[T, H, W, C]` of each kind, and the state.
 
-    `background` is uint8 and broadcasts to the frames; without one it is the frames' own, blurred.
+    What is made is uint16 for the kinds that are `deep`, else uint8. `background` is either and broadcasts to the
+    frames; without one it is the frames' own, blurred. With a `transfer` frames are HDR, and so is what is made.
     """
-    frames = pixels.astype(state.r1.dtype) / 255
-    result: Any = network.apply(variables, frames[None], state, ratio)
+    frames = compositing.to_floats(pixels, state.r1.dtype)
+    seen = frames if transfer is None else to_seen(frames, transfer)
+    result: Any = network.apply(variables, seen[None], state, ratio)
     foreground, alpha = result.foreground[0], result.alpha[0]
+    if transfer is not None:  # what the network takes off the frames, in their space
+        change = from_seen(foreground, transfer) - from_seen(seen, transfer)
+        foreground = jnp.clip(frames + change, 0, 1)
+    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
     made = {}
     if "cut_out" in kinds:
-        made["cut_out"] = compositing.cut_out(foreground, alpha)
+        made["cut_out"] = compositing.cut_out(foreground, alpha, types["cut_out"])
     composites = [kind for kind in ("composite", "view") if kind in kinds]
     if composites:
-        behind = compositing.blurred(frames, alpha) if background is None else background.astype(frames.dtype) / 255
-        made |= dict.fromkeys(composites, compositing.composite(foreground, alpha, behind))
+        if background is None:
+            behind = compositing.blurred(frames, alpha)
+        else:
+            behind = compositing.to_floats(background, frames.dtype)
+            behind = behind if transfer is None else from_srgb(behind, transfer)
+        made |= {kind: compositing.composite(foreground, alpha, behind, types[kind]) for kind in composites}
     if "alpha" in kinds:
-        made["alpha"] = compositing.to_uint8(alpha)
+        made["alpha"] = compositing.to_integers(alpha, types["alpha"])
     if "foreground" in kinds:
-        made["foreground"] = compositing.to_uint8(foreground)
+        made["foreground"] = compositing.to_integers(foreground, types["foreground"])
     return made, result.state
 
 
-def read_chunks(video: Source, length: int, background: Background) -> Iterator[Chunk]:
-    """The frames of a video, `length` at a time; there must be one."""
-    frames: list[Frame] = []
-    sound: list[av.Packet[Any]] = []
-
-    def chunk() -> Chunk:
-        missing = length - len(frames)
-        pixels = np.stack([frame.pixels for frame in frames] + [frames[-1].pixels] * missing)
-        shown = None
-        if background.moving is not None:
-            moving = [background.moving(frame.time * video.time_base) for frame in frames]
-            shown = np.stack(moving + moving[-1:] * missing)
-        return Chunk(pixels, shown, [frame._replace(pixels=pixels[:0]) for frame in frames], sound)
-
-    for item in video.items:
-        if not isinstance(item, Frame):
-            sound.append(item)
-            continue
-        if len(frames) == length:
-            yield chunk()
-            frames, sound = [], []
-        frames.append(item)
-    yield chunk()
+def _until_gone(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
+    """The chunks until a camera has given nothing for long."""
+    try:
+        yield from chunks
+    except TimeoutError:
+        print(f"{name} has given nothing for {cameras.PATIENCE:g} s: it is taken to be gone", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _writer(
-    path: Path,
-    unfinished: Path,
-    kind: str,
-    video: Source,
-    quality: Quality,
-    mbps: float | None,
-    keep_sound: bool,
-) -> Iterator[ChunkWriter]:
-    """What writes in a thread of its own, to an `unfinished` path that will be `path`."""
-    options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
-    ending = path.suffix.lower()
-    with writing(path), sink.open_sink(unfinished, ending, video, CHANNELS[kind], **options) as put:
+def _failures_told(name: str, size: tuple[int, int], length: int, kept: Callable[[], bool]) -> Iterator[None]:
+    """Tell of a failure that what was recorded is `kept`, if it is; and that of a device with too little memory."""
+    try:
+        with _memory_told(name, size, length):
+            yield
+    except InputError as error:
+        if not kept():
+            raise
+        raise InputError(f"{error}; what was recorded until then is kept") from error
 
-        def write(item: tuple[Chunk, Array]) -> None:
-            chunk, made = item
-            with writing(path):
-                for packet in chunk.sound:
-                    put(packet)
-                for frame, pixels in zip(chunk.frames, np.asarray(made), strict=False):
-                    put(frame._replace(pixels=pixels))
 
-        with prefetch.background_writer(write, QUEUED) as enqueue:
-            yield enqueue
+@contextlib.contextmanager
+def _memory_told(name: str, size: tuple[int, int], length: int) -> Iterator[None]:
+    """Tell that a device has too little memory, and the mend."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        frames = f"{length} frame{'s' * (length > 1)} of {size[1]}×{size[0]} at once"
+        fewer = f"--chunk {length // 2}, " if length > 1 else ""
+        raise InputError(
+            f"{name}: the memory of {jax.devices()[0].device_kind} is too small for {frames}: give {fewer}a smaller "
+            "--downsample-ratio or --resize, or --precision bfloat16"
+        ) from error

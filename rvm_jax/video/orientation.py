@@ -34,6 +34,17 @@ def upright_picture(image: Image.Image) -> Image.Image:
     return image.transpose(TURNS[tag]) if tag in TURNS else image
 
 
+def upright_array(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The same of uint16 [H, W, C], by the tag of the `image` they come from: Pillow has no such colours."""
+    tag = _orientation(image)
+    if tag not in TURNS:
+        return pixels
+    planes = [
+        Image.fromarray(np.ascontiguousarray(plane)).transpose(TURNS[tag]) for plane in np.moveaxis(pixels, -1, 0)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], -1)
+
+
 Matrix = tuple[int, int, int, int]
 """The a, b, c, d of x' = ax + cy, y' = bx + dy, which shows a frame, with y down."""
 

@@ -1,12 +1,15 @@
 """Encoders: frames to video files with or without transparency, and to pictures.
 
-What is written has the times, the shape of pixels, the colour space and the sound of the source it was made from.
+What is written has the times, the shape of pixels, the colour space, the metadata and the sound of the source it was
+made from, and its depth where the kind of file has room for it.
 """
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -14,15 +17,20 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.video import sound
-from rvm_jax.video.filters import SCALER_FLAGS, filter_chain
-from rvm_jax.video.frames import BT709_FROM_HEIGHT, Frame, Item, Source, resized
-from rvm_jax.video.picture_files import PNG_EFFORT
+from rvm_jax.video.filters import SCALER_FLAGS, filter_chain, from_full_scale
+from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors, Frame, Item, Source, at_depth, resized
+from rvm_jax.video.hdr import TRANSFERS as HDR
+from rvm_jax.video.writing import picture_encoding, sound
+from rvm_jax.video.writing.picture_encoding import PACKED, as_image
 
 Quality = Literal["low", "medium", "high"]
+Pictures = Literal["png", "tif", "exr"]
 
 ItemWriter = Callable[[Item], None]
-"""Takes frames whose pixels are uint8 [H, W, C], C = 1 (gray), 3 (RGB) or 4 (RGB and alpha, straight), and sound."""
+"""Takes frames whose pixels are [H, W, C], C = 1 (gray), 3 (RGB) or 4 (RGB and alpha, straight), and sound.
+
+They are uint8, or uint16 where the source is deep and the file `keeps_depth`.
+"""
 
 
 class FileKind(NamedTuple):
@@ -40,7 +48,15 @@ class FileKind(NamedTuple):
     """What encodes all other sound."""
     keeps_aspect: bool = True
     """Whether pixels need not be square."""
+    gray: str | None = None
+    """How alpha by itself is stored, if not as a picture is."""
+    muxing: dict[str, str] = {}  # noqa: RUF012 — of a NamedTuple, and nobody changes it
+    """Options of the container."""
+    quality_option: str = "crf"
 
+
+HALF_COLOR = ("libx264", "h264_nvenc", "libx265")
+"""Encoders of what has a colour for two by two pixels."""
 
 FINEST_QUANTIZER = {"flags": "+qscale", "global_quality": "118"}
 """What the ProRes encoder comes to by itself, on people and on noise, after four times as much work."""
@@ -55,6 +71,7 @@ FORMATS = {
         crf={"low": 28, "medium": 23, "high": 18},
         sounds=("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".mov": FileKind(
         container="mov",
@@ -65,6 +82,7 @@ FORMATS = {
         crf=None,
         sounds=("aac", "ac3", "alac", "eac3", "mp3", "pcm_f32le", "pcm_s16be", "pcm_s16le", "pcm_s24le", "pcm_s32le"),
         encoder="aac",
+        muxing={"movflags": "+faststart"},
     ),
     ".webm": FileKind(
         container="webm",
@@ -77,9 +95,30 @@ FORMATS = {
         encoder="libopus",
         keeps_aspect=False,
     ),
+    ".mkv": FileKind(
+        container="matroska",
+        codec="ffv1",
+        opaque="bgr0",
+        transparent="bgra",
+        gray="gray",
+        options={"level": "3", "slicecrc": "1", "g": "1"},
+        crf=None,
+        sounds=("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus", "pcm_f32le", "pcm_s16le", "pcm_s24le", "vorbis"),
+        encoder="libopus",
+    ),
     ".gif": FileKind("gif", "gif", "pal8", "pal8", options={}, crf=None, sounds=(), encoder="", keeps_aspect=False),
 }
-PICTURE = ".png"
+DEEP_FFV1 = FORMATS[".mkv"]._replace(opaque="gbrp10le", transparent="gbrap10le", gray="gray10le")
+
+HEVC = FORMATS[".mp4"]._replace(
+    codec="libx265", opaque="yuv420p10le", options={"preset": "fast", "x265-params": "log-level=error:bframes=0"}
+)
+"""For HDR, which players know as no other codec of .mp4."""
+
+DEEP = (".mov", ".mkv", *picture_encoding.SUFFIXES)
+"""What holds more than 8 bits of any source."""
+
+HOLD_HDR = (".mp4", ".mov", ".mkv", ".png")
 
 GIF_COLORS = 255  # one more is for what is transparent
 
@@ -89,20 +128,37 @@ BT709, BT601 = 1, 6
 MATRICES = {BT709: "bt709", 4: "fcc", 5: "bt470bg", BT601: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 """Those that its scaler knows, by the names that they have there."""
 
-EXACTLY = f"{SCALER_FLAGS}:out_range=tv:out_chroma_loc=left"
+EXACTLY = f"{SCALER_FLAGS}:in_range=pc:out_range=tv:out_chroma_loc=left:out_color_matrix={{}}"
 """How it is to convert: its usual way makes all darker by a level, and colours half a pixel too far to the right of
 where decoders look for them."""
 
 
 def check_kind(path: Path) -> None:
     """Refuse endings that cannot be written."""
-    if path.suffix.lower() not in (*FORMATS, PICTURE, ""):
-        kinds = ", ".join((*FORMATS, PICTURE))
+    if path.suffix.lower() not in (*FORMATS, *picture_encoding.SUFFIXES, ""):
+        kinds = ", ".join((*FORMATS, *picture_encoding.SUFFIXES))
         raise InputError(f"{path} cannot be written: expected an ending of {kinds}, or none for a folder of pictures")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether it has an ending of what a folder can hold that was written here."""
+    return path.suffix.lower() in picture_encoding.SUFFIXES
 
 
 def keeps_alpha(path: Path) -> bool:
     return path.suffix.lower() != ".mp4"
+
+
+def keeps_depth(ending: str, source: Source) -> bool:
+    """Whether uint16 is to be written to what has such an ending; "" is a folder of pictures."""
+    return source.deep and (ending in (*DEEP, "") or (ending == ".mp4" and source.colors.transfer in HDR))
+
+
+def check_hdr(name: str, ending: str, source: Source) -> None:
+    """Refuse to write HDR to what cannot hold it."""
+    if source.colors.transfer in HDR and ending not in HOLD_HDR:
+        kinds = ", ".join(HOLD_HDR[:-1])
+        raise InputError(f"{name} cannot hold HDR: write {kinds} or a folder of .png, or leave --hdr keep out")
 
 
 def has_bit_rate(path: Path) -> bool:
@@ -120,43 +176,72 @@ def open_sink(
     quality: Quality = "high",
     mbps: float | None = None,
     keep_sound: bool = False,
+    pictures: Pictures = "png",
 ) -> Iterator[ItemWriter]:
-    """Gives a function that writes frames of so many channels, and sound, to `path`, as what has such an `ending`."""
+    """Gives a function that writes frames of so many channels, and sound, to `path`, as what has such an `ending`.
+
+    Without one it is a folder of `pictures`.
+    """
+    source = as_seen(source, channels)
     if ending in FORMATS:
-        with _video(path, FORMATS[ending], source, channels, quality, mbps, keep_sound) as put:
+        options: dict[str, Any] = {"quality": quality, "mbps": mbps, "keep_sound": keep_sound}
+        with open_video(str(path), file_kind(ending, source), source, channels, **options) as put:
             yield put
-    elif ending == PICTURE:
-        yield _picture(path, source)
+    elif ending:
+        yield _picture(path, ending, source)
     else:
         path.mkdir()
-        yield lambda item: _save(item, path / f"{item.name}.png") if isinstance(item, Frame) else None
+        yield _folder(path, f".{pictures}", source)
 
 
-def _picture(path: Path, source: Source) -> ItemWriter:
+def as_seen(source: Source, channels: int) -> Source:
+    """The source that what has so many channels is marked by: alpha is no colour, so never HDR."""
+    if channels == 1 and source.colors.transfer in HDR:
+        return dataclasses.replace(source, colors=Colors())
+    return source
+
+
+def file_kind(ending: str, source: Source) -> FileKind:
+    """How what has such an ending, which is one of `FORMATS`, is made of a source."""
+    if ending == ".mp4" and source.colors.transfer in HDR:
+        return HEVC
+    return DEEP_FFV1 if ending == ".mkv" and source.deep else FORMATS[ending]
+
+
+def _picture(path: Path, suffix: str, source: Source) -> ItemWriter:
     def put(item: Item) -> None:
         if isinstance(item, Frame):
             if path.exists():
-                raise InputError(f"{source.name} has several frames, a .png holds one: give a folder (no ending)")
-            _save(item, path)
+                raise InputError(f"{source.name} has several frames, a {suffix} holds one: give a folder (no ending)")
+            picture_encoding.save(item.pixels, path, suffix, source)
 
     return put
 
 
-def _save(frame: Frame, path: Path) -> None:
-    _image(frame.pixels).save(path, "PNG", compress_level=PNG_EFFORT)
+def _folder(path: Path, suffix: str, source: Source) -> ItemWriter:
+    def put(item: Item) -> None:
+        if isinstance(item, Frame):
+            picture_encoding.save(item.pixels, path / f"{item.name}{suffix}", suffix, source)
 
-
-def _image(pixels: np.ndarray) -> Image.Image:
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return put
 
 
 @contextlib.contextmanager
-def _video(
-    path: Path, form: FileKind, source: Source, channels: int, quality: Quality, mbps: float | None, keep_sound: bool
+def open_video(
+    file: str | BinaryIO,
+    form: FileKind,
+    source: Source,
+    channels: int,
+    *,
+    quality: Quality = "high",
+    mbps: float | None = None,
+    keep_sound: bool = False,
 ) -> Iterator[ItemWriter]:
-    first_in_file = {"movflags": "+faststart"} if form.container in ("mp4", "mov") else {}
+    """As `open_sink`, of one kind of video; `file` is also the URL of a stream, or what bytes are written to."""
+    tracks: dict[int, sound.PacketWriter] = {}
     try:
-        with av.open(str(path), "w", format=form.container, options=first_in_file) as output:
+        with av.open(file, "w", format=form.container, options=form.muxing) as output:
+            output.metadata.update(source.metadata)
             put_frame = _encoder(output, form, source, channels, quality, mbps)
             sounds = source.sounds if keep_sound and form.sounds else ()
             tracks = {one.index: sound.track(output, one, form.sounds, form.encoder) for one in sounds}
@@ -172,6 +257,11 @@ def _video(
             for put_sound in tracks.values():
                 put_sound(None)
     except av.FFmpegError as error:
+        if isinstance(error, av.InvalidDataError) and tracks:  # which nothing is that encoders here have made
+            raise InputError(
+                f"the sound of {source.name} is damaged, and cannot be copied: write .webm, whose sound is encoded "
+                "again, or copy or download it again"
+            ) from error
         raise OSError(error.errno, error.strerror) from error
 
 
@@ -189,19 +279,22 @@ def _encoder(
     context.time_base = source.time_base
     size = (source.height, source.width) if form.keeps_aspect else _with_square_pixels(source)
     context.height, context.width = size
-    context.pix_fmt = form.transparent if channels == 4 and form.transparent else form.opaque
+    context.pix_fmt = {1: form.gray, 4: form.transparent}.get(channels) or form.opaque
     options = dict(form.options)
     if mbps is not None:
         context.bit_rate = round(mbps * 1e6)
         options.pop("b", None)
     elif form.crf:
-        options["crf"] = str(form.crf[quality])
+        options[form.quality_option] = str(form.crf[quality])
     context.options = options
-    if form.codec == "libx264":  # two by two pixels share a colour, so an odd side is made even
+    if form.codec == "libx265":
+        context.codec_tag = "hvc1"  # without which Apple's players show nothing
+    if form.codec in HALF_COLOR:  # two by two pixels share a colour, so an odd side is made even
         context.height, context.width = (side + side % 2 for side in size)
-    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame
+    convert: Callable[[np.ndarray], av.VideoFrame] = _gif_frame if form.codec == "gif" else _rgb_frame
     if form.codec != "gif":
         context.sample_aspect_ratio = source.pixel_aspect if form.keeps_aspect else 1
+    if form.codec not in ("gif", "rawvideo"):
         _mark(context, source)
         convert = _converter(context, channels)
     durations: dict[int, int] = {}
@@ -228,27 +321,37 @@ def _with_square_pixels(source: Source) -> tuple[int, int]:
 def _mark(context: av.VideoCodecContext, source: Source) -> None:
     """Write down the colour space: that of the source, or else what players take it for."""
     matrix, primaries, transfer = source.colors
+    context.color_primaries, context.color_trc = primaries, transfer
+    stored = str(context.pix_fmt)
+    if not stored.startswith("yuv"):
+        gray = stored.startswith("gray")
+        context.colorspace, context.color_range = UNSPECIFIED if gray else RGB, int(ColorRange.JPEG)
+        return
     if matrix not in MATRICES:
         matrix = BT709 if source.height >= BT709_FROM_HEIGHT else BT601
     context.colorspace, context.color_range = matrix, int(ColorRange.MPEG)
-    context.color_primaries, context.color_trc = primaries, transfer
 
 
 def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.ndarray], av.VideoFrame]:
     """A function that makes of pixels a frame as it is to be stored."""
-    stored = {1: "gray", 3: "rgb24", 4: "rgba"}[channels]
-    scaling = "scale", f"{EXACTLY}:in_range=pc:out_color_matrix={MATRICES[context.colorspace]}"
-    graph = filter_chain(
-        context.width, context.height, av.VideoFormat(stored), context.time_base, scaling, ("format", context.pix_fmt)
-    )
+    scaling = EXACTLY.format(MATRICES[context.colorspace]) if context.colorspace in MATRICES else SCALER_FLAGS
+
+    @functools.cache
+    def graph(stored: str) -> av.filter.Graph:
+        filters = ("scale", scaling), ("format", context.pix_fmt)
+        return filter_chain(context.width, context.height, av.VideoFormat(stored), context.time_base, *filters)
 
     def convert(pixels: np.ndarray) -> av.VideoFrame:
         height, width = pixels.shape[:2]
         if (height, width) != (context.height, context.width):
             pixels = np.pad(pixels, ((0, context.height - height), (0, context.width - width), (0, 0)), "edge")
-        pixels = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
-        graph.push(av.VideoFrame.from_ndarray(pixels, stored))
-        converted: Any = graph.pull()
+        if pixels.dtype == np.uint16 and str(context.pix_fmt).startswith("yuv"):
+            colors, alpha = pixels[..., :3], pixels[..., 3:]
+            pixels = np.concatenate([from_full_scale(colors), alpha], -1) if channels == 4 else from_full_scale(pixels)
+        stored = PACKED[pixels.dtype.name][channels]
+        packed = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+        graph(stored).push(av.VideoFrame.from_ndarray(packed, stored))
+        converted: Any = graph(stored).pull()
         # ProRes has them in each frame too.
         converted.colorspace = context.colorspace
         converted.color_primaries, converted.color_trc = context.color_primaries, context.color_trc
@@ -257,9 +360,17 @@ def _converter(context: av.VideoCodecContext, channels: int) -> Callable[[np.nda
     return convert
 
 
+def _rgb_frame(pixels: np.ndarray) -> av.VideoFrame:
+    """A frame as it is; gray as RGB."""
+    height, width, channels = pixels.shape
+    whole = np.broadcast_to(pixels, (height, width, max(channels, 3)))
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(whole), "rgba" if channels == 4 else "rgb24")
+
+
 def _gif_frame(pixels: np.ndarray) -> av.VideoFrame:
     """A frame with colours of its own, and one for what is more than half transparent."""
-    indexed = _image(pixels[..., :3]).convert("RGB").quantize(GIF_COLORS, Image.Quantize.MEDIANCUT)
+    pixels = at_depth(pixels, np.uint8)
+    indexed = as_image(pixels[..., :3]).convert("RGB").quantize(GIF_COLORS, Image.Quantize.MEDIANCUT)
     indices = np.array(indexed)
     colors = np.asarray(indexed.getpalette(), np.uint8).reshape(-1, 3)[:GIF_COLORS]
     palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue

@@ -1,39 +1,55 @@
 """Opening of anything that holds frames: a video file, a stream or a camera, a folder of pictures, or one picture."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
 from rvm_jax.video.frames import WHOLE, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
+from rvm_jax.video.reading import picture_decoding
+from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 PICTURES_A_SECOND = Fraction(30)
 
 
 @contextlib.contextmanager
-def open_source(name: str, part: Part = WHOLE, *, rate: Fraction = PICTURES_A_SECOND) -> Iterator[Source]:
-    """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own."""
+def open_source(
+    name: str,
+    part: Part = WHOLE,
+    *,
+    rate: Fraction = PICTURES_A_SECOND,
+    keep_hdr: bool = False,
+    camera: CameraMode = AS_IT_IS,
+) -> Iterator[Source]:
+    """Open anything that holds frames. `rate` is for folders of pictures, which have none of their own.
+
+    Frames of HDR are tone-mapped, unless it is to be kept.
+    """
     if demux.is_live(name):
-        with demux.open_video(name, part) as source:
+        with demux.open_video(name, part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
         return
     try:
         path = Path(name).expanduser()
-        paths = _pictures_in(path) if path.is_dir() else [path] if picture_files.is_picture(path) else []
+        paths = _pictures_in(path) if path.is_dir() else [path] if picture_decoding.is_picture(path) else []
         exists = path.exists()
     except (OSError, RuntimeError) as error:  # also of names that cannot be
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not exists:
-        raise InputError(f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, or webcam")
-    if paths:
+        raise InputError(
+            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
+        )
+    if paths == [path] and picture_decoding.is_animation(path):
+        yield _animation(path, part)
+    elif paths:
         yield _pictures(path, paths, part, rate)
     else:
-        with demux.open_video(str(path), part) as source:
+        with demux.open_video(str(path), part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
 
 
@@ -48,25 +64,62 @@ def _pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> So
 
     def frames() -> Iterator[Item]:
         for number, path in enumerate(chosen):
-            yield Frame(_read_picture(path), number, 1, path.stem if named else frame_name(number))
+            yield Frame(picture_decoding.read_rgb(path), number, 1, path.stem if named else frame_name(number))
 
-    _, (height, width), items = peek(at_one_size(origin, frames(), part.size))
-    return Source(str(origin), height, width, 1 / rate, rate, len(chosen), items, Colors(), Fraction(1), ())
+    return _source(origin, frames(), part, 1 / rate, rate, len(chosen))
+
+
+def _animation(path: Path, part: Part) -> Source:
+    """A picture that moves."""
+    millisecond = Fraction(1, 1000)
+    first, last = part.start / millisecond, None if part.end is None else part.end / millisecond
+
+    def frames() -> Iterator[Item]:
+        zero: int | None = None
+        for pixels, time, duration in picture_decoding.frames(path):
+            if last is not None and time >= last:
+                return
+            if time >= first:
+                zero = time if zero is None else zero
+                number = next(numbers)
+                yield Frame(pixels, time - zero, duration, frame_name(number))
+
+    numbers = itertools.count()
+    items = frames()
+    try:
+        frame, _, items = peek(items)
+    except StopIteration:
+        raise InputError(f"{path} has no frame left by --start and --end") from None
+    whole = not part.start and part.end is None
+    length = picture_decoding.count(path) if whole else None
+    return _source(path, items, part, millisecond, Fraction(1000, frame.duration), length)
+
+
+def _source(
+    origin: Path, frames: Iterator[Item], part: Part, time_base: Fraction, rate: Fraction, length: int | None
+) -> Source:
+    first, (height, width), items = peek(at_one_size(origin, frames, part.size))
+    return Source(
+        name=str(origin),
+        height=height,
+        width=width,
+        time_base=time_base,
+        rate=rate,
+        length=length,
+        items=items,
+        colors=Colors(),
+        pixel_aspect=Fraction(1),
+        sounds=(),
+        deep=first.pixels.dtype == np.uint16,
+    )
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if picture_files.is_picture(path) and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if picture_decoding.is_picture(path) and not path.name.startswith(".")]
     if not found:
-        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in picture_files.SUFFIXES))
+        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in picture_decoding.SUFFIXES))
         raise InputError(f"{folder} holds no pictures: expected files of these kinds: {kinds}")
     return sorted(found, key=picture_files.natural_sort_key)
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    image = picture_files.read_picture(path)
-    if image.mode.startswith("I"):  # gray of 16 bits, which Pillow would clip
-        image = Image.fromarray((np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
 
 
 def _ceil(number: Fraction) -> int:

@@ -14,7 +14,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
-from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables, torch_shape
+from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables
 from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -132,7 +131,7 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     """Variables of one's own as `Weights`, if they are those of the network; half precision is widened."""
     table = entries(variant, refiner)
     trees = {name: tree for name, tree in variables.items() if name in ("params", "batch_stats")}
-    expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
+    expected = {"/".join(entry.path): entry.shape for entry in table}
     check_entries(flax.traverse_util.flatten_dict(trees, sep="/"), expected, variant.name, what)
     return Weights(variant, refiner, jax.tree.map(_widen, trees))
 
@@ -205,7 +204,7 @@ def _read_folder(path: Path, known: Sequence[Variant]) -> Weights:
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path, known)
-    expected = {"/".join(e.path): shape for e, shape in zip(table, _shapes(variant, table), strict=True)}
+    expected = {"/".join(entry.path): entry.shape for entry in table}
     check_entries(flat, expected, variant.name, path)
     return Weights(variant, refiner, jax.tree.map(_widen, variables))
 
@@ -217,8 +216,7 @@ def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path, known: Sequen
         # An ImageNet network of torchvision's: the same encoder, and a classifier that is of no use here.
         arrays = {f"backbone.{n}": a for n, a in arrays.items() if not n.startswith(("classifier.", "fc."))}
     variant, refiner, table = _identify(arrays, lambda entry: entry.name, path, known)
-    shapes = _shapes(variant, table)
-    expected = {entry.name: torch_shape(entry, shape) for entry, shape in zip(table, shapes, strict=True)}
+    expected = {entry.name: entry.torch_shape for entry in table}
     if not any(name.endswith(COUNTS) for name in arrays):
         # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
         arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNTS)}}
@@ -249,19 +247,6 @@ def _identify(
     has_refiner = any(entry.path[1] == "refiner" for entry in found)
     refiner: Refiner = "deep_guided_filter" if has_refiner else "fast_guided_filter"
     return variant, refiner, entries(variant, refiner)
-
-
-def _shapes(variant: Variant, table: list[Entry]) -> list[tuple[int, ...]]:
-    """The shape of each Flax variable of the table."""
-    return [_variable_shapes(variant)[entry.path] for entry in table]
-
-
-@cache
-def _variable_shapes(variant: Variant) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """The shapes of all variables of a network, by tracing it without computing anything."""
-    frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
-    variables = jax.eval_shape(MattingNetwork(variant).init, jax.random.key(0), frames)
-    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
 
 
 def check_entries(

@@ -22,7 +22,7 @@ from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import Baseline, entries
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.model.platforms import tracing_for
-from rvm_jax.weights.names import to_state_dict, to_variables, torch_shape
+from rvm_jax.weights.names import to_state_dict, to_variables
 from tests.reference import FOLDER, cast, optimized
 from tests.reference.baseline_recipe import image, state_dict
 
@@ -146,10 +146,10 @@ def test_entry_names_order_and_shapes(variant):
     network = network_of(variant)
     images = [jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)] * (2 if variant.startswith("matting") else 1)
     with tracing_for("cpu"):
-        shapes = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), *images))
-    made = [(entry.name, torch_shape(entry, shapes[entry.path].shape)) for entry in entries(network)]
-    assert made == [(name, tuple(shape)) for name, shape in keys(variant)]
-    assert {entry.path for entry in entries(network)} == shapes.keys()
+        variables = jax.eval_shape(network.init, jax.random.key(0), *images)
+    table = entries(network)
+    assert {entry.path: entry.shape for entry in table} == {p: x.shape for p, x in flatten_dict(variables).items()}
+    assert [(entry.name, entry.torch_shape) for entry in table] == [(n, tuple(s)) for n, s in keys(variant)]
 
 
 @pytest.mark.parametrize("variant", ["modnet", "u2netp", "mattingrefine_mobilenetv2"])

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
@@ -93,6 +94,7 @@ def test_entry_names_order_and_shapes(path: Path):
     network = MattingNetwork(variant)
     frames = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), frames)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
-    made = to_state_dict(zeros, entries(VARIANTS[variant]))
-    assert [(name, array.shape) for name, array in made.items()] == listed
+    table = entries(VARIANTS[variant])
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
+    assert {entry.path: entry.shape for entry in table} == shapes
+    assert [(entry.name, entry.torch_shape) for entry in table] == listed

@@ -390,8 +390,8 @@ def test_a_video_is_computed_in_the_dtype_of_the_variables(path, tmp_path, monke
     seen = []
     run = matting.matte_chunk
 
-    def spy(network, variables, pixels, state, *others):
-        made, after = run(network, variables, pixels, state, *others)
+    def spy(network, variables, pixels, state, *others, **options):
+        made, after = run(network, variables, pixels, state, *others, **options)
         seen.append((pixels.dtype, after.r1.dtype))
         return made, after
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from train.run.program_keys import needed_keys
 SECONDS_BETWEEN_LINES = 30.0
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 """In what JAX says when devices have too little memory: TPUs when a program is compiled, GPUs when it runs."""
+MANY_MAPS = 10_000
+"""Memory maps of programs from which on it is worth asking whether there will be too many."""
 FEWER_FRAMES = "fewer --stages.N.frames or --stages.N.high-frames, or on more devices"
 
 
@@ -66,11 +69,13 @@ def compile_ahead(
     if not missing:
         return True
     begin = told = time.monotonic()
+    maps, _ = _memory_maps()
     tell(f"compiling {_programs(len(missing))}" + (f", {AT_ONCE} at a time" if len(missing) > AT_ONCE > 1 else ""))
     with closing(_compiled(programs, missing, wanted, state, share)) as ready:
         for count, _ in enumerate(ready, 1):
             if stops():
                 return False
+            _refuse_too_many(count, len(missing), maps)
             if time.monotonic() - told > SECONDS_BETWEEN_LINES and count < len(missing):
                 told = time.monotonic()
                 tell(f"{count} of {_programs(len(missing))} compiled, in {told - begin:.0f} s")
@@ -114,6 +119,34 @@ def _compiled(
             if not _fits(programs, key):
                 raise _too_large(programs, stages[key], key, state, share)
             yield key
+
+
+def _refuse_too_many(count: int, of: int, before: int) -> None:
+    """Foresee that compiled programs use up the memory maps of a process, at which XLA would end it.
+
+    On CPUs a program of the published recipes has 4,500, and Linux allows 65,530.
+
+    Args:
+        count: How many programs have been compiled.
+        of: How many there will be.
+        before: The memory maps that there were before the first.
+    """
+    now, allowed = _memory_maps()
+    begun = min(count + AT_ONCE - 1, of)
+    if now - before > MANY_MAPS and now + (now - before) / begun * (of - begun) > allowed:
+        raise InputError(
+            f"{_programs(of)} are too many for a process on this machine, which may have {allowed} memory maps (sysctl "
+            f"vm.max_map_count): {count} took {now - before}. Start the same command with a smaller --buckets"
+        )
+
+
+def _memory_maps() -> tuple[int, float]:
+    """How many memory maps this process has, and may have; none, and any number, where Linux does not tell."""
+    try:
+        have = Path("/proc/self/maps").read_bytes().count(b"\n")
+        return have, int(Path("/proc/sys/vm/max_map_count").read_text())
+    except OSError:
+        return 0, float("inf")
 
 
 def _fits(programs: Programs, key: Key) -> bool:

@@ -115,7 +115,7 @@ def test_completion_knows_all_commands(capsys):
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("tensorflow", "train"), ("wandb", "train"), ("torch", "torch"), ("onnx", "torch"), ("gradio", "web")],
+    [("tensorflow", "train"), ("wandb", "train"), ("torch", "torch"), ("onnx", "torch"), ("starlette", "web")],
 )
 def test_a_missing_extra_is_named(module, extra, monkeypatch, capsys):
     monkeypatch.setattr(convert, "convert", missing(module))

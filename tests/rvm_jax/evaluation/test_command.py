@@ -22,8 +22,8 @@ def test_the_command(network, testset, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "aim, 48×32, 3 clips\n" in told
     lines = told[told.index("aim, 48×32") :].splitlines()
-    assert lines[1].split() == ["MAD", "MSE", "Grad", "Conn", "dtSSD", "FG", "MAD", "FG", "MSE"]
-    assert lines[3].split() == ["truth", *["0.00"] * 7]
+    assert lines[1].split() == ["MAD", "MSE", "Grad", "Conn", "dtSSD", "MAD-T", "FG", "MAD", "FG", "MSE"]
+    assert lines[3].split() == ["truth", *["0.00"] * 8]
     assert lines[4].startswith("ours without memory")
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -52,6 +52,11 @@ def test_published_figures_are_left_out_if_clips_have_several_sizes(tmp_path, ca
     told = capsys.readouterr().out
     assert "d646_static, 512×512, 2 clips\n" in told
     assert "RVM (published)" in told
+    (tmp_path / "set" / "testset.json").touch()  # as `rvm data testset` leaves it
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "RVM (published, other composites)" in told
+    assert "RVM (published)" not in told
 
 
 @pytest.mark.slow

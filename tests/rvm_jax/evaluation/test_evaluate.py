@@ -36,6 +36,7 @@ def test_a_network_has_the_scores_of_its_predictions(matte, testset, tmp_path):
             "grad": metrics.gradient(alpha, pha),
             "conn": metrics.connectivity(alpha, pha),
             "dtssd": metrics.dtssd(alpha, pha),
+            "mad_t": metrics.mad_in_band(alpha, pha),
             "fgr_mad": metrics.foreground_mad(foreground, fgr, pha),
             "fgr_mse": metrics.foreground_mse(foreground, fgr, pha),
         }

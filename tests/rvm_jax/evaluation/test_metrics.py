@@ -21,7 +21,7 @@ CLIPS = {
 
 @pytest.mark.parametrize("alpha", CLIPS)
 @pytest.mark.parametrize("truth", CLIPS)
-@pytest.mark.parametrize("metric", ["mad", "mse", "gradient", "dtssd", "connectivity"])
+@pytest.mark.parametrize("metric", ["mad", "mad_in_band", "mse", "gradient", "dtssd", "connectivity"])
 def test_every_pair_has_a_finite_figure_and_equal_frames_have_none(metric, truth, alpha):
     value = np.asarray(getattr(metrics, metric)(CLIPS[alpha], CLIPS[truth]))
     assert value.shape == (1, 2)
@@ -39,6 +39,19 @@ def test_dtssd_is_how_much_the_difference_changes():
         np.testing.assert_allclose(value, [[0, 50]])
     lasting = metrics.dtssd(*(np.concatenate(frames, 1) for frames in ([HALF, FULL], [EMPTY, HALF])))
     np.testing.assert_array_equal(lasting, [[0, 0]])
+
+
+def test_the_unknown_band_is_what_is_neither_0_nor_1_and_12_pixels_around():
+    truth = np.zeros((1, 2, 60, 70, 1), np.float32)
+    truth[:, :, :, 40:] = 1
+    truth[0, 0, 30, 20] = 0.5
+    alpha = truth.copy()
+    alpha[0, 0, 18, 8] = alpha[0, 0, 42, 32] = 1  # two corners of the band, and then what is beyond it
+    for y, x in ((17, 8), (43, 8), (30, 7), (30, 33)):
+        alpha[0, 0, y, x] = 1
+    alpha[0, 1, 5, 5] = 1
+    np.testing.assert_allclose(metrics.mad_in_band(alpha, truth), [[3.2, 0]], rtol=1e-5)
+    np.testing.assert_allclose(metrics.mad_in_band(alpha[0], truth[0]), [3.2, 0], rtol=1e-5)
 
 
 def test_the_gradient_of_what_is_constant_is_nothing():
@@ -80,5 +93,5 @@ def test_shapes_with_and_without_a_batch():
 
 def test_all_but_connectivity_compile():
     both = jnp.asarray(CLIPS["pixel"]), jnp.asarray(CLIPS["full"])
-    for metric in (metrics.mad, metrics.mse, metrics.gradient, metrics.dtssd):
+    for metric in (metrics.mad, metrics.mad_in_band, metrics.mse, metrics.gradient, metrics.dtssd):
         np.testing.assert_allclose(jax.jit(metric)(*both), metric(*both), rtol=1e-5)

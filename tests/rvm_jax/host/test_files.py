@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rvm_jax.errors import InputError
-from rvm_jax.host.files import replacing
+from rvm_jax.host.files import recording, replacing
 
 
 def fill(path: Path, text: str) -> Path:
@@ -85,3 +85,42 @@ def test_a_link_is_followed(tmp_path):
         partial.write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
+
+
+def test_what_failed_takes_its_name_if_it_is_to_be_kept(tmp_path):
+    def fail(keep: bool) -> None:
+        with replacing(tmp_path / "a", overwrite=True, keep=lambda: keep) as path:
+            path.write_text("half")
+            raise KeyError
+
+    (tmp_path / "a").write_text("old")
+    for keep, text in ((False, "old"), (True, "half")):
+        with pytest.raises(KeyError):
+            fail(keep)
+        assert (tmp_path / "a").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_recording_is_there_from_the_beginning(tmp_path, keep):
+    def fail() -> None:
+        with recording(tmp_path / "new" / "a", keep=lambda: keep) as path:
+            path.write_text("first")
+            assert (tmp_path / "new" / "a").read_text() == "first"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (tmp_path / "new" / "a").exists() == keep
+
+
+def test_a_recording_replaces_only_what_it_may(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").touch()
+    with pytest.raises(InputError, match="exists already"), recording(tmp_path / "a", keep=lambda: True):
+        pass
+    assert (tmp_path / "a" / "b").exists()
+    with recording(tmp_path / "a", overwrite=True, keep=lambda: True) as path:
+        assert not path.exists()
+        path.mkdir()
+    assert list((tmp_path / "a").iterdir()) == []

@@ -73,6 +73,77 @@ def test_nobody_waits_for_a_maker_that_stalls(leave):
     assert prefetch.close(generator)
 
 
+def test_what_waits_is_merged_with_what_comes():
+    """Who makes never waits: what was taken is whole, and of the rest the newest is there."""
+    taken, made = threading.Event(), threading.Event()
+
+    def make():
+        yield [0]
+        assert taken.wait(20)
+        yield from ([number] for number in range(1, 100))
+        made.set()
+
+    with prefetch.prefetched(make(), 1, merge=lambda old, new: old + new) as items:
+        assert next(items) == [0]
+        taken.set()
+        assert made.wait(20)
+        assert list(items) == [list(range(1, 100))]
+
+
+def test_patience_ends_when_nothing_has_come_for_long():
+    released = threading.Event()
+
+    def make():
+        yield 1
+        released.wait(20)
+
+    with prefetch.prefetched(make(), 3, patience=0.2) as items:
+        assert next(items) == 1
+        with pytest.raises(TimeoutError):
+            next(items)
+        released.set()
+
+
+@contextlib.contextmanager
+def stalling(go: threading.Event, told: list[str]):
+    told.append("opens")
+    assert go.wait(20)
+    try:
+        yield 7
+    finally:
+        told.append("closed")
+
+
+def test_a_context_that_opens_is_entered_and_left():
+    told = []
+    go = threading.Event()
+    go.set()
+    with prefetch.entered(stalling(go, told)) as value:
+        assert value == 7
+        assert told == ["opens"]
+    assert told == ["opens", "closed"]
+
+
+def test_a_context_that_does_not_open_is_left_to_itself():
+    told, go = [], threading.Event()
+    with prefetch.entered(stalling(go, told), lambda: True) as value:
+        assert value is None
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "rvm-open")
+    go.set()
+    thread.join(20)
+    assert told == ["opens", "closed"]
+
+
+def test_a_context_that_cannot_be_opened_says_so():
+    @contextlib.contextmanager
+    def failing():
+        raise KeyError("gone")
+        yield
+
+    with pytest.raises(KeyError, match="gone"), prefetch.entered(failing()):
+        pass
+
+
 def test_a_generator_that_is_left_early_is_closed():
     closed = threading.Event()
 
@@ -148,3 +219,32 @@ def test_what_waits_is_left_if_the_block_fails():
     with pytest.raises(KeyError):
         run()
     assert len(seen) <= 2
+
+
+def test_ctrl_c_at_the_end_waits_for_what_is_being_consumed(monkeypatch):
+    """And leaves the rest: nobody may close a file in which a thread still writes."""
+    seen = []
+    begun, released = threading.Event(), threading.Event()
+    join = threading.Thread.join
+
+    def consume(item):
+        begun.set()
+        assert released.wait(20)
+        seen.append(item)
+
+    def interrupted(thread, timeout=None):
+        monkeypatch.setattr(threading.Thread, "join", join)
+        assert begun.wait(20)
+        threading.Timer(0.1, released.set).start()
+        raise KeyboardInterrupt
+
+    def run():
+        with prefetch.background_writer(consume, 5) as put:
+            for number in range(4):
+                put(number)
+            monkeypatch.setattr(threading.Thread, "join", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert seen == [0]
+    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-writer"]

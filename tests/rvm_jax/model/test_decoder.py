@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rvm_jax.model.convolution import conv2d
 from rvm_jax.model.decoder import GRUWeights, conv_gru
+from rvm_jax.model.platforms import tracing_for
 
 
 def random_case(steps: int = 5, batch: int = 2, height: int = 4, width: int = 3, channels: int = 3):
@@ -35,17 +37,19 @@ def written_out(x, hidden, weights):
     return jnp.stack(outputs, 1), hidden
 
 
-def test_outputs_and_gradients():
-    case = random_case()
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_outputs_and_gradients(platform):
+    case = random_case(steps=3)
     expected, expected_pullback = jax.vjp(written_out, *case)
-    given, pullback = jax.vjp(conv_gru, *case)
+    with tracing_for(platform):
+        given, pullback = jax.vjp(conv_gru, *case)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), given, expected)
 
     rng = np.random.default_rng(1)
     cotangents = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), expected)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), pullback(cotangents), expected_pullback(cotangents)
-    )
+    with tracing_for(platform):
+        gradients = pullback(cotangents)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), gradients, expected_pullback(cotangents))
 
 
 def test_chunks_continue_each_other():

@@ -77,6 +77,14 @@ def test_conv2d_and_its_gradients(size, stride, dilation, inputs, outputs, heigh
     check_convolution(convolution.conv2d, x, kernel, stride, dilation, groups=1)
 
 
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize("platform", ["cuda"], indirect=True)
+@pytest.mark.parametrize(("height", "width"), [(9, 7), (2, 1)])
+def test_conv2d_with_dilation_on_gpus(height, width):
+    x, kernel = normal(0, 2, height, width, 6), normal(1, 3, 3, 6, 5)
+    check_convolution(convolution.conv2d, x, kernel, 1, 2, groups=1)
+
+
 DEPTHWISE = [
     # kernel size, stride, dilation, channels, height, width
     (3, 1, 1, 5, 6, 9),

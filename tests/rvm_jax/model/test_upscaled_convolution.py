@@ -13,11 +13,12 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(8, 10), (7, 10), (8, 9), (2, 2), (1, 2), (1, 1), (3, 1)])
-def test_cells_are_what_the_joined_arrays_give_with_their_gradients(size):
+@pytest.mark.parametrize("channels", [(2, 1), (4, 1)])
+def test_cells_are_what_the_joined_arrays_give_with_their_gradients(size, channels):
     height, width = size
     x = normal(0, 2, -(-height // 2), -(-width // 2), 3)
-    others = normal(1, 2, *size, 2), normal(2, 2, *size, 1)
-    kernel = normal(3, 3, 3, 6, 4)
+    others = tuple(normal(1, 2, *size, count) for count in channels)
+    kernel = normal(3, 3, 3, 3 + sum(channels), 4)
     expected, expected_pullback = jax.vjp(upscaled_convolution._joined, x, others, kernel)
     given, pullback = jax.vjp(jax.jit(upscaled_convolution._in_cells), x, others, kernel)
     np.testing.assert_allclose(given, expected, atol=1e-12)

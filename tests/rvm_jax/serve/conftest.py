@@ -15,7 +15,7 @@ from tests.rvm_jax.serve.servers import COUNT, Server, ended, started
 
 @pytest.fixture
 def service(matte) -> Iterator[Service]:
-    with jobs.serving(matte, Limits(megabytes=1, seconds=10, side=100, waiting=2)) as service:
+    with jobs.serving(matte, Limits(megabytes=1, seconds=10, side=100, waiting=4)) as service:
         yield service
 
 

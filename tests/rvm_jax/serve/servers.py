@@ -1,4 +1,4 @@
-"""`rvm serve` as a process, and its HTTP API as a program calls it."""
+"""`rvm serve` as a process, and plain requests to it."""
 
 import http.client
 import http.server
@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 COUNT = 12
 """How many frames the clip has."""
@@ -64,38 +65,55 @@ def ended(server: Server) -> None:
     assert list(server.temporary.iterdir()) == []
 
 
-def request(server: Server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(server.host, timeout=120)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    response = connection.getresponse()
-    answer = response.read().decode(errors="replace")
-    connection.close()
-    return response.status, answer
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        return self.json["error"]
 
 
-def send(server: Server, content: bytes, name: str, **headers: str) -> tuple[int, str]:
+def ask(address: str, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    """One request, with a body of bytes or JSON; the path goes as it is."""
+    if body is not None and not isinstance(body, bytes):
+        body, headers = json.dumps(body).encode(), {"Content_Type": "application/json", **headers}
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def form(**parts: Any) -> tuple[bytes, str]:
+    """A multipart body of texts, and of files as (name, content), and its type."""
     mark = secrets.token_hex(8)
-    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
-    return request(
-        server, "POST", "/gradio_api/upload", body, Content_Type=f"multipart/form-data; boundary={mark}", **headers
-    )
+    body = b""
+    for name, value in parts.items():
+        file, content = ("", value.encode()) if isinstance(value, str) else (f'; filename="{value[0]}"', value[1])
+        body += f'--{mark}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
+        body += content + b"\r\n"
+    return body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
 
 
-def call(server: Server, function: str, **headers: str) -> Any:
-    """What it answers in the end; for an error its message."""
+def upload(address: str, name: str, content: bytes, **headers: str) -> str:
+    """Send a file; returns its id."""
+    begun = ask(address, "POST", "/v1/uploads", {"name": name, "bytes": len(content)}, **headers)
+    assert begun.status == 201, begun.body
+    sent = ask(address, "PATCH", f"/v1/uploads/{begun.json['id']}", content, Upload_Offset="0", **headers)
+    assert sent.json == {"offset": len(content)}
+    return begun.json["id"]
 
-    def ask(**values: Any) -> Any:
-        path = f"/gradio_api/call/v2/{function}"
-        body = json.dumps(values).encode()
-        status, answer = request(server, "POST", path, body, Content_Type="application/json", **headers)
-        assert status == 200, answer
-        _, answer = request(server, "GET", f"{path}/{json.loads(answer)['event_id']}", **headers)
-        event, data = answer.strip().split("\n\n")[-1].split("\n")
-        told = json.loads(data.removeprefix("data: "))
-        return told["error"] if event == "event: error" else told[0]
 
-    return ask
+def cookie(answer: Answer) -> str:
+    return answer.headers["Set-Cookie"].split(";")[0]
 
 
 class listening:  # noqa: N801 — used like a function

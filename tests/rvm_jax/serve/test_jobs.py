@@ -1,5 +1,6 @@
 """Jobs of many people: one after the other, within limits, and nothing left of them."""
 
+import io
 import tempfile
 import threading
 import time
@@ -29,13 +30,13 @@ class Gate:
         self.order: list[str] = []
         whole, look = requests.make_matte, requests.make_preview
 
-        def held(matte, order, folder, progress, stop):
+        def held(matte, order, folder, progress, stop, look):
             def stops() -> bool:
                 self.reached.set()
                 assert self.opened.wait(60)
                 return stop()
 
-            made = whole(matte, order, folder, progress, stops)
+            made = whole(matte, order, folder, progress, stops, look)
             self.order.append(folder.name)
             return made
 
@@ -76,7 +77,7 @@ def clock(monkeypatch) -> Clock:
         ("mp4", "green", "matte.mp4"),
         ("mp4", "blur", "matte.mp4"),
         ("mov", "transparent", "matte.mov"),
-        ("webm", "color", "matte.webm"),
+        ("webm", "#1e90ff", "matte.webm"),
         ("png", "transparent", "matte.zip"),
         ("mp4", "file", "matte.mp4"),
     ],
@@ -86,13 +87,12 @@ def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, 
     monkeypatch.setitem(sink.FORMATS[".mp4"].options, "x264-params", "mbtree=0")
     picture = tmp_path / "behind.png"
     Image.fromarray(videos.moving(1)[0, :, ::-1]).save(picture)
-    behind = sent(service, "behind.png", picture.read_bytes()) if background == "file" else None
-    wishes = Options(sent(service), background, "rgba(30.2, 144, 255, 1)", behind, kind=kind)
-    job = finished(service, jobs.submit(service, wishes))
-    assert job.state == "done", job.message
+    behind = sent(service, "behind.png", picture.read_bytes()) if background == "file" else background
+    job = finished(service, jobs.submit(service, Options(sent(service), behind, format=kind)))
+    assert job.state == "done", job.error
     assert job.files["matte"].name == name
     suffix = "" if kind == "png" else f".{kind}"
-    given = {"color": "#1e90ff", "file": str(picture)}.get(background, background)
+    given = str(picture) if background == "file" else background
     clip = videos.write(tmp_path / "clip.mp4", videos.moving(COUNT), rate=10)
     options = {"weights": matte, "background": given, "alpha": tmp_path / "alpha.mp4"}
     matte_video(clip, tmp_path / f"out{suffix}", **options)
@@ -103,7 +103,7 @@ def test_what_is_made_is_what_matte_video_makes(service, matte, tmp_path, kind, 
         written = tmp_path / "unzipped"
     for one, other in ((written, tmp_path / f"out{suffix}"), (job.files["alpha"], tmp_path / "alpha.mp4")):
         np.testing.assert_array_equal(read(one), read(other))
-    assert read(job.files["view"]).shape == (COUNT, 48, 64, 3)
+    assert read(job.files["preview"]).shape == (COUNT, 48, 64, 3)
 
 
 def test_nobody_else_may_read_the_files(service):
@@ -113,48 +113,62 @@ def test_nobody_else_may_read_the_files(service):
 
 
 def test_what_is_transparent_is_shown_checkered(service):
-    job = finished(service, jobs.submit(service, Options(sent(service), "transparent", kind="png")))
+    job = finished(service, jobs.submit(service, Options(sent(service), "transparent", format="png")))
     with zipfile.ZipFile(job.files["matte"]) as archive, archive.open(archive.namelist()[0]) as file:
         pixels = np.asarray(Image.open(file)).astype(float)
     y, x = np.mgrid[:48, :64]
     board = np.where((y // 2 + x // 2) % 2, 204, 255)[..., None]
     expected = pixels[..., :3] * pixels[..., 3:] / 255 + board * (1 - pixels[..., 3:] / 255)
-    assert np.abs(read(job.files["view"])[0] - expected).mean() < 8  # what colours at half size cost
-    assert np.abs(np.roll(read(job.files["view"])[0], 2, 0) - expected).mean() > 10
+    assert np.abs(read(job.files["preview"])[0] - expected).mean() < 8  # what colours at half size cost
+    assert np.abs(np.roll(read(job.files["preview"])[0], 2, 0) - expected).mean() > 10
 
 
 def test_a_preview_is_the_first_frame(service, matte, tmp_path):
     clip = sent(service)
     job = finished(service, jobs.submit(service, Options(clip, "blur", start=0.2, preview=True)))
-    assert job.state == "done", job.message
+    assert job.state == "done", job.error
     options = {"background": "blur", "start": 0.2, "end": 0.3, "alpha": tmp_path / "alpha.png"}
     matte_video(clip.path, tmp_path / "first.png", weights=matte, **options)
-    assert (np.asarray(Image.open(job.files["view"])) == np.asarray(Image.open(tmp_path / "first.png"))).all()
+    shown, expected = (
+        np.asarray(Image.open(path)).astype(int) for path in (job.files["preview"], tmp_path / "first.png")
+    )
+    assert np.abs(shown - expected).mean() < 3  # what JPEG costs
     assert (np.asarray(Image.open(job.files["alpha"])) == np.asarray(Image.open(tmp_path / "alpha.png"))).all()
+
+
+def test_the_newest_frame_is_shown_while_a_job_runs(service, monkeypatch):
+    monkeypatch.setattr(requests, "LOOK_EVERY", -1)
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Options(sent(service), "#0000ff", format="mov"))
+    assert gate.reached.wait(60)
+    with Image.open(job.files["preview"]) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (64, 48))
+    gate.opened.set()
+    assert finished(service, job).files["preview"].suffix == ".mp4"
 
 
 def test_a_picture_becomes_a_picture(service):
     service.limits = Limits()
-    picture = service.folder / "a.png"
-    Image.fromarray(videos.moving(1)[0]).save(picture)
-    job = finished(service, jobs.submit(service, Options(sent(service, "me.png", picture.read_bytes()), "transparent")))
+    picture = io.BytesIO()
+    Image.fromarray(videos.moving(1)[0]).save(picture, "PNG")
+    job = finished(service, jobs.submit(service, Options(sent(service, "me.png", picture.getvalue()), "transparent")))
     assert job.files["matte"].name == "matte.png"
     assert np.asarray(Image.open(job.files["matte"])).shape == (48, 64, 4)
 
 
 def test_a_part(service):
-    job = finished(service, jobs.submit(service, Options(sent(service), kind="mov", start=0.1, end=0.4)))
+    job = finished(service, jobs.submit(service, Options(sent(service), format="mov", start=0.1, end=0.4)))
     assert len(read(job.files["matte"])) == 3
 
 
 def test_details_are_sides_of_what_the_network_sees(service, monkeypatch):
     service.limits = Limits()
-    wide = service.folder / "wide.png"
-    Image.fromarray(np.zeros((1024, 2048, 3), np.uint8)).save(wide)
+    wide = io.BytesIO()
+    Image.fromarray(np.zeros((1024, 2048, 3), np.uint8)).save(wide, "PNG")
     ratios = []
     monkeypatch.setattr(requests, "make_matte", lambda matte, order, *_: ratios.append(order.ratio))
     for detail in ("faster", "automatic", "finer", "finest"):
-        finished(service, jobs.submit(service, Options(sent(service, "w.png", wide.read_bytes()), detail=detail)))
+        finished(service, jobs.submit(service, Options(sent(service, "w.png", wide.getvalue()), detail=detail)))
     assert ratios == [384 / 2048, 512 / 2048, 768 / 2048, 1024 / 2048]
 
 
@@ -166,8 +180,8 @@ def test_a_damaged_video_tells_where_and_leaves_nothing(service, tmp_path):
     given = sent(service, "holiday.mp4", path.read_bytes())
     job = finished(service, jobs.submit(service, Options(given)))
     assert job.state == "failed"
-    assert job.message.startswith("holiday.mp4 is damaged or cut short at ")
-    assert "--" not in job.message
+    assert job.error.startswith("holiday.mp4 is damaged or cut short at ")
+    assert "--" not in job.error
     assert list(service.folder.iterdir()) == [given.path.parent]
 
 
@@ -179,7 +193,7 @@ def test_a_job_that_breaks_tells_why_and_the_next_one_runs(service, monkeypatch,
 
     monkeypatch.setattr(requests, "make_matte", broken)
     job = finished(service, jobs.submit(service, Options(sent(service))))
-    assert job.message == "the server could not do it: MemoryError: out of memory: 99 GB"
+    assert job.error == "the server could not do it: MemoryError: out of memory: 99 GB"
     assert "Traceback" in capsys.readouterr().err
     monkeypatch.setattr(requests, "make_matte", whole)
     assert finished(service, jobs.submit(service, Options(sent(service)))).state == "done"
@@ -190,22 +204,69 @@ def test_one_runs_and_others_wait_but_previews_go_first(service, monkeypatch):
     first = jobs.submit(service, Options(sent(service)))
     assert gate.reached.wait(60)
     second, third = (jobs.submit(service, Options(sent(service))) for _ in range(2))
-    assert [jobs.status(service, job).before for job in (first, second, third)] == [0, 1, 2]
+    assert [jobs.place(service, job) for job in (first, second, third)] == [None, 1, 2]
     assert [job.state for job in (first, second, third)] == ["running", "waiting", "waiting"]
-    with pytest.raises(InputError, match="2 jobs are waiting already: try again"):
-        jobs.submit(service, Options(sent(service)))
     look = jobs.submit(service, Options(sent(service), preview=True))
     gate.opened.set()
     assert all(finished(service, job).state == "done" for job in (look, first, second, third))
-    assert gate.order == [job.name for job in (look, first, second, third)]
+    assert gate.order == [job.id for job in (look, first, second, third)]
 
 
-def test_a_status_tells_speed_and_what_is_left(service, clock):
-    job = Job("x", service.folder, None, "running")  # type: ignore[arg-type]
+def test_people_take_turns_and_each_one_may_have_a_share(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    video = sent(service)
+
+    def submit(person: str) -> Job:
+        return jobs.submit(service, Options(video), person)
+
+    first = submit("ann")
+    assert gate.reached.wait(60)
+    ann, ann_too = submit("ann"), submit("ann")
+    with pytest.raises(InputError, match="2 of your jobs are waiting already: try again"):
+        submit("ann")
+    bob, eve = submit("bob"), submit("eve")
+    with pytest.raises(InputError, match="4 jobs are waiting already: try again"):
+        submit("joe")
+    assert [jobs.place(service, job) for job in (bob, eve, ann, ann_too)] == [1, 2, 3, 4]
+    gate.opened.set()
+    assert all(finished(service, job).state == "done" for job in (first, ann, ann_too, bob, eve))
+    assert gate.order == [job.id for job in (first, bob, eve, ann, ann_too)]
+
+
+def test_a_person_finds_only_their_own(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Options(sent(service, person="ann")), "ann")
+    (upload,) = service.uploads.values()
+    assert jobs.find(service, job.id, "ann") is job
+    assert uploads.find(service, upload.id, "ann") is upload
+    for person in ("bob", ""):
+        with pytest.raises(InputError, match="there is no job"):
+            jobs.find(service, job.id, person)
+        with pytest.raises(InputError, match="there is no file"):
+            uploads.find(service, upload.id, person)
+    gate.opened.set()
+
+
+def test_work_of_a_camera_goes_between_two_chunks(service, monkeypatch):
+    gate = Gate(monkeypatch)
+    job = jobs.submit(service, Options(sent(service)))
+    assert gate.reached.wait(60)
+    done = []
+    works = [jobs.soon(service, lambda: done.append(job.done) or job.state) for _ in range(2)]
+    gate.opened.set()
+    assert [work.result(60) for work in works] == ["running", "running"]
+    assert done[0] < done[1]  # one after each chunk
+    assert finished(service, job).done == COUNT
+    assert jobs.soon(service, lambda: "idle").result(60) == "idle"
+    with pytest.raises(ZeroDivisionError):
+        jobs.soon(service, lambda: 1 // 0).result(60)
+
+
+def test_speed_and_what_is_left(service, clock):
+    job = Job("x", "", service.folder, None, "running")  # type: ignore[arg-type]
+    assert jobs.speed(job) == (None, None)
     job.done, job.expected, job.first = 30, 70, (clock.monotonic() - 2, 10)
-    status = jobs.status(service, job)
-    assert status.fps == pytest.approx(10)
-    assert status.left == pytest.approx(4)
+    assert jobs.speed(job) == (pytest.approx(10), pytest.approx(4))
 
 
 def test_what_is_cancelled_leaves_nothing(service, monkeypatch):
@@ -213,30 +274,16 @@ def test_what_is_cancelled_leaves_nothing(service, monkeypatch):
     running = jobs.submit(service, Options(sent(service)))
     assert gate.reached.wait(60)
     waiting = jobs.submit(service, Options(sent(service)))
-    jobs.cancel(service, waiting)
-    assert jobs.status(service, waiting).state == "cancelled"  # at once
+    jobs.forget(service, waiting)
+    assert waiting.state == "cancelled"  # at once
     assert not waiting.folder.exists()
-    jobs.cancel(service, running)
+    jobs.forget(service, running)
     assert running.state == "running"
     gate.opened.set()
     assert finished(service, running).state == "cancelled"
     assert not running.folder.exists()
-
-
-def test_what_waits_and_nobody_asks_for_makes_room(service, monkeypatch):
-    gate = Gate(monkeypatch)
-    running = jobs.submit(service, Options(sent(service)))
-    assert gate.reached.wait(60)
-    left, other = (jobs.submit(service, Options(sent(service), preview=look)) for look in (False, True))
-    kept = jobs.submit(service, Options(sent(service)))
-    for job in (left, other):
-        job.polled -= jobs.ABANDONED + 1
-    jobs.sweep(service)
-    assert [job.state for job in (left, other, kept)] == ["cancelled", "cancelled", "waiting"]
-    assert [job.folder.exists() for job in (left, other, kept)] == [False, False, True]
-    assert jobs.status(service, kept).before == 1
-    gate.opened.set()
-    assert [finished(service, job).state for job in (running, kept)] == ["done", "done"]
+    jobs.forget(service, running)
+    assert running.id not in service.jobs
 
 
 def test_those_who_come_at_once_are_counted_too(service, monkeypatch):
@@ -254,57 +301,41 @@ def test_those_who_come_at_once_are_counted_too(service, monkeypatch):
         return order(*arguments)
 
     monkeypatch.setattr(requests, "validate", slow)
-    with pytest.raises(InputError, match="2 jobs are waiting already: try again"):
+    with pytest.raises(InputError, match="2 of your jobs are waiting already: try again"):
         jobs.submit(service, Options(given))
-    folders = {job.name for job in (running, *service.waiting)}
-    assert {path.name for path in service.folder.iterdir() if not path.name.startswith("upload")} == folders
+    folders = {job.id for job in (running, *service.waiting)} | set(service.uploads)
+    assert {path.name for path in service.folder.iterdir()} == folders
     gate.opened.set()
 
 
-def test_what_nobody_asks_for_is_given_up(service, monkeypatch):
+def test_a_disk_that_gets_full_ends_the_job(service, monkeypatch):
     gate = Gate(monkeypatch)
-    job = jobs.submit(service, Options(sent(service)))
+    video = sent(service)
+    job = jobs.submit(service, Options(video))
     assert gate.reached.wait(60)
-    job.polled -= jobs.ABANDONED + 1
-    gate.opened.set()
-    while job.state == "running":
-        time.sleep(0.01)
-    assert job.state == "cancelled"
-    assert not job.folder.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "RESERVE", 10**18)
+        gate.opened.set()
+        assert finished(service, job).state == "failed"
+    assert job.error == "the disk of this server is full: try again later"
+    assert list(service.folder.iterdir()) == [video.path.parent]
 
 
-def test_files_go_after_a_while_and_soon_after_the_download(service, clock):
-    given = sent(service)
-    job, other = (finished(service, jobs.submit(service, Options(given))) for _ in range(2))
-    clock.passed = other.folder.stat().st_mtime - clock.time()
-    jobs.forget(service, job, seconds=300)
-    clock.passed += 299
+def test_files_go_after_a_while_in_which_nobody_used_them(service, clock):
+    video = sent(service)
+    job, other = (finished(service, jobs.submit(service, Options(video))) for _ in range(2))
+    clock.passed = service.limits.keep - 1
     jobs.sweep(service)
     assert job.files["matte"].exists()
+    other.touched = clock.monotonic()
     clock.passed += 2
     jobs.sweep(service)
-    assert not job.folder.exists()
-    with pytest.raises(InputError, match="there is no job"):
-        jobs.find(service, job.name)
-    clock.passed += service.limits.keep - 302
+    assert list(service.folder.iterdir()) == [other.folder]
+    assert (service.jobs, service.uploads, set(service.served)) == ({other.id: other}, {}, {""})
+    clock.passed += service.limits.keep
     jobs.sweep(service)
-    assert jobs.find(service, other.name).files["matte"].exists()
-    clock.passed += 2
-    jobs.sweep(service)
+    assert (service.jobs, service.uploads, service.served) == ({}, {}, {})
     assert not list(service.folder.iterdir())
-
-
-def test_a_sweep_goes_on_when_something_vanishes_meanwhile(service, monkeypatch, tmp_path):
-    job = finished(service, jobs.submit(service, Options(sent(service))))
-    with monkeypatch.context() as patch:
-        patch.setattr(uploads, "sweep", lambda *_: jobs.forget(service, job))
-        jobs.sweep(service)
-    assert job.name not in service.jobs
-    (tmp_path / "a").symlink_to(tmp_path / "vanished")
-    (tmp_path / "b").touch()
-    uploads.sweep(tmp_path, -1, set())
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    uploads.expire(tmp_path / "vanished", 1, 2)
 
 
 def test_a_sweep_that_breaks_is_told_and_the_next_one_comes(matte, monkeypatch, capsys):
@@ -336,20 +367,29 @@ def test_what_is_running_is_not_swept(service, monkeypatch, clock):
     job = jobs.submit(service, Options(sent(service)))
     assert gate.reached.wait(60)
     clock.passed += service.limits.keep + 60
-    job.polled = clock.monotonic()
     jobs.sweep(service)
+    assert service.uploads == {}
     gate.opened.set()
     assert finished(service, job).state == "done"
     assert job.files["matte"].exists()
 
 
-def test_two_who_send_the_same_file_do_not_take_it_from_each_other(service, monkeypatch):
+def test_a_job_keeps_the_file_that_was_removed(service, monkeypatch):
     gate = Gate(monkeypatch)
     given = sent(service)
     first, second = (jobs.submit(service, Options(given)) for _ in range(2))
-    uploads.remove(given.path.parent)
+    uploads.discard(service, given)
     gate.opened.set()
     assert all(finished(service, job).state == "done" for job in (first, second))
+
+
+def test_programs_are_dropped_before_they_are_too_many(service, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(jobs.jax, "clear_caches", lambda: dropped.append(len(service.programs)))
+    for size in [*range(jobs.MOST_PROGRAMS), 3, 99, 3]:
+        jobs.limit_programs(service, size, 1.0)
+    assert dropped == [jobs.MOST_PROGRAMS]
+    assert service.programs == {(99, 1.0), (3, 1.0)}
 
 
 def test_all_is_gone_in_the_end_even_in_the_middle_of_a_job(matte, tmp_path):

@@ -3,13 +3,14 @@
 import io
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
 from PIL import Image
 
 from rvm_jax.errors import InputError
-from rvm_jax.serve import jobs, uploads
+from rvm_jax.serve import jobs, requests, uploads
 from rvm_jax.serve.requests import Options
 from rvm_jax.serve.uploads import Limits, Upload
 from rvm_jax.video import source
@@ -71,14 +72,13 @@ def unknown(path: Path) -> bytes:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_matted_is_refused_in_one_line(service, tmp_path, name, content, message):
-    given = sent(service, name, content(tmp_path / "song.mp4") if callable(content) else content)
-    before = sorted(service.folder.rglob("*"))
+    content = content(tmp_path / "song.mp4") if callable(content) else content
     with pytest.raises(InputError) as caught:
-        jobs.submit(service, Options(given))
+        jobs.submit(service, Options(sent(service, name, content)))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert str(service.folder) not in str(caught.value)
-    assert sorted(service.folder.rglob("*")) == before
+    assert {path.name for path in service.folder.iterdir()} == set(service.uploads)
 
 
 def test_a_cover_is_not_the_video(service, tmp_path):
@@ -113,13 +113,11 @@ def test_a_full_disk_is_told_before_anything_is_taken(service, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"background": "purple"}, "background purple: expected one of transparent, green, color, file, blur"),
-        ({"background": "/etc/hostname"}, "background hostname: expected one of"),
-        ({"background": "color", "color": "#12"}, "color #12: expected #rrggbb"),
-        ({"background": "color", "color": "rgb(1.2.3, 4, 5)"}, "color rgb(1.2.3, 4, 5): expected"),
-        ({"background": "file"}, "no background was given"),
+        ({"background": "purple"}, "background purple: expected transparent, green, blur, #rrggbb or a file"),
+        ({"background": "/etc/hostname"}, "background hostname: expected"),
+        ({"background": "#12"}, "background #12: expected"),
         ({"background": "transparent"}, "an MP4 cannot be transparent"),
-        ({"kind": "exe"}, "kind exe: expected one of mp4"),
+        ({"format": "exe"}, "format exe: expected one of mp4"),
         ({"detail": "best"}, "detail best: expected one of faster"),
         ({"start": 3.0}, "clip.mp4 lasts 0.5 s: start before that"),
         ({"start": 0.4, "end": 0.2}, "start 0.4, end 0.2: expected seconds"),
@@ -153,16 +151,63 @@ def test_what_does_not_tell_its_length_is_cut_at_the_limit_and_that_is_told(serv
     long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
     job = finished(service, jobs.submit(service, Options(sent(service, "long.mp4", long))))
     assert job.done == 20
-    assert job.message == "It is not known how long it is: at most 10 s of it were taken."
+    assert job.warnings == ["It is not known how long it is: at most 10 s of it are taken."]
 
 
-def test_files_that_were_not_sent_are_not_read(service, tmp_path):
-    secret = videos.write(tmp_path / "secret.mp4", videos.moving(2))
-    link = service.folder / "link.mp4"
-    link.symlink_to(secret)
-    for path in (secret, link, service.folder / ".." / secret, service.folder, tmp_path / "none"):
-        with pytest.raises(InputError, match=r"is not here: send it"):
-            jobs.submit(service, Options(Upload(path, "secret.mp4")))
+def test_an_upload_comes_in_pieces_of_the_announced_length(service):
+    upload = uploads.begin(service, "ann", "a.mp4", 6)
+    uploads.append(service, upload, b"abcd")
+    with pytest.raises(InputError, match=r"^a.mp4 is not here in whole: send what comes after byte 4$"):
+        jobs.submit(service, Options(upload), "ann")
+    with pytest.raises(InputError, match=r"^a.mp4 is longer than the 6 bytes that were announced$"):
+        uploads.append(service, upload, b"efg")
+    with uploads.appending(service, upload), pytest.raises(InputError, match="send one after the other"):
+        uploads.appending(service, upload).__enter__()
+    uploads.append(service, upload, b"ef")
+    assert upload.path.read_bytes() == b"abcdef"
+    uploads.discard(service, upload)
+    with pytest.raises(InputError, match=r"^a.mp4 is not here \(any more\): send it again$"):
+        jobs.submit(service, Options(upload), "ann")
+    assert not list(service.folder.iterdir())
+
+
+def test_what_is_announced_has_its_room_on_the_disk(service, monkeypatch):
+    free = uploads.RESERVE + 2_500_000
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    first, second = (uploads.begin(service, person, "a.mp4", 1_000_000) for person in ("ann", "bob"))
+    with pytest.raises(InputError, match="the disk of this server is full"):
+        uploads.begin(service, "eve", "a.mp4", 1_000_000)
+    with uploads.room_for(service, 500_000), pytest.raises(InputError, match="the disk of this server is full"):
+        uploads.begin(service, "eve", "a.mp4", 1)
+    uploads.discard(service, second)
+    uploads.append(service, first, b"a")
+    assert uploads.begin(service, "eve", "a.mp4", 1_000_000).size == 1_000_000
+
+
+def test_a_person_may_have_so_many_files(service, monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_UPLOADS", 2)
+    for _ in range(2):
+        uploads.begin(service, "ann", "a.mp4", 1)
+    with pytest.raises(InputError, match="2 of your files are here already"):
+        uploads.begin(service, "ann", "a.mp4", 1)
+    uploads.begin(service, "bob", "a.mp4", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "no video was given: send one"),
+        ({"video": "a", "plate": {"upload": "b"}}, "this network takes no clean plate: leave the plate out"),
+        ({"video": "a", "kind": "mp4"}, "there is no option kind: expected video, background, plate, detail"),
+        ({"video": "a", "start": "soon"}, "start soon: expected seconds, such as 1.5"),
+        ({"video": "a", "start": [1]}, "start [1]: expected seconds"),
+    ],
+    ids=str,
+)
+def test_options_that_are_none_are_refused(given, message):
+    with pytest.raises(InputError) as caught:
+        requests.parse(given, lambda name: Upload(Path(name), name, "", 1))
+    assert str(caught.value).startswith(message)
 
 
 def test_playlists_are_not_followed(tmp_path):

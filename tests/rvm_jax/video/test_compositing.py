@@ -8,16 +8,27 @@ import pytest
 from rvm_jax.video import compositing
 
 
-def test_bytes_are_rounded():
-    assert compositing.to_uint8(jnp.array([0, 0.4 / 255, 0.6 / 255, 1.0], jnp.float32)).tolist() == [0, 0, 1, 255]
+@pytest.mark.parametrize(("dtype", "most"), [(jnp.uint8, 255), (jnp.uint16, 65535)])
+def test_whole_numbers_are_rounded_and_taken_back(dtype, most):
+    floats = jnp.array([0, 0.4 / most, 0.6 / most, 1.0], jnp.float32)
+    assert compositing.to_integers(floats, dtype).tolist() == [0, 0, 1, most]
+    every = jnp.arange(most + 1, dtype=dtype)
+    assert (compositing.to_integers(compositing.to_floats(every, jnp.float32), dtype) == every).all()
 
 
-def test_nothing_is_seen_of_what_was_cut_away():
-    foreground = jnp.full((1, 1, 3, 3), 0.8, jnp.float32)
-    alpha = jnp.array([0.0, 0.001, 1.0], jnp.float32).reshape(1, 1, 3, 1)
-    written = compositing.cut_out(foreground, alpha)
-    assert written.dtype == jnp.uint8
-    assert written.tolist() == [[[[0, 0, 0, 0], [0, 0, 0, 0], [204, 204, 204, 255]]]]
+def test_nothing_is_seen_of_what_was_cut_away_and_colours_of_people_go_on_beside_them():
+    """People are light gray; what is around them has a colour of its own."""
+    person = (np.arange(200) > 150)[None, None, :, None]
+    foreground = jnp.asarray(np.where(person, 0.8, np.array([1, 0, 0.2])), jnp.float32).repeat(64, 1)
+    alpha = jnp.asarray(np.where(person, 1, 1e-6), jnp.float32).repeat(64, 1)
+    for dtype, most in ((jnp.uint8, 255), (jnp.uint16, 65535)):
+        written = np.asarray(compositing.cut_out(foreground, alpha, dtype))
+        assert written.dtype == dtype
+        assert (written[0, :, 151:] == [*[round(0.8 * most)] * 3, most]).all()
+        beside, far = written[0, :, 136:151], written[0, :, :100]
+        assert (beside[..., 3] == 0).all()
+        assert np.abs(beside[..., :3] - 0.8 * most).max() <= 1
+        assert (far == 0).all()
 
 
 def test_a_composite_mixes_by_alpha():

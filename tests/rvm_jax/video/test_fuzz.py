@@ -14,6 +14,7 @@ from PIL import Image
 
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
+from rvm_jax.video.writing import picture_encoding
 from rvm_jax.weights.files import Weights, write_weights
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import random_variables
@@ -35,15 +36,22 @@ VIDEOS = {
     "a.gif": {"codec": "gif", "pixels": "rgb8"},
     "av1.mp4": {"codec": "libsvtav1", "options": {"crf": "20", "preset": "12"}},
 }
-PICTURES = ("png", "jpg", "webp", "bmp", "tiff")
+PICTURES = ("png", "jpg", "webp", "bmp", "tiff", "avif")
+DEEP = (".png", ".tif", ".exr")
 
 
 def write_healthy(folder: Path) -> list[Path]:
     frames = videos.moving(8)
-    paths = [videos.write(folder / name, frames, **options) for name, options in VIDEOS.items()]  # type: ignore[arg-type]
+    for name, options in VIDEOS.items():
+        videos.write(folder / name, frames, **options)  # type: ignore[arg-type]
     for kind in PICTURES:
         Image.fromarray(frames[0]).save(folder / f"a.{kind}")
-    return [*paths, *(folder / f"a.{kind}" for kind in PICTURES)]
+    fine = frames[0] * np.uint16(257)
+    for suffix in DEEP:
+        (folder / f"deep{suffix}").write_bytes(picture_encoding.encoded(fine, suffix))
+    first, *others = map(Image.fromarray, frames)
+    first.save(folder / "moves.webp", save_all=True, append_images=others)
+    return sorted(path for path in folder.iterdir())
 
 
 def mutate(content: bytes, random: np.random.Generator) -> bytes:

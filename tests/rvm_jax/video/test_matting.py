@@ -63,7 +63,6 @@ def test_frames_are_cut_out_whatever_the_chunk(matte, clip, expected, tmp_path, 
     assert np.abs(written[..., 3:] - alpha * 255).max() <= 0.51
     seen = written[..., 3] > 0
     assert np.abs(written[..., :3] - foreground * 255)[seen].max() <= 0.51
-    assert (written[..., :3][~seen] == 0).all()
 
 
 def test_the_tail_needs_no_program_of_its_own(matte, tmp_path):
@@ -162,7 +161,7 @@ def test_what_exists_is_kept_unless_forced(matte, clip, tmp_path):
     assert (tmp_path / "out.mp4").read_text() == "precious"
     matte_video(clip, tmp_path / "out.mp4", force=True, **options)
     assert len(read(tmp_path / "out.mp4")) == COUNT
-    with pytest.raises(InputError, match=r"holds out.mp4, not only .png, and is not overwritten"):
+    with pytest.raises(InputError, match=r"holds out.mp4, not only pictures, and is not overwritten"):
         matte_video(clip, tmp_path, force=True, **options)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import sink, source
-from rvm_jax.video.frames import Frame
+from rvm_jax.video.frames import Frame, at_depth
 from tests.rvm_jax import videos
 
 NTSC = Fraction(30000, 1001)
@@ -35,8 +35,9 @@ def copy(read: Path, write: Path, change: Callable[..., np.ndarray] = rgb, chann
 
 
 def frames(path: Path) -> np.ndarray:
+    """Those of a video, with 8 bits."""
     with source.open_source(str(path)) as opened:
-        return np.stack([item.pixels for item in opened.items if isinstance(item, Frame)])
+        return np.stack([at_depth(item.pixels, np.uint8) for item in opened.items if isinstance(item, Frame)])
 
 
 def seconds(path: Path) -> tuple[Fraction, list[Fraction]]:
@@ -46,7 +47,7 @@ def seconds(path: Path) -> tuple[Fraction, list[Fraction]]:
         return Fraction(container.duration or 0, av.time_base), tracks
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".mov", ".webm"])
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".webm", ".mkv"])
 @pytest.mark.parametrize("rate", [Fraction(10), NTSC, Fraction(24000, 1001)], ids=str)
 def test_rate_length_and_pictures_are_kept(tmp_path, ending, rate):
     clip = videos.moving(15)
@@ -54,7 +55,7 @@ def test_rate_length_and_pictures_are_kept(tmp_path, ending, rate):
     copy(original, tmp_path / f"b{ending}")
     with av.open(str(tmp_path / f"b{ending}")) as container:
         assert container.streams.video[0].average_rate == rate
-    millisecond = Fraction(1, 1000) if ending == ".webm" else 0  # the finest that it knows
+    millisecond = Fraction(1, 1000) if ending in (".webm", ".mkv") else 0  # the finest that it knows
     written = videos.timing(tmp_path / f"b{ending}")
     assert len(written) == 15
     for (time, _), (expected, _) in zip(written, videos.timing(original), strict=True):
@@ -124,6 +125,18 @@ def test_a_damaged_packet_of_sound_is_a_moment_of_silence(tmp_path):
     assert tone(tmp_path / "b.webm") == ("opus", 48000, "stereo")
 
 
+def test_damaged_sound_that_cannot_be_copied_is_told_of_its_source(tmp_path):
+    original = videos.write(tmp_path / "a.mkv", videos.moving(25), sound="eac3")
+    content = original.read_bytes()
+    middle = videos.sound(original)[10][1]
+    assert content.count(middle) == 1
+    original.write_bytes(content.replace(middle, b"\xff" * len(middle)))
+    with pytest.raises(InputError, match=r"^the sound of .*a\.mkv is damaged, and cannot be copied: write \.webm, "):
+        copy(original, tmp_path / "b.mp4")
+    copy(original, tmp_path / "b.webm")
+    assert tone(tmp_path / "b.webm") == ("opus", 48000, "stereo")
+
+
 @pytest.mark.parametrize("ending", [".mp4", ".mov"])
 def test_irregular_times_are_kept(tmp_path, ending):
     times = [0, 100, 500, 600, 700, 1200, 3000, 3100]
@@ -170,7 +183,7 @@ def test_colors_stay_what_they_were(tmp_path, ending, matrix):
 def test_gray_keeps_its_levels(tmp_path):
     original = videos.write(tmp_path / "a.mp4", videos.moving(3))
     steps = np.repeat(np.linspace(0, 255, 8).astype(np.uint8), 8)[None, :, None].repeat(48, 0)
-    for ending in (".mp4", ".mov", ".webm"):
+    for ending in (".mp4", ".mov", ".webm", ".mkv"):
         copy(original, tmp_path / f"b{ending}", lambda pixels: steps, channels=1)
         assert np.abs(frames(tmp_path / f"b{ending}")[0].astype(int) - steps)[:, 4::8].max() <= 3
 
@@ -193,7 +206,7 @@ def read_with_alpha(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgba") for frame in decoded])
 
 
-@pytest.mark.parametrize(("name", "most"), [("b.mov", 1), ("b.webm", 12), ("b", 0)])
+@pytest.mark.parametrize(("name", "most"), [("b.mov", 1), ("b.webm", 12), ("b.mkv", 0), ("b", 0)])
 def test_alpha_can_be_read_back(tmp_path, name, most):
     clip = videos.moving(5)
     copy(videos.write(tmp_path / "a.mkv", clip, codec="ffv1", pixels="bgr0"), tmp_path / name, with_alpha, channels=4)
@@ -251,7 +264,7 @@ def test_one_picture_holds_one_frame(tmp_path):
 
 
 def test_other_endings_are_refused():
-    with pytest.raises(InputError, match=r"a.avi cannot be written: expected an ending of .mp4, .mov, .webm, .gif, "):
+    with pytest.raises(InputError, match=r"a.avi cannot be written: expected an ending of .mp4, .mov, .webm, "):
         sink.check_kind(Path("a.avi"))
     sink.check_kind(Path("A.MP4"))
 

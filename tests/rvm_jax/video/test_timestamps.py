@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from rvm_jax.video.timestamps import Clock, Joints, time_base_of, to_time_base
+from rvm_jax.video.reading.timestamps import Clock, Joints, time_base_of, to_time_base
 
 MILLISECOND = Fraction(1, 1000)
 NTSC = Fraction(30000, 1001)

@@ -143,6 +143,15 @@ def test_a_name_stands_for_its_file(server, capsys):
     assert "mine.onnx\n" in capsys.readouterr().out
 
 
+def test_what_is_called_so_here_comes_first(server, tmp_path, monkeypatch):
+    released.download("mine")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("mine").write_bytes(b"weights of one's own")
+    with pytest.raises(InputError, match=r"^mine (?!\.onnx|is not here)"):  # that one was read
+        load("mine")
+
+
 def test_other_names_are_told(capsys):
     assert main(["weights", "yours"]) == 2
     names = ", ".join(RELEASES)

@@ -75,6 +75,29 @@ def test_a_run_that_goes_on_needs_nothing_of_stages_that_are_over():
     assert compile_ahead.first_keys(MOBILENETV3, STAGES, 600) == {}
 
 
+@pytest.mark.parametrize(("each", "refused_after"), [(4_500, 3), (600, None)])
+def test_more_programs_than_a_process_has_room_for_are_refused(compiled, monkeypatch, each, refused_after):
+    """Before XLA would end the process: on a CPU it finds no memory for the code of the fifteenth."""
+    keys = [LARGE._replace(width=16 * number) for number in range(1, 49)]
+    monkeypatch.setattr(compile_ahead, "AT_ONCE", 1)
+    monkeypatch.setattr(compile_ahead, "_memory_maps", lambda: (300 + each * len(compiled), 65_530))
+    monkeypatch.setattr(Programs, "compile", one_by_one)
+    if refused_after is None:
+        assert prepare(dict.fromkeys(keys, 0))[2]
+        return
+    told = (
+        rf"^48 programs .* 65530 memory maps \(sysctl vm.max_map_count\): {refused_after} took {each * refused_after}\."
+    )
+    with pytest.raises(InputError, match=rf"{told} .* a smaller --buckets$"):
+        prepare(dict.fromkeys(keys, 0))
+
+
+def one_by_one(self, keys, state):
+    for key in keys:
+        self.compiled[key] = self._compile(key, state)
+        yield key
+
+
 def test_what_is_compiled_is_told(compiled):
     programs, told, finished = prepare({SMALL: 0, LARGE: 2})
     assert finished

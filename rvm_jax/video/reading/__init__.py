@@ -1,0 +1,1 @@
+"""What reading needs beside a demuxer: times, metadata, decoding of pictures that Pillow alone cannot."""

@@ -1,0 +1,83 @@
+"""Frames in, mattes out: any iterable of frames matted one by one as they come."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.matte import Matte, automatic_ratio, load
+from rvm_jax.model.network import check_frames
+from rvm_jax.video import backgrounds
+from rvm_jax.video.matting import PathLike, matte_chunk
+
+
+def matte_frames(
+    frames: Iterable[np.ndarray],
+    *,
+    weights: PathLike | Matte,
+    background: str = backgrounds.TRANSPARENT,
+    downsample_ratio: float | None = None,
+    precision: str = "float32",
+) -> Iterator[np.ndarray]:
+    """Matte frames one by one: of each, the matte is given before the next frame is asked for.
+
+    Frames are RGB, uint8 [H, W, 3], of one size, in the order of time: the network remembers those before. Mattes are
+    uint8 too: [H, W, 4], RGB and alpha (straight, not multiplied), or [H, W, 3] before a `background`.
+
+        for rgba in rvm_jax.matte_frames(camera, weights="mobilenetv3"):
+            show(rgba)
+
+    Args:
+      frames: any iterable of them: a generator, a list, what a camera's library gives.
+      weights: a file or folder that `rvm_jax.load` takes, or what it returned.
+      background: a colour ("green", "#rrggbb"), a picture, "blur" or "checkered".
+      downsample_ratio: how large the network looks at the frames; by default their longest side becomes 512.
+      precision: what the network computes in, if `weights` are a path: see `rvm_jax.load`.
+    """
+    if background != backgrounds.TRANSPARENT:
+        backgrounds.check(background)
+    matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
+    return _mattes(frames, matte, background, downsample_ratio)
+
+
+def _mattes(
+    frames: Iterable[np.ndarray], matte: Matte, background: str, downsample_ratio: float | None
+) -> Iterator[np.ndarray]:
+    shape: tuple[int, ...] | None = None
+    kind = "cut_out" if background == backgrounds.TRANSPARENT else "composite"
+    state: Any = None
+    behind: Any = None
+    ratio = 1.0
+    for number, frame in enumerate(frames):
+        if shape is None:
+            shape = _shape(frame)
+            ratio = automatic_ratio(shape[:2]) if downsample_ratio is None else float(downsample_ratio)
+            check_frames(np.broadcast_to(np.float32(0), (1, *shape)), ratio)
+            state = matte.network.initial_state(1, shape[:2], ratio, matte.dtype)
+            behind = _still(background, *shape[:2])
+        elif _shape(frame) != shape:
+            given, expected = (f"{size[1]}×{size[0]}" for size in (frame.shape, shape))
+            raise InputError(f"frame {number} has {given} pixels, those before it {expected}: expected one size")
+        made, state = matte_chunk(
+            matte.network, matte.variables, jax.device_put(frame[None]), state, behind, ratio, (kind,)
+        )
+        yield np.asarray(made[kind])[0]
+
+
+def _shape(frame: Any) -> tuple[int, ...]:
+    """Its shape, if it is a frame."""
+    shape: tuple[int, ...] = getattr(frame, "shape", ())
+    dtype = getattr(frame, "dtype", type(frame).__name__)
+    if len(shape) != 3 or shape[-1] != 3 or dtype != np.uint8:
+        raise InputError(f"a frame is {dtype} of shape {tuple(shape)}: expected a NumPy array, uint8 [H, W, 3], RGB")
+    return tuple(shape)
+
+
+def _still(background: str, height: int, width: int) -> jax.Array | None:
+    """uint8 that broadcasts to [1, H, W, 3]; None for none, or for the frames' own, blurred."""
+    with backgrounds.open_background(background, height, width) as opened:
+        if opened.moving is not None:
+            raise InputError(f"{background} is a video, which has times, and frames have none: give a picture")
+        return None if opened.still is None else jax.device_put(opened.still)

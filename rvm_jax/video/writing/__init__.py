@@ -1,0 +1,1 @@
+"""What writing needs: targets and their writers, live outputs, tracks of sound, encoding of pictures."""

@@ -1,0 +1,104 @@
+"""Targets: what is written where, named and checked before anything is done."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.buckets import in_bucket, local_path
+from rvm_jax.video import backgrounds, sink
+from rvm_jax.video.writing import live
+
+PathLike = str | os.PathLike[str]
+
+
+class Target(NamedTuple):
+    name: str
+    """As it was given."""
+    ending: str
+    """What says how it is written: that of a file, "" for a folder of pictures, or a key of `live.KINDS`."""
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.ending in live.KINDS else Path(self.name).expanduser()
+
+    @property
+    def keeps_alpha(self) -> bool:
+        if self.ending in live.KINDS:
+            return live.KINDS[self.ending].transparent is not None
+        return sink.keeps_alpha(Path(f"a{self.ending}"))
+
+
+def target(text: PathLike, pipe: str = "nut") -> Target:
+    """What a name stands for. A name that ends with / is that of a folder, also if it has a dot in it."""
+    name = os.fspath(text)
+    ending = live.kind(name, pipe)
+    if ending is None:
+        local_path(name)
+        ending = "" if name.endswith(("/", os.sep)) else Path(name).suffix.lower()
+    return Target(name, ending)
+
+
+def outputs(
+    main: PathLike,
+    background: str | None,
+    others: dict[str, PathLike | None],
+    pipe: str = "nut",
+) -> dict[str, Target]:
+    """What to write where, the main thing first: cut out, unless there is to be a background."""
+    first = target(main, pipe)
+    cut_out = background == backgrounds.TRANSPARENT or (background is None and first.keeps_alpha)
+    if cut_out and not first.keeps_alpha:
+        raise InputError(f"{first.name} cannot be transparent: write .mov, .webm, .mkv, .gif or a folder of pictures")
+    found = {"cut_out" if cut_out else "composite": first}
+    return found | {kind: target(text, pipe) for kind, text in others.items() if text is not None}
+
+
+def check(
+    name: str, targets: list[Target], *, force: bool, mbps: float | None = None, background: str | None = None
+) -> None:
+    """Refuse what cannot be read or written, before anything is done."""
+    for location in filter(in_bucket, (name, background or "")):
+        local_path(location)
+    read = ((_existing(name), "matted"), (_existing(background or ""), "put behind people"))
+    for one in targets:
+        if one.path is not None:
+            _check_path(one.path, one.ending, read, force)
+    places = {one.name if one.path is None else os.path.realpath(one.path) for one in targets}
+    if len(places) < len(targets):
+        raise InputError(f"{targets[0].name} is to hold several things: give each output a name of its own")
+    if mbps is not None and not any(_has_bit_rate(one) for one in targets):
+        raise InputError(f"--mbps is given, but {targets[0].name} has no bit rate to choose: write .mp4 or .webm")
+
+
+def _check_path(path: Path, ending: str, read: tuple[tuple[Path | None, str], ...], force: bool) -> None:
+    for file, what in read:
+        if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
+            where = "is" if path.samefile(file) else "holds"
+            raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
+    if ending:
+        sink.check_kind(path)
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
+    if path.exists() and path.is_dir() != (ending == ""):
+        found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise InputError(f"{path} is a {found}, and a {expected} would be written: choose another name")
+    if path.is_dir():
+        other = next((inside.name for inside in path.iterdir() if not sink.is_picture(inside)), None)
+        if other:
+            raise InputError(f"{path} holds {other}, not only pictures, and is not overwritten: give another folder")
+
+
+def _has_bit_rate(one: Target) -> bool:
+    if one.path is None:
+        return live.KINDS[one.ending].crf is not None
+    return sink.has_bit_rate(Path(f"a{one.ending}"))
+
+
+def _existing(name: str) -> Path | None:
+    """The file or folder that is called so, if it is none of a URL, a colour or the like."""
+    try:
+        path = Path(os.path.realpath(Path(name).expanduser()))
+        return path if name and path.exists() else None
+    except (OSError, RuntimeError):  # a name that cannot be
+        return None
