@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import correlate1d
+from scipy.ndimage import gaussian_filter1d
 
 from rvm_jax.baselines.modnet import MULTIPLE
 from rvm_jax.errors import InputError
@@ -58,7 +58,9 @@ def u2net_input(picture: np.ndarray) -> np.ndarray:
     """RGB bytes `[H, W, 3]` → `[1, 320, 320, 3]`: resized without its ratio, over its own maximum, normalised."""
     x = picture.astype(np.float64) / 255
     for axis in (0, 1):
-        x = _blur_where_it_shrinks(x, axis)
+        deviation = (x.shape[axis] / U2NET_SIDE - 1) / 2
+        if deviation > 0:  # where it shrinks
+            x = gaussian_filter1d(x, deviation, axis, mode="constant")
     for axis in (0, 1):
         x = np.moveaxis(np.tensordot(_interpolation(x.shape[axis]), x, (1, axis)), 0, axis)
     maximum = x.max()
@@ -73,16 +75,6 @@ def u2net_mask(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     stretched = (x - low) / (high - low) if high > low else np.zeros_like(x)
     picture = Image.fromarray((stretched * 255).astype(np.uint8))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def _blur_where_it_shrinks(x: np.ndarray, axis: int) -> np.ndarray:
-    """Gaussian along an axis, with zeros outside."""
-    deviation = (x.shape[axis] / U2NET_SIDE - 1) / 2
-    if deviation <= 0:
-        return x
-    radius = int(4 * deviation + 0.5)
-    weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * deviation**2))
-    return correlate1d(x, weights / weights.sum(), axis, mode="constant")
 
 
 def _interpolation(before: int) -> np.ndarray:

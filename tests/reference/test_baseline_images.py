@@ -46,6 +46,14 @@ def test_u2net_input(case):
     np.testing.assert_allclose(given, ARRAYS[f"u2net.{case['seed']}.input"], rtol=0, atol=1e-6)
 
 
+def test_u2net_input_is_antialiased_where_it_shrinks():
+    """Else rows would be black and white in turn: a deviation of 0.5."""
+    stripes = np.zeros((960, 320, 3), np.uint8)
+    stripes[::2] = 255
+    inside = images.u2net_input(stripes)[0, 8:-8, :, 0] * images.STD[0] + images.MEAN[0]
+    assert inside.std() < 0.05
+
+
 def test_a_map_without_contrast_is_black():
     assert not images.u2net_mask(np.full((1, 8, 8, 1), 0.5), (4, 6)).any()
 
