@@ -43,8 +43,10 @@ class MODNet(nn.Module):
         if height % MULTIPLE or width % MULTIPLE:
             raise InputError(f"images of {width}x{height}: MODNet takes sides that are multiples of {MULTIPLE} alone")
         side_outputs |= self.is_initializing()
-        conv, norm = conv_and_norm(train, images.dtype if self.dtype is None else self.dtype, self.axis_name)
+        given, dtype = images.dtype, images.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(train, dtype, self.axis_name)
         half, quarter = (resize(images, (height // scale, width // scale)) for scale in (2, 4))
+        images, half, quarter = (x.astype(dtype) for x in (images, half, quarter))
 
         enc2x, enc4x, _, _, enc32x = MobileNetV2Encoder(STRIDED, conv, norm, name="encoder")(images)
         lr8x, semantic = LowResolutionBranch(conv, norm, name="lr_branch")(enc32x, side_outputs)
@@ -54,7 +56,7 @@ class MODNet(nn.Module):
         alpha = FusionBranch(conv, norm, name="f_branch")(images, lr8x, hr2x)
 
         def probability(logits: Array) -> Array:
-            return nn.sigmoid(logits).astype(images.dtype)
+            return nn.sigmoid(logits).astype(given)
 
         if semantic is None or detail is None:
             return MODNetOutput(probability(alpha), None, None)

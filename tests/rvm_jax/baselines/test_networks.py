@@ -14,6 +14,7 @@ from rvm_jax.baselines.refiner import Patches, Refiner, most_uncertain, refine_e
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
 from rvm_jax.model.layers import BatchNorm
+from rvm_jax.model.platforms import tracing_for
 
 
 def norm(**options):
@@ -82,3 +83,19 @@ def test_thresholding_is_not_for_training():
     network = MattingRefine("mobilenetv2", mode="thresholding")
     with pytest.raises(InputError, match="thresholding is for inference"):
         jax.eval_shape(lambda x: network.apply({}, x, x, train=True), IMAGE)
+
+
+HALF = {
+    "modnet": (MODNet(dtype="bfloat16"), 1),
+    "u2netp": (U2Net("u2netp", dtype="bfloat16"), 1),
+    "base": (MattingBase("mobilenetv2", dtype="bfloat16"), 2),
+    "refine": (MattingRefine("mobilenetv2", dtype="bfloat16"), 2),
+    "everywhere": (MattingRefine("mobilenetv2", mode="full", dtype="bfloat16"), 2),
+}
+
+
+@pytest.mark.parametrize(("network", "count"), HALF.values(), ids=HALF)
+def test_half_precision_is_of_the_convolutions_alone(network, count):
+    with tracing_for("cpu"):
+        outputs_and_variables = jax.eval_shape(network.init_with_output, jax.random.key(0), *[IMAGE] * count)
+    assert "bfloat16" not in {str(leaf.dtype) for leaf in jax.tree.leaves(outputs_and_variables)}
