@@ -32,7 +32,7 @@ if not (BASELINES / "baseline_cases.json").exists():
 CASES = json.loads((BASELINES / "baseline_cases.json").read_text())
 VARIANTS = sorted(path.name.removesuffix(".keys.json") for path in BASELINES.glob("*.keys.json"))
 # Most of the time goes into compiling.
-FAST = {"modnet", "mattingbase_mobilenetv2_odd", "mattingrefine_mobilenetv2_sampling"}
+FAST = {"modnet", "mattingrefine_mobilenetv2_sampling"}
 ALL = "RVM_REFERENCE" in os.environ
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
