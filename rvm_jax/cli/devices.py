@@ -32,7 +32,8 @@ def choose(device: str | None) -> str:
     except (RuntimeError, AssertionError) as error:  # so JAX tells that there is none
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(device or "")
         mend = f"; JAX for one comes with pip install 'rvm-jax[{extra}]'" if extra else ""
-        raise InputError(f"--device {device}: JAX finds none here{mend}") from error
+        asked = f"--device {device}" if device else f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        raise InputError(f"{asked}: JAX finds none here{mend}") from error
     number = int(device) if device is not None and device.isdecimal() else 0
     if number >= len(there):
         names = ", ".join(f"{number} ({one.device_kind})" for number, one in enumerate(there))

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 from rvm_jax.cli import devices, matte_names
 from rvm_jax.cli.parsing import width_and_height, width_and_perhaps_height
 from rvm_jax.errors import InputError, Stopped
+from rvm_jax.host import signals
 
 ANSWER = "closing what was written; once more leaves at once, with what is on the disk"
 
@@ -77,7 +78,7 @@ def matte(
         pictures: What a folder of pictures holds.
         hdr: Make HDR (HLG, PQ) BT.709, or keep it, with 10 bits, in .mp4 (HEVC), .mov, .mkv or .png.
         encoder: Of .mp4 and streams; nvenc is that of NVIDIA GPUs, but for those that are made to compute (A100, H100).
-        pipe: What - as OUT gives: nut has times, sound and alpha, y4m times alone, raw the bytes of rgba or rgb24.
+        pipe: What - as OUT gives: nut has times, sound and alpha, y4m one frame rate, raw the bytes of rgba or rgb24.
         camera_size: The size to ask a camera for.
         camera_rate: The frames a second to ask it for.
         camera_format: How it is to send them, such as mjpeg, as which many cameras are faster.
@@ -105,18 +106,19 @@ def matte(
 
     keep_freed_memory()
     devices.take_memory_as_needed()
-    from rvm_jax.host import signals
-    from rvm_jax.host.compilation_cache import enable_compilation_cache
-    from rvm_jax.host.progress import Progress
-    from rvm_jax.matte import load
-    from rvm_jax.video import matting
-    from rvm_jax.video.writing import targets
+    with signals.late_interrupt():
+        from rvm_jax.host.compilation_cache import enable_compilation_cache
+        from rvm_jax.host.progress import Progress
+        from rvm_jax.matte import load
+        from rvm_jax.video import matting
+        from rvm_jax.video.writing import targets
 
-    for name, places in jobs:
+    for _, places in jobs:
         outputs = [targets.target(text, pipe) for text in places.values()]
-        targets.check(name, outputs, force=force, mbps=mbps, background=background)
-    enable_compilation_cache()
-    computing_on = devices.choose(device)
+        targets.check(names, outputs, force=force, mbps=mbps, background=background)
+    with signals.late_interrupt():
+        enable_compilation_cache()
+        computing_on = devices.choose(device)
     network = load(weights, precision)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
@@ -151,7 +153,9 @@ def matte(
             except KeyboardInterrupt:
                 if not request():
                     raise
-                raise Stopped(f"stopped at once: {places['target']} holds what was on the disk", request()) from None
+                there = Path(places["target"]).expanduser().exists()
+                kept = f"{places['target']} holds what was on the disk" if there else "nothing was kept"
+                raise Stopped(f"stopped at once: {kept}", request()) from None
             except Exception as error:  # whatever it is, it must not end the work on the others
                 if len(jobs) == 1:
                     raise
@@ -166,6 +170,7 @@ def matte(
                     )
                 if not done.complete:
                     held = f"{places['target']} holds the first {done.frames} frames of {name}"
+                    held = held if done.frames else f"{name} had given nothing"
                     raise Stopped(f"stopped: {held}{late}", request())
                 where = sys.stderr if places["target"] == "-" else sys.stdout
                 print(f"{places['target']}: {done.frames} frames{late}", file=where)

@@ -38,7 +38,7 @@ def _inputs(text: str) -> list[str]:
 
 
 def _picture_endings() -> set[str]:
-    from rvm_jax.video.picture_files import SUFFIXES
+    from rvm_jax.video.reading.picture_decoding import SUFFIXES
 
     return {*SUFFIXES, ".gif"}
 

@@ -4,11 +4,11 @@ import contextlib
 import importlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
+
+from rvm_jax.host.signals import late_interrupt
 
 
 def quiet_import(module: str) -> None:
@@ -21,7 +21,7 @@ def quiet_import(module: str) -> None:
     """
     with tempfile.TemporaryFile("w+") as log:
         try:
-            with _late_interrupt(), _stderr_to(log.fileno()), _errors_alone(), _without_keras():
+            with late_interrupt(), _stderr_to(log.fileno()), _errors_alone(), _without_keras():
                 importlib.import_module(module)
         except KeyboardInterrupt:
             raise
@@ -73,25 +73,3 @@ def _without_keras() -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules["keras"]
-
-
-@contextlib.contextmanager
-def _late_interrupt() -> Iterator[None]:
-    """Raise for Ctrl-C only when the block is done."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = False
-
-    def note(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if interrupted:
-        raise KeyboardInterrupt

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -48,3 +49,25 @@ def stop_requests(answer: str = "") -> Iterator[StopSignal]:
     finally:
         for number in LISTENED:
             signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def late_interrupt() -> Iterator[None]:
+    """Raise for Ctrl-C only when the block is done: C extensions that are being imported would end the process."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def note(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupted:
+        raise KeyboardInterrupt

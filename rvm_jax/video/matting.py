@@ -122,20 +122,21 @@ def matte_video(
       pictures: what a folder holds: "png", "tif" or "exr".
       hdr: what becomes of HDR: "tone-map" makes it BT.709, "keep" keeps it.
       encoder: of .mp4 and streams: on the CPU, or on an NVIDIA GPU.
-      pipe: what standard output gets: NUT has times, sound and alpha, y4m has times, raw bytes have neither.
+      pipe: what standard output gets: NUT has times, sound and alpha, y4m one frame rate, raw bytes none of it.
       camera_size: width and height to ask a camera for.
       camera_rate: frames a second to ask it for.
       camera_format: how it is to send them, such as mjpeg.
       force: overwrite what exists.
       progress: called with how many frames are done and how many to expect, None if that is not known.
-      stop: asked after every chunk; if it says true, what was matted so far is written.
+      stop: asked after every chunk, and while a live source gives nothing; if it says true, what was matted so far is
+        written.
       look: called with what became of every chunk, uint8 or uint16 [T, H, W, C] of each kind that is written (see
         `CHANNELS`).
     """
     name = os.fspath(name)
     others = {"alpha": alpha, "foreground": foreground, "view": view}
     outputs = targets.outputs(target, background, others, pipe)
-    targets.check(name, list(outputs.values()), force=force, mbps=mbps, background=background)
+    targets.check([name], list(outputs.values()), force=force, mbps=mbps, background=background)
     if encoder == "nvenc":
         live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:

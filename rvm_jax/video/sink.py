@@ -7,9 +7,10 @@ made from, and its depth where the kind of file has room for it.
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -54,6 +55,9 @@ class FileKind(NamedTuple):
     """Options of the container."""
     quality_option: str = "crf"
 
+
+ONE_RATE = ("yuv4mpegpipe",)
+"""Containers that have a frame rate, and no times."""
 
 HALF_COLOR = ("libx264", "h264_nvenc", "libx265")
 """Encoders of what has a colour for two by two pixels."""
@@ -228,7 +232,7 @@ def _folder(path: Path, suffix: str, source: Source) -> ItemWriter:
 
 @contextlib.contextmanager
 def open_video(
-    file: str | BinaryIO,
+    file: str,
     form: FileKind,
     source: Source,
     channels: int,
@@ -237,7 +241,7 @@ def open_video(
     mbps: float | None = None,
     keep_sound: bool = False,
 ) -> Iterator[ItemWriter]:
-    """As `open_sink`, of one kind of video; `file` is also the URL of a stream, or what bytes are written to."""
+    """As `open_sink`, of one kind of video; `file` is also the URL of a stream or a pipe."""
     tracks: dict[int, sound.PacketWriter] = {}
     try:
         with av.open(file, "w", format=form.container, options=form.muxing) as output:
@@ -276,7 +280,8 @@ def _encoder(
     """A function that writes a frame; for None, what the encoder still holds."""
     stream: Any = output.add_stream(form.codec, rate=source.rate)
     context = stream.codec_context
-    context.time_base = source.time_base
+    tick = 1 / source.rate if form.container in ONE_RATE else source.time_base
+    context.time_base = tick
     size = (source.height, source.width) if form.keeps_aspect else _with_square_pixels(source)
     context.height, context.width = size
     context.pix_fmt = {1: form.gray, 4: form.transparent}.get(channels) or form.opaque
@@ -298,13 +303,17 @@ def _encoder(
         _mark(context, source)
         convert = _converter(context, channels)
     durations: dict[int, int] = {}
+    number = itertools.count()
 
     def put(frame: Frame | None) -> None:
         encoded = None
         if frame is not None:
             encoded = convert(resized(frame.pixels, size))
-            encoded.pts, encoded.time_base = frame.time, source.time_base
-            durations[frame.time] = frame.duration
+            encoded.pts, encoded.time_base = frame.time, tick
+            if form.container in ONE_RATE:
+                encoded.pts = next(number)
+            else:
+                durations[frame.time] = frame.duration
         for packet in stream.encode(encoded):
             packet.duration = durations.pop(packet.pts, 0) or packet.duration
             output.mux(packet)

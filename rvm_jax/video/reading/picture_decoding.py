@@ -62,6 +62,8 @@ def read_rgb(path: Path) -> np.ndarray:
             return _from_light(_decoded(path, "exr"))
     with _told(path), _opened(path) as image:
         stored: Any = image
+        if image.mode == "F":
+            raise InputError(f"{path} has pixels of floating point, which are read from EXR alone: convert it")
         if image.mode.startswith("I"):
             gray = np.asarray(image).clip(0, 65535).astype(np.uint16)
             return upright_array(gray[..., None].repeat(3, -1), image)

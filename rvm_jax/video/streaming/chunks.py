@@ -30,17 +30,19 @@ class Chunk(NamedTuple):
 def read_chunks(video: Source, length: int, background: Background, *, at_once: bool = False) -> Iterator[Chunk]:
     """The frames of a video, `length` at a time; there must be one.
 
-    The sound that follows on a chunk is in it, unless it is given `at_once`, when its last frame has come.
+    The sound that follows on a chunk is in it, unless it is given `at_once`, when its last frame has come: what follows
+    on the last chunk is then in one without frames.
     """
     frames: list[Frame] = []
     sound: list[av.Packet[Any]] = []
 
     def chunk() -> Chunk:
-        missing = length - len(frames)
-        pixels = np.stack([frame.pixels for frame in frames] + [frames[-1].pixels] * missing)
+        seen = frames or [last]
+        missing = length - len(seen)
+        pixels = np.stack([frame.pixels for frame in seen] + [last.pixels] * missing)
         shown = None
         if background.moving is not None:
-            moving = [background.moving(frame.time * video.time_base) for frame in frames]
+            moving = [background.moving(frame.time * video.time_base) for frame in seen]
             shown = np.stack(moving + moving[-1:] * missing)
         return Chunk(pixels, shown, [frame._replace(pixels=pixels[:0]) for frame in frames], sound, arrived)
 
@@ -51,12 +53,13 @@ def read_chunks(video: Source, length: int, background: Background, *, at_once: 
         if len(frames) == length:
             yield chunk()
             frames, sound = [], []
-        frames.append(item)
+        last = item
+        frames.append(last)
         arrived = time.monotonic()
         if at_once and len(frames) == length:
             yield chunk()
             frames, sound = [], []
-    if frames:
+    if frames or (at_once and sound):
         yield chunk()
 
 

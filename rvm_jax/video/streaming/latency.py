@@ -19,7 +19,8 @@ class Tally:
         """So many more are written now, of which the last was read at the monotonic time `arrived`."""
         self.written += frames
         self.dropped += dropped
-        self._seconds.append(time.monotonic() - arrived)
+        if frames:
+            self._seconds.append(time.monotonic() - arrived)
 
     @property
     def latency(self) -> float | None:

@@ -38,6 +38,8 @@ PIPED = FileKind(
 STDOUT, VIRTUAL = "-", "virtual"
 Encoder = Literal["x264", "nvenc"]
 NVENC = "h264_nvenc"
+NVENC_OPTIONS = {"preset": "p5", "rc": "vbr", "bf": "0"}
+NVENC_FAST = {"delay": "0", "zerolatency": "1", "g": "60"}
 KINDS = {
     "nut": PIPED,
     "y4m": PIPED._replace(
@@ -84,8 +86,12 @@ def form(ending: str, encoder: Encoder, source: Source, *, growing: bool) -> Fil
     if found is not None and growing and ending in GROWING:
         faster, muxing = GROWING[ending]
         found = found._replace(options={**found.options, **faster}, muxing=muxing)
-    if found is not None and encoder == "nvenc" and found.codec == "libx264":
-        found = found._replace(codec=NVENC, options={"preset": "p5", "rc": "vbr"}, quality_option="cq")
+    if found is not None and encoder == "nvenc":
+        if found.codec == "libx265":
+            raise InputError("--encoder nvenc makes H.264, which holds no HDR: leave --encoder nvenc or --hdr keep out")
+        if found.codec == "libx264":
+            urgent = NVENC_FAST if growing or ending in KINDS else {}
+            found = found._replace(codec=NVENC, options={**NVENC_OPTIONS, **urgent}, quality_option="cq")
     return found
 
 
@@ -101,8 +107,9 @@ def open_live(
     with contextlib.ExitStack() as stack:
         if name == STDOUT:
             # A descriptor of its own, so that nothing which is printed later gets into it.
-            pipe = stack.enter_context(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
-            yield stack.enter_context(sink.open_video(pipe, form, source, channels, **options))
+            descriptor = os.dup(sys.stdout.fileno())
+            stack.callback(os.close, descriptor)
+            yield stack.enter_context(sink.open_video(f"pipe:{descriptor}", form, source, channels, **options))
             return
         if form is KINDS[VIRTUAL]:
             put = stack.enter_context(_virtual_camera(name, source))

@@ -1,6 +1,7 @@
 """Targets: what is written where, named and checked before anything is done."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,23 +56,32 @@ def outputs(
 
 
 def check(
-    name: str, targets: list[Target], *, force: bool, mbps: float | None = None, background: str | None = None
+    names: Sequence[str],
+    targets: list[Target],
+    *,
+    force: bool,
+    mbps: float | None = None,
+    background: str | None = None,
 ) -> None:
-    """Refuse what cannot be read or written, before anything is done."""
-    for location in filter(in_bucket, (name, background or "")):
+    """Refuse what cannot be read or written, before anything is done; `names` are all that is to be matted."""
+    for location in filter(in_bucket, (*names, background or "")):
         local_path(location)
-    read = ((_existing(name), "matted"), (_existing(background or ""), "put behind people"))
+    read = [*((_existing(name), "matted") for name in names), (_existing(background or ""), "put behind people")]
     for one in targets:
         if one.path is not None:
             _check_path(one.path, one.ending, read, force)
     places = {one.name if one.path is None else os.path.realpath(one.path) for one in targets}
     if len(places) < len(targets):
         raise InputError(f"{targets[0].name} is to hold several things: give each output a name of its own")
+    paths = [Path(os.path.realpath(one.path)) for one in targets if one.path is not None]
+    for path in paths:
+        if within := next((other for other in paths if other in path.parents), None):
+            raise InputError(f"{path} would lie in {within}, which is made anew: give it another place")
     if mbps is not None and not any(_has_bit_rate(one) for one in targets):
         raise InputError(f"--mbps is given, but {targets[0].name} has no bit rate to choose: write .mp4 or .webm")
 
 
-def _check_path(path: Path, ending: str, read: tuple[tuple[Path | None, str], ...], force: bool) -> None:
+def _check_path(path: Path, ending: str, read: Sequence[tuple[Path | None, str]], force: bool) -> None:
     for file, what in read:
         if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
             where = "is" if path.samefile(file) else "holds"

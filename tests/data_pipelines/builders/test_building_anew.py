@@ -14,7 +14,7 @@ from tests.data_pipelines.building import build, numbers, opened
 
 
 def other(folder: Path) -> Path:
-    """Footage of two clips, which are too few for a split of validation."""
+    """Footage of two clips, the first of which is for validation too."""
     for name, first in (("dora", 30), ("erik", 40)):
         fake_archives.write_pair(folder, name, [first, first + 1])
     return folder
@@ -26,7 +26,8 @@ def assert_other(data: Path) -> None:
         "footage/mine/dora": [30, 31],
         "footage/mine/erik": [40, 41],
     }
-    assert list(again.info.splits) == list(again.info.metadata["clips"]) == ["train"]
+    assert numbers(opened(again, "validation"), "foreground") == {"footage/mine/dora": [30, 31]}
+    assert list(again.info.splits) == list(again.info.metadata["clips"]) == ["train", "validation"]
     assert left(data) == ["1.0.0"]
 
 

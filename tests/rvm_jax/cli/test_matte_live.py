@@ -86,6 +86,7 @@ def test_a_pipeline(network, tmp_path, pipe):
     (tmp_path / "sent").write_bytes(sent)
     with av.open(str(tmp_path / "sent"), format=form) as container:
         assert container.streams.video[0].codec_context.pix_fmt == pixels
+        assert container.streams.video[0].average_rate == 25
         kind = "rgba" if pipe == "nut" else "rgb24"
         received = np.stack([frame.to_ndarray(format=kind) for frame in container.decode(video=0)])
     assert np.abs(received.astype(float) - expected).max() <= (0 if pipe == "nut" else 3)

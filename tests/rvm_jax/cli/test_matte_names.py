@@ -42,6 +42,6 @@ def test_patterns_are_looked_up_where_no_shell_has(tmp_path):
 
 def test_names_with_dots_are_whole(tmp_path):
     takes = [str(touch(tmp_path / name)) for name in ("take1.1", "take1.2", "take3.mp4")]
-    given = [*takes, "shot.v2.mov", "-"]
+    given = [*takes, "shot.v2.mov", "still.tif", "photo.heic", "-"]
     outs = [Path(matte_names.output("mattes/{name}.mov", name, given)).name for name in given]
-    assert outs == ["take1.1.mov", "take1.2.mov", "take3.mp4.mov", "shot.v2.mov", "stdin.mov"]
+    assert outs == ["take1.1.mov", "take1.2.mov", "take3.mp4.mov", "shot.v2.mov", "still.mov", "photo.mov", "stdin.mov"]

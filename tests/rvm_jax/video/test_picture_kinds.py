@@ -220,3 +220,9 @@ def test_the_page_takes_what_moves_for_a_video(animation, tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / "still.webp")
     assert not uploads.examine(animation, "a.webp", uploads.Limits()).picture
     assert uploads.examine(tmp_path / "still.webp", "still.webp", uploads.Limits()).picture
+
+
+def test_floating_point_is_not_taken_for_black(tmp_path):
+    Image.fromarray(np.full((4, 6), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a.tif has pixels of floating point"):
+        read_rgb(tmp_path / "a.tif")

@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+from fractions import Fraction
 from types import ModuleType, SimpleNamespace
 
 import av
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from rvm_jax.errors import InputError
+from rvm_jax.video.frames import Colors, Source
 from rvm_jax.video.matting import matte_video
 from rvm_jax.video.writing import live
 from tests.rvm_jax import videos
@@ -129,3 +131,20 @@ def test_nvenc_is_refused_where_it_is_not(matte, clip, tmp_path):
     with pytest.raises(InputError, match=r"^--encoder nvenc: no NVIDIA encoder answers here "):
         matte_video(clip, tmp_path / "out.mp4", weights=matte, encoder="nvenc")
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def source(**options):
+    sizes = {"height": 48, "width": 64, "time_base": Fraction(1, 25), "rate": Fraction(25), "length": None}
+    others = {"items": iter(()), "colors": Colors(), "pixel_aspect": Fraction(1), "sounds": ()}
+    return Source("in", **(sizes | others | options))
+
+
+def test_nvenc_keeps_what_streams_need():
+    """Frames in order, which come out when they go in, and key frames for who comes later."""
+    whole = live.form(".mp4", "nvenc", source(), growing=False)
+    assert whole.codec == "h264_nvenc"
+    assert whole.options["bf"] == "0"
+    for one in (live.form(".mp4", "nvenc", source(), growing=True), live.form("flv", "nvenc", source(), growing=False)):
+        assert one.options.items() >= {"bf": "0", "g": "60", "zerolatency": "1", "delay": "0"}.items()
+    with pytest.raises(InputError, match=r"--encoder nvenc makes H\.264, which holds no HDR"):
+        live.form(".mp4", "nvenc", source(deep=True, colors=Colors(9, 9, 18)), growing=False)
