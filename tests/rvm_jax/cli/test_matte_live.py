@@ -130,8 +130,9 @@ def test_a_full_disk_leaves_what_was_recorded(network, tmp_path, name):
         else ["--weights", network]
     )
     with run("-", str(out), *options, before=full, stdin=subprocess.PIPE) as process:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may be gone before it has read all
             give(process, noise).close()
+        with contextlib.suppress(OSError):
             process.stdin.close()
         error = process.stderr.read().decode()
     assert process.returncode == 2
