@@ -88,7 +88,8 @@ def serve(
 
     from rvm_jax.serve import access
 
-    if auth is not None and not access.read(auth).passwords:
+    accounts = None if auth is None else access.read(auth)
+    if accounts is not None and not (accounts.passwords or accounts.tokens):
         raise InputError(f"--auth {auth} names nobody: add somebody with rvm serve --auth {auth} --add-user NAME")
 
     devices.take_memory_as_needed()

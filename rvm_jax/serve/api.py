@@ -128,9 +128,10 @@ async def settings(request: Request) -> JSONResponse:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    body = await request.body()
     try:
-        content = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(body)
+    except (RecursionError, ValueError):  # also of a number of too many digits
         content = None
     if not isinstance(content, dict):
         raise InputError('the request is no JSON object: expected one, such as {"video": "…"}')
@@ -167,8 +168,8 @@ async def log_out(request: Request) -> Response:
 async def begin_upload(request: Request) -> JSONResponse:
     content = await _json(request)
     size = content.get("bytes")
-    if type(size) is not int:
-        raise InputError("bytes is missing: expected how many bytes the file has")
+    if type(size) is not int or size.bit_length() > 63:
+        raise InputError("bytes is missing or no size: expected how many bytes the file has")
     upload = uploads.begin(_service(request), request.state.person, str(content.get("name", "")), size)
     return JSONResponse({"id": upload.id, "offset": 0, "piece": guard.PIECE_BYTES}, 201)
 
