@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from rvm_jax.cli import devices
 from rvm_jax.errors import InputError
+from rvm_jax.host import signals
 
 
 def serve(
@@ -88,14 +89,15 @@ def serve(
 
     from rvm_jax.serve import access
 
-    if auth is not None and not access.read(auth).passwords:
+    accounts = None if auth is None else access.read(auth)
+    if accounts is not None and not (accounts.passwords or accounts.tokens):
         raise InputError(f"--auth {auth} names nobody: add somebody with rvm serve --auth {auth} --add-user NAME")
 
     devices.take_memory_as_needed()
-    from rvm_jax.host import signals
-    from rvm_jax.host.compilation_cache import enable_compilation_cache
-    from rvm_jax.matte import load
-    from rvm_jax.serve import app, jobs
+    with signals.late_interrupt():
+        from rvm_jax.host.compilation_cache import enable_compilation_cache
+        from rvm_jax.matte import load
+        from rvm_jax.serve import app, jobs
 
     enable_compilation_cache()
     allowed = access.Access(auth, proxy_auth, tuple(name.lower() for name in allow_host))
@@ -116,12 +118,27 @@ def _add(path: Path | None, user: str | None, token: str | None) -> None:
     if path is None:
         raise InputError("--add-user and --add-token need --auth FILE, where to keep what they make")
     if user is not None:
-        asked = f"Password for {user} (at least {access.SHORTEST_PASSWORD} characters): "
-        password = getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-        access.add_user(path, user, password)
+        access.check_name(user)
+        access.add_user(path, user, _password(user))
         print(f"{user} may log in, by {path}")
     if token is not None:
         print(access.add_token(path, token))
+
+
+def _password(user: str) -> str:
+    """Asked for twice at a terminal, where it is not seen; else a line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    from rvm_jax.serve import access
+
+    try:
+        first = getpass.getpass(f"Password for {user} (at least {access.SHORTEST_PASSWORD} characters): ")
+        again = getpass.getpass("The same again: ")
+    except EOFError:
+        raise InputError("no password was given: expected one, twice") from None
+    if first != again:
+        raise InputError("the two passwords differ: nothing was changed, give both again")
+    return first
 
 
 def _is_this_machine(host: str) -> bool:

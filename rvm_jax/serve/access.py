@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,6 +10,7 @@ import math
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,6 +26,12 @@ NAME = re.compile(r"[\w.@+-]{1,64}")
 
 PASSWORD, TOKEN = "scrypt", "token"
 """The second word of a line: NAME:scrypt:SALT:HASH or NAME:token:HASH."""
+
+
+class UnreadableError(InputError):
+    """The file of people has become one that cannot be read while the server runs."""
+
+    status = 503
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,13 @@ def add_token(path: Path, name: str) -> str:
     return token
 
 
-def _add(path: Path, name: str, kind: str, value: str, replace: bool) -> None:
+def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise InputError(f"the name {name!r} cannot be: expected letters, digits and . @ + - _, at most 64")
+
+
+def _add(path: Path, name: str, kind: str, value: str, replace: bool) -> None:
+    check_name(name)
     lines = []
     if path.exists():
         read(path)  # refuses what is no such file
@@ -105,12 +117,32 @@ def _add(path: Path, name: str, kind: str, value: str, replace: bool) -> None:
     with replacing(path, overwrite=True) as unfinished, writing(path):
         unfinished.touch(0o600)
         unfinished.write_text("\n".join([*lines, f"{name}:{kind}:{value}", ""]), encoding="utf-8")
+        if path.exists():
+            _keep_readers(path, unfinished)
+
+
+def _keep_readers(path: Path, unfinished: Path) -> None:
+    """Let those read the new file who could read the old one; if its owner cannot be kept, only who writes it."""
+    old = path.stat()
+    with contextlib.suppress(PermissionError):
+        if hasattr(os, "chown"):
+            os.chown(unfinished, old.st_uid, old.st_gid)
+        unfinished.chmod(old.st_mode & 0o770)
+
+
+def _accounts(path: Path) -> Accounts:
+    """The file as it is now; while it cannot be read, the server's owner is told why."""
+    try:
+        return read(path)
+    except InputError as error:
+        print(f"rvm: {error}", file=sys.stderr)
+        raise UnreadableError("it cannot be told now who may use this server: tell its owner") from error
 
 
 def check_password(access: Access, name: str, password: str) -> bool:
     """Takes some 50 ms, as long for a name that is not there."""
     assert access.file is not None
-    salt, expected = read(access.file).passwords.get(name, (bytes(16), bytes(32)))
+    salt, expected = _accounts(access.file).passwords.get(name, (bytes(16), bytes(32)))
     return hmac.compare_digest(_hash(password, salt), expected)
 
 
@@ -153,7 +185,7 @@ def session_person(access: Access, cookie: str) -> str | None:
     value, _, signature = cookie.partition(".")
     try:
         person, until, _ = json.loads(base64.urlsafe_b64decode(value))
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, RecursionError, TypeError, ValueError):
         return None
     if not isinstance(person, str) or person.startswith("guest:") != access.open or cookie in access.ended:
         return None
@@ -165,18 +197,18 @@ def session_person(access: Access, cookie: str) -> str | None:
 def token_person(access: Access, token: str) -> str | None:
     if access.file is None:
         return None
-    name = read(access.file).tokens.get(_digest(token))
+    name = _accounts(access.file).tokens.get(_digest(token))
     return None if name is None else f"person:{name}"
 
 
 def _signature(access: Access, value: str, person: str) -> str:
     """Also of the person's password, so that sessions end with it."""
-    stored = read(access.file).passwords.get(person.removeprefix("person:")) if access.file else None
+    stored = _accounts(access.file).passwords.get(person.removeprefix("person:")) if access.file else None
     return hmac.new(access.secret, f"{value} {stored}".encode(), "sha256").hexdigest()
 
 
 def _hash(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
+    return hashlib.scrypt(password.encode(errors="surrogatepass"), salt=salt, n=2**14, r=8, p=1, dklen=32)
 
 
 def _digest(token: str) -> str:

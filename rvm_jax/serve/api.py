@@ -32,6 +32,7 @@ from rvm_jax.serve.uploads import Refused, Upload
 
 STATIC = Path(__file__).parent / "static"
 EXAMPLE = STATIC / "example.mp4"
+WANTED = ("matte", "alpha", "preview")
 POLL_EVERY, SILENT = 0.2, 15.0  # seconds
 COPY_BYTES = 2**20
 
@@ -128,9 +129,10 @@ async def settings(request: Request) -> JSONResponse:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    body = await request.body()
     try:
-        content = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(body)
+    except (RecursionError, ValueError):  # also of a number of too many digits
         content = None
     if not isinstance(content, dict):
         raise InputError('the request is no JSON object: expected one, such as {"video": "…"}')
@@ -167,8 +169,8 @@ async def log_out(request: Request) -> Response:
 async def begin_upload(request: Request) -> JSONResponse:
     content = await _json(request)
     size = content.get("bytes")
-    if type(size) is not int:
-        raise InputError("bytes is missing: expected how many bytes the file has")
+    if type(size) is not int or size.bit_length() > 63:
+        raise InputError("bytes is missing or no size: expected how many bytes the file has")
     upload = uploads.begin(_service(request), request.state.person, str(content.get("name", "")), size)
     return JSONResponse({"id": upload.id, "offset": 0, "piece": guard.PIECE_BYTES}, 201)
 
@@ -200,6 +202,9 @@ async def list_jobs(request: Request) -> JSONResponse:
 
 async def submit_job(request: Request) -> Response:
     service, person = _service(request), request.state.person
+    wanted = request.query_params.get("wait")
+    if wanted is not None and wanted not in WANTED:
+        raise InputError(f"wait={uploads.display_name(wanted)}: expected one of {', '.join(WANTED)}")
 
     def submit(given: dict[str, Any]) -> Job:
         chosen = requests.parse(given, lambda name: uploads.find(service, name, person))
@@ -209,8 +214,8 @@ async def submit_job(request: Request) -> Response:
         job = await _submit_form(request, submit)
     else:
         job = await in_thread(submit, await _json(request))
-    if request.query_params.get("wait") in ("matte", "alpha", "preview"):
-        return RedirectResponse(f"/v1/jobs/{job.id}/{request.query_params['wait']}?wait=1", 303)
+    if wanted is not None:
+        return RedirectResponse(f"/v1/jobs/{job.id}/{wanted}?wait=1", 303)
     return JSONResponse(described(service, job), 201, {"location": f"/v1/jobs/{job.id}"})
 
 

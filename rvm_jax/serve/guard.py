@@ -1,7 +1,6 @@
 """The guard before all routes: Host, Origin, who it is, and bounds of every request's size and time."""
 
 import asyncio
-import contextlib
 import ipaddress
 import json
 import math
@@ -9,9 +8,9 @@ import shutil
 import socket
 import struct
 from collections import Counter
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, ClassVar
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -86,7 +85,7 @@ class Guard:
             scope.setdefault("state", {})["person"] = person
             bounded = self.bounded(scope, headers, receive) if scope["type"] == "http" else receive
             await self.app(scope, bounded, sent)
-        except Refused as error:
+        except (Refused, access.UnreadableError) as error:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
             elif not started:
@@ -177,18 +176,11 @@ def identify(allowed: Access, headers: dict[str, str]) -> str | None:
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and not allowed.open:
         return access.token_person(allowed, token.strip())
-    person = access.session_person(allowed, cookie(headers.get("cookie", "")))
+    person = access.session_person(allowed, cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
     return "" if person is None and allowed.open else person
 
 
-def cookie(header: str) -> str:
-    jar = SimpleCookie()
-    with contextlib.suppress(CookieError):
-        jar.load(header)
-    return jar[COOKIE].value if COOKIE in jar else ""
-
-
-async def answer(send: Send, error: Refused) -> None:
+async def answer(send: Send, error: Refused | access.UnreadableError) -> None:
     body = json.dumps({"error": str(error)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

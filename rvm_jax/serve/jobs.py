@@ -29,7 +29,6 @@ from rvm_jax.matte import Matte
 from rvm_jax.serve import requests, uploads
 from rvm_jax.serve.requests import Options, Request
 from rvm_jax.serve.uploads import Limits, Refused, Store
-from rvm_jax.video.backgrounds import BLUR, TRANSPARENT
 
 SWEEP_EVERY = 20.0
 PREFIX = "rvm-serve-"
@@ -278,11 +277,10 @@ def _run(service: Service, job: Job) -> None:
     def look(pixels: np.ndarray) -> None:
         job.files = {"preview": requests.write_jpeg(job.folder, pixels)}
 
-    request, source = job.request, job.request.source
+    request = job.request
     job.state = "running"
     try:
-        kind = request.background if request.background in (BLUR, TRANSPARENT) else ""
-        limit_programs(service, source.height, source.width, request.ratio, kind, request.format == "mp4")
+        limit_programs(service, *request.program)
         if request.preview:
             made = requests.make_preview(service.matte, request, job.folder)
         else:

@@ -8,9 +8,12 @@ import contextlib
 import io
 import json
 import re
+import tempfile
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,7 +26,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.matte import automatic_ratio
 from rvm_jax.serve import jobs, uploads
 from rvm_jax.serve.jobs import Service
-from rvm_jax.video import backgrounds
+from rvm_jax.video import backgrounds, frames
 from rvm_jax.video.matting import matte_chunk
 
 SIZES = ((640, 360), (1280, 720))
@@ -38,6 +41,8 @@ LINE = 8
 
 @dataclass(eq=False)
 class Guest:
+    person: str
+    """Nobody in particular if it is empty."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Somebody left the line."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,17 +61,16 @@ _lines: WeakKeyDictionary[Service, list[Guest]] = WeakKeyDictionary()
 
 async def live(socket: WebSocket, service: Service, person: str) -> None:
     """Matte what a guest's camera sees until one of the two ends it."""
-    line, guest = _lines.setdefault(service, []), Guest()
+    line, guest = _lines.setdefault(service, []), Guest(person)
     await socket.accept()
     line.append(guest)
-    tasks = [asyncio.create_task(work) for work in (_listen(socket, guest), _answer(socket, service, person, guest))]
+    tasks = [asyncio.create_task(work) for work in (_listen(socket, guest), _answer(socket, service, guest))]
+    reason = ""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         done.pop().result()
     except (InputError, TimeoutError) as error:
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # nobody is there to be told
-            await socket.send_json({"error": str(error) or "no picture came for a while: start the camera again"})
-            await socket.close()
+        reason = str(error) or "no picture came for a while: start the camera again"
     except (WebSocketDisconnect, asyncio.CancelledError):  # the guest left, or the server ends
         pass
     finally:
@@ -76,6 +80,16 @@ async def live(socket: WebSocket, service: Service, person: str) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if reason:
+        with contextlib.suppress(RuntimeError, TimeoutError, WebSocketDisconnect):  # nobody is there to be told
+            await _in_time(socket.send_json({"error": reason}))
+            await _in_time(socket.close())
+
+
+async def _in_time(sending: Awaitable[None]) -> None:
+    """Give up on a client that does not read."""
+    async with asyncio.timeout(SILENCE):
+        await sending
 
 
 async def _listen(socket: WebSocket, guest: Guest) -> None:
@@ -91,12 +105,15 @@ async def _listen(socket: WebSocket, guest: Guest) -> None:
             guest.arrived.set()
 
 
-async def _answer(socket: WebSocket, service: Service, person: str, guest: Guest) -> None:
+async def _answer(socket: WebSocket, service: Service, guest: Guest) -> None:
     line = _lines[service]
-    if line.index(guest) >= LINE:
+    place = line.index(guest)
+    if guest.person and any(other.person == guest.person for other in line[:place]):
+        raise InputError("your camera is on in another window: stop it there first")
+    if place >= LINE:
         raise InputError("too many people wait for the camera: try again in a few minutes")
     while place := line.index(guest):
-        await socket.send_json({"waiting": place})
+        await _in_time(socket.send_json({"waiting": place}))
         await guest.moved.wait()
         guest.moved.clear()
     began = told = time.monotonic()
@@ -109,15 +126,17 @@ async def _answer(socket: WebSocket, service: Service, person: str, guest: Guest
         (data, came), guest.frame = guest.frame, (b"", 0)
         if guest.background != background:
             background = guest.background
-            guest.still = await asyncio.to_thread(_still, service, person, background, guest.size)
+            guest.still = await asyncio.to_thread(_still, service, guest.person, background, guest.size)
         pixels = await asyncio.to_thread(_decoded, data[4:], guest.size)
         made = await asyncio.wrap_future(jobs.soon(service, partial(_matte, service, guest, pixels)))
-        await socket.send_bytes(data[:4] + await asyncio.to_thread(_encoded, made))
+        jpeg = await asyncio.to_thread(_encoded, made)
+        await _in_time(socket.send_bytes(data[:4] + jpeg))
         now = time.monotonic()
         took.append(now - came)
         if now - told >= 1:
             rate, latency = len(took) / (now - told), 1000 * sum(took) / len(took)
-            await socket.send_json({"rate": round(rate, 1), "latency_ms": round(latency), "dropped": guest.dropped})
+            figures = {"rate": round(rate, 1), "latency_ms": round(latency), "dropped": guest.dropped}
+            await _in_time(socket.send_json(figures))
             told, took = now, []
     raise InputError("others wait for the camera, and your turn is over: start it again to wait for the next")
 
@@ -129,7 +148,7 @@ def _wish(text: str) -> tuple[tuple[int, int], Any]:
         size = wish["width"], wish["height"]
         if size in SIZES or size[::-1] in SIZES:
             return size, wish["background"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         pass
     sizes = " or ".join(f"{width}×{height}" for width, height in SIZES)
     raise InputError(f"this was not understood: expected width and height ({sizes}, or upright) and background as JSON")
@@ -137,20 +156,28 @@ def _wish(text: str) -> tuple[tuple[int, int], Any]:
 
 def _still(service: Service, person: str, background: Any, size: tuple[int, int]) -> Any:
     """A background on the device; all have one shape, so that they share a program."""
-    width, height = size
     if isinstance(background, dict):
         sent = uploads.find(service, str(background.get("upload")), person)
-        if not uploads.examine(sent.path, sent.name, service.limits).picture:
-            raise InputError(f"{sent.name} is no picture: put a picture, a colour or blur behind the camera")
-        background = str(sent.path)
-    elif background == backgrounds.TRANSPARENT:
+        with tempfile.TemporaryDirectory(dir=service.folder) as folder:
+            file = uploads.accept(sent, Path(folder) / "behind", service.limits)
+            if not file.picture:
+                raise InputError(f"{sent.name} is no picture: put a picture, a colour or blur behind the camera")
+            return _covering(str(file.path), size)
+    if background == backgrounds.TRANSPARENT:
         background = backgrounds.CHECKERED
     elif not re.fullmatch(f"green|{backgrounds.BLUR}|#[0-9a-fA-F]{{6}}", str(background)):
         name = uploads.display_name(str(background))
         raise InputError(f"background {name}: expected green, #rrggbb, blur, transparent or an uploaded picture")
+    return _covering(background, size)
+
+
+def _covering(background: str, size: tuple[int, int]) -> Any:
+    width, height = size
     with backgrounds.open_background(background, height, width) as opened:
         still = opened.still
-    return None if still is None else jax.device_put(np.broadcast_to(still, (1, height, width, 3)))
+    if still is None:
+        return None
+    return jax.device_put(np.broadcast_to(frames.at_depth(still, np.uint8), (1, height, width, 3)))
 
 
 def _decoded(data: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.matte import Matte, automatic_ratio
 from rvm_jax.serve import uploads
 from rvm_jax.serve.uploads import Limits, MediaFile, Upload
-from rvm_jax.video import backgrounds
+from rvm_jax.video import backgrounds, frames
 from rvm_jax.video.matting import matte_video
 
 DETAILS = {"faster": 384, "automatic": 512, "finer": 768, "finest": 1024}
@@ -59,6 +59,8 @@ class Request:
     start: float
     end: float | None
     preview: bool
+    program: tuple[Any, ...]
+    """All that decides which programs its frames need, as far as headers tell."""
 
 
 def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
@@ -82,14 +84,15 @@ def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
 
     if not given.get("video"):
         raise InputError("no video was given: send one")
-    background = given.get("background") or "green"
+    form = str(given.get("format") or "mp4")
+    background = given.get("background") or ("green" if form == "mp4" else backgrounds.TRANSPARENT)
     if isinstance(background, dict):
         background = file(background.get("upload"))
     return Options(
         file(given["video"]),
         background if isinstance(background, Upload) else str(background),
         str(given.get("detail") or "automatic"),
-        str(given.get("format") or "mp4"),
+        form,
         number("start"),
         number("end"),
         str(given.get("preview")).lower() in ("true", "1", "yes"),
@@ -102,8 +105,10 @@ def validate(options: Options, folder: Path, limits: Limits) -> Request:
         if value not in choices:
             raise InputError(f"{what} {uploads.display_name(value)}: expected one of {', '.join(choices)}")
     background = options.background
+    behind: tuple[Any, ...] = (background if background in (backgrounds.BLUR, backgrounds.TRANSPARENT) else "color",)
     if isinstance(background, Upload):
-        background = str(uploads.accept(background, folder / "behind", limits).path)
+        file = uploads.accept(background, folder / "behind", limits)
+        background, behind = str(file.path), (file.picture, file.stored)
     elif background not in BACKGROUNDS and not re.fullmatch(r"#[0-9a-fA-F]{6}", background):
         known = ", ".join(BACKGROUNDS)
         raise InputError(f"background {uploads.display_name(background)}: expected {known}, #rrggbb or a file")
@@ -112,7 +117,8 @@ def validate(options: Options, folder: Path, limits: Limits) -> Request:
         raise InputError("an MP4 cannot be transparent: choose WebM, MOV, GIF or PNGs, or another background")
     start, end = uploads.part(source, options.start, options.end, limits)
     ratio = automatic_ratio((source.height, source.width), DETAILS[options.detail])
-    return Request(source, background, ratio, options.format, start, end, options.preview)
+    program = (source.height, source.width, source.stored, ratio, behind, options.format, options.preview)
+    return Request(source, background, ratio, options.format, start, end, options.preview, program)
 
 
 def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path]:
@@ -160,7 +166,7 @@ def make_matte(
     def newest(made: Mapping[str, Array]) -> None:
         nonlocal looked
         if time.monotonic() - looked > LOOK_EVERY:
-            look(np.asarray(made["view" if "view" in made else "composite"])[-1])
+            look(frames.at_depth(np.asarray(made["view" if "view" in made else "composite"])[-1], np.uint8))
             looked = time.monotonic()
 
     ending = ".png" if request.source.picture else f".{request.format}"

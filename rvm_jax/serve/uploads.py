@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -89,6 +91,10 @@ class MediaFile:
     width: int
     seconds: float | None
     """How long a video is, if it tells."""
+    stored: str
+    """How its pixels are, which decides in what type they are computed."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width by height of a pixel."""
 
 
 @dataclass(eq=False)
@@ -205,9 +211,12 @@ def accept(upload: Upload, target: Path, limits: Limits) -> MediaFile:
 def examine(path: Path, name: str, limits: Limits) -> MediaFile:
     """Refuse what cannot be read or is too large, by what its header tells: nothing is decoded."""
     media = _picture(path, name) if picture_files.is_picture(path) else _video(path, name)
-    if max(media.height, media.width) > limits.side:
+    height, width, aspect = media.height, media.width, media.pixel_aspect
+    height, width = (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+    if max(height, width) > limits.side:
+        shown = "" if aspect == 1 else ", if they are made square"
         raise InputError(
-            f"{name} has {media.width}×{media.height} pixels: expected at most {limits.side} on the longer side, "
+            f"{name} has {width}×{height} pixels{shown}: expected at most {limits.side} on the longer side, "
             "so shrink it"
         )
     return media
@@ -237,7 +246,8 @@ def part(media: MediaFile, start: float | None, end: float | None, limits: Limit
 
 def display_name(name: str) -> str:
     """A name for people: its last part, in one line, not too long."""
-    name = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1]).strip() or "the file"
+    name = re.split(r"[/\\]", name)[-1].encode(errors="replace").decode()  # JSON can hold half a character
+    name = re.sub(r"[\x00-\x1f\x7f]", "", name).strip() or "the file"
     if len(name) <= LONGEST_NAME:
         return name
     half = LONGEST_NAME // 2
@@ -248,9 +258,11 @@ def _picture(path: Path, name: str) -> MediaFile:
     try:
         with picture_files.open_picture(path) as picture:
             width, height = picture.size
+            tiles: Any = picture
+            deep = picture.mode.startswith("I") or ";16" in str(tiles.tile)
     except picture_files.DAMAGED as error:
         raise InputError(f"{name} cannot be read as a picture: expected {KINDS}") from error
-    return MediaFile(path, name, not is_animation(path), height, width, None)
+    return MediaFile(path, name, not is_animation(path), height, width, None, "16 bits" if deep else "8 bits")
 
 
 def _video(path: Path, name: str) -> MediaFile:
@@ -262,11 +274,14 @@ def _video(path: Path, name: str) -> MediaFile:
                 raise InputError(f"{name} holds no video, only sound or the like: expected {KINDS}")
             height, width = (video.height, video.width) if demux.can_be_decoded(video) else (0, 0)
             seconds = _seconds(container)
+            stored = f"{video.pix_fmt} {video.color_trc}" if height else ""
+            ratio = (video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio) if height else None
     except av.FFmpegError as error:
         raise InputError(f"{name} cannot be read as a video: expected {KINDS}") from error
     if not height or not width:
         raise InputError(f"{name} holds a video that cannot be decoded: convert it to an MP4 with H.264")
-    return MediaFile(path, name, False, height, width, seconds)
+    aspect = Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(1)
+    return MediaFile(path, name, False, height, width, seconds, stored, aspect)
 
 
 def _seconds(container: av.container.InputContainer) -> float | None:

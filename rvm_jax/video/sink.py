@@ -59,6 +59,9 @@ class FileKind(NamedTuple):
 ONE_RATE = ("yuv4mpegpipe",)
 """Containers that have a frame rate, and no times."""
 
+LARGEST_SIDE = 16384
+"""Pixels a side of what is made of pixels that are not square: a small file can say that they are of any shape."""
+
 HALF_COLOR = ("libx264", "h264_nvenc", "libx265")
 """Encoders of what has a colour for two by two pixels."""
 
@@ -324,7 +327,13 @@ def _encoder(
 def _with_square_pixels(source: Source) -> tuple[int, int]:
     """Height and width that show the same shape; neither is smaller than it was."""
     height, width, aspect = source.height, source.width, source.pixel_aspect
-    return (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+    height, width = (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+    if max(height, width) > LARGEST_SIDE:
+        raise InputError(
+            f"{source.name} has {width}×{height} pixels if they are made square: expected at most {LARGEST_SIDE} a "
+            "side, so give --resize WIDTHxHEIGHT, or write .mp4, .mov or .mkv, whose pixels need not be square"
+        )
+    return height, width
 
 
 def _mark(context: av.VideoCodecContext, source: Source) -> None:

@@ -149,8 +149,9 @@ export function listen(changed) {
     again();
   };
   $("format").onchange = () => {
-    if (value("background") !== "transparent" || value("format") !== "mp4") return;
-    choose("background", "green");
+    const [from, to] = value("format") === "mp4" ? ["transparent", "green"] : ["green", "transparent"];
+    if (value("background") !== from) return;
+    choose("background", to);
     again();
   };
   for (const id of ["detail", "start"]) $(id).onchange = again;

@@ -63,6 +63,9 @@ def test_users_and_tokens_are_added_to_a_file(tmp_path, monkeypatch, capsys):
     path.write_text("\n")
     assert main(["serve", "--weights", "none.pth", "--auth", str(path)]) == 2
     assert f"--auth {path} names nobody: add somebody with" in capsys.readouterr().err
+    assert main(["serve", "--auth", str(path), "--add-token", "ann"]) == 0  # for programs alone
+    assert main(["serve", "--weights", "none.pth", "--auth", str(path)]) == 2
+    assert capsys.readouterr().err.startswith("rvm: none.pth does not exist")
 
 
 def test_a_missing_server_is_told_with_what_to_install():

@@ -34,6 +34,16 @@ def test_passwords_are_kept_as_salted_hashes_that_nobody_else_reads(people):
     assert access.check_password(allowed, "ann", "another word")
 
 
+def test_who_could_read_the_file_can_read_it_when_people_are_added(people):
+    people.chmod(0o640)
+    owner = (7, 8) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(people, *owner)
+    access.add_token(people, "ann")
+    access.add_user(people, "bob", "secret word")
+    told = people.stat()
+    assert (told.st_mode & 0o777, (told.st_uid, told.st_gid)) == (0o640, owner)
+
+
 def test_tokens_are_kept_as_hashes(people):
     token, other = (access.add_token(people, "ann") for _ in range(2))
     assert token not in people.read_text()

@@ -1,5 +1,6 @@
 """The server over plain HTTP: what is answered to whom, what is refused, and that it goes on serving."""
 
+import base64
 import json
 import re
 import resource
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rvm_jax.serve import access, app, guard, jobs, uploads
+from rvm_jax.serve import access, app, guard, jobs, requests, uploads
 from rvm_jax.serve.access import Access
 from rvm_jax.serve.uploads import Limits
 from tests.rvm_jax import videos
@@ -315,7 +316,7 @@ def test_what_is_served_back_is_only_ever_a_video_or_a_picture(page, video):
 
 
 @pytest.mark.parametrize(
-    "name", ['a"; filename="b.html', "a\tb\x01.mp4", "../../../evil.mp4", "ü😀.mp4", "x" * 300 + ".mp4"]
+    "name", ['a"; filename="b.html', "a\tb\x01.mp4", "../../../evil.mp4", "ü😀.mp4", "\ud800.mp4", "x" * 300 + ".mp4"]
 )
 def test_a_name_is_no_header_and_no_place(page, video, name):
     begun = ask(page, "POST", "/v1/uploads", {"name": f"{name}\r\nSet-Cookie: x=1", "bytes": len(video)})
@@ -345,6 +346,18 @@ def test_bodies_have_a_length_that_is_not_too_long(page):
         assert ask(page, "POST", "/v1/uploads", {"name": "a", "bytes": size}).status == 400
     assert ask(page, "GET", "/", X="x" * 40_000).status in (400, 431)
     assert still_serves(page)
+
+
+def test_json_that_is_too_deep_or_too_large_is_no_json(page):
+    deep = base64.urlsafe_b64encode(b"[" * 9000).decode()
+    assert ask(page, "GET", "/v1/jobs", Cookie=f"{guard.COOKIE}={deep}").json == {"jobs": []}
+    for path in ("/v1/uploads", "/v1/jobs"):
+        answer = ask(page, "POST", path, b"[" * 60_000)
+        assert (answer.status, answer.error[:30]) == (400, "the request is no JSON object:")
+    for digits in (4000, 5000):
+        answer = ask(page, "POST", "/v1/uploads", b'{"name": "a", "bytes": %s}' % (b"9" * digits))
+        assert answer.status == 400
+        assert len(answer.error) < 100
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(page, monkeypatch):
@@ -495,6 +508,30 @@ def test_people_log_in_and_out_and_see_only_their_own(members, people, video):
         assert ask(members, "POST", "/v1/session", body).status == 400
 
 
+def test_a_cookie_of_somebody_else_does_not_hide_the_session(members):
+    ann = cookie(log_in(members, "ann"))
+    for other in ('prefs={"x":1}', "a,b=c d", "=", "none"):
+        assert ask(members, "GET", "/v1/jobs", Cookie=f"{other}; {ann}; {other}").status == 200
+
+
+def test_a_password_with_half_a_character_is_wrong(members):
+    assert log_in(members, "ann", "secret of \ud800").status == 401
+
+
+def test_a_file_of_people_that_cannot_be_read_any_more_is_told(members, people, capsys):
+    ann = cookie(log_in(members, "ann"))
+    people.chmod(0o604)
+    try:
+        answers = [ask(members, "GET", "/v1/jobs", Cookie=ann), log_in(members, "ann")]
+        answers += [ask(members, "GET", "/v1/jobs", Authorization="Bearer rvm_x")]
+    finally:
+        people.chmod(0o600)
+    message = "it cannot be told now who may use this server: tell its owner"
+    assert [(answer.status, answer.error) for answer in answers] == [(503, message)] * 3
+    assert capsys.readouterr().err.count(f"chmod 600 {people}\n") == 3
+    assert ask(members, "GET", "/v1/jobs", Cookie=ann).status == 200
+
+
 def test_of_two_hundred_wrong_passwords_few_are_looked_at(members, monkeypatch):
     looked = []
     check = access.check_password
@@ -538,3 +575,15 @@ def test_who_follows_a_job_is_let_go_when_the_server_ends(matte, video, monkeypa
                 told += piece
         assert told.endswith(b"0\r\n\r\n")  # in whole
         opened.set()
+
+
+def test_what_nobody_can_wait_for_is_refused_before_anything_is_done(page, video):
+    body, kind = form(video=("clip.mp4", video))
+    answer = ask(page, "POST", "/v1/jobs?wait=nothere", body, Content_Type=kind)
+    assert (answer.status, answer.error) == (400, "wait=nothere: expected one of matte, alpha, preview")
+
+
+@pytest.mark.parametrize(("given", "background"), [({}, "green"), ({"format": "webm"}, "transparent")])
+def test_only_an_mp4_is_green_unless_it_is_asked_for(given, background):
+    upload = object.__new__(uploads.Upload)
+    assert requests.parse({"video": upload, **given}, lambda name: upload).background == background

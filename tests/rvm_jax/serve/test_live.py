@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from rvm_jax.matte import automatic_ratio
-from rvm_jax.serve import live
+from rvm_jax.serve import live, uploads
 from rvm_jax.video import backgrounds
 from rvm_jax.video.matting import matte_chunk
+from rvm_jax.video.writing import picture_encoding
 from tests.rvm_jax import videos
+from tests.rvm_jax.serve.submitting import sent
 
 WIDTH, HEIGHT = 64, 48
 WISH = {"width": WIDTH, "height": HEIGHT, "background": "#1e90ff"}
@@ -71,9 +73,9 @@ def run(service, monkeypatch) -> Callable[[Callable[..., Coroutine[Any, Any, Non
         async def main() -> None:
             tasks = []
 
-            def opened() -> Socket:
+            def opened(person: str = "ann") -> Socket:
                 socket: Any = Socket()
-                tasks.append(asyncio.create_task(live.live(socket, service, "ann")))
+                tasks.append(asyncio.create_task(live.live(socket, service, person)))
                 return socket
 
             async with asyncio.timeout(120):
@@ -155,7 +157,7 @@ def test_guests_wait_for_one_another_and_a_turn_ends_if_others_wait(run, inverte
     inverted.release(100)
 
     async def test(opened):
-        first, second, third = opened(), opened(), opened()
+        first, second, third = opened("ann"), opened("bob"), opened("eve")
         for browser in (first, second, third):
             browser.tell(WISH)
             browser.send(1, FRAMES[0])
@@ -181,6 +183,7 @@ def test_guests_wait_for_one_another_and_a_turn_ends_if_others_wait(run, inverte
 @pytest.mark.parametrize(
     ("messages", "error"),
     [
+        (["[" * 100_000], "this was not understood"),
         (["{"], "this was not understood: expected width and height (64×48, or upright)"),
         ([{**WISH, "width": 10_000}], "this was not understood"),
         ([{**WISH, "background": "/etc/passwd"}], "background passwd: expected green"),
@@ -215,8 +218,83 @@ def test_who_sends_nothing_or_comes_too_many_is_sent_away(run, monkeypatch):
     monkeypatch.setattr(live, "LINE", 1)
 
     async def test(opened):
-        silent, many = opened(), opened()
+        silent, many = opened("ann"), opened("bob")
         assert "too many people" in (await many.heard.get())["error"]
         assert "no picture came" in (await silent.heard.get())["error"]
+
+    run(test)
+
+
+def test_a_picture_that_was_sent_stands_behind_the_camera(run, service, monkeypatch):
+    """One of 16 bits: it shares the program of others."""
+    shown = []
+
+    def chunk(network: Any, variables: Any, pixels: Any, state: Any, still: Any, *_: Any) -> Any:
+        shown.append(still.dtype)
+        return {"composite": still}, state
+
+    monkeypatch.setattr(live, "matte_chunk", chunk)
+    picture = np.full((HEIGHT, WIDTH, 3), (200, 100, 50), np.uint16) * 257
+    behind = sent(service, "behind.png", picture_encoding.encoded(picture, ".png"), "ann")
+
+    async def test(opened):
+        browser = opened()
+        browser.tell({**WISH, "background": {"upload": behind.id}})
+        browser.send(1, FRAMES[0])
+        _, pixels = await browser.frame()
+        assert np.abs(pixels.astype(int) - (200, 100, 50)).max() < 5
+        browser.leave()
+
+    run(test)
+    assert shown == [np.uint8]
+    assert list(service.folder.iterdir()) == [behind.path.parent]
+
+
+def test_what_is_not_sent_in_whole_or_no_picture_is_not_put_behind_the_camera(run, inverted, service):
+    part = uploads.begin(service, "ann", "behind.png", 9)
+
+    async def test(opened):
+        for upload, error in (
+            (part, "behind.png is not here in whole"),
+            (sent(service, person="ann"), "is no picture"),
+        ):
+            browser = opened()
+            browser.tell({**WISH, "background": {"upload": upload.id}})
+            browser.send(1, FRAMES[0])
+            assert error in (await browser.heard.get())["error"]
+
+    run(test)
+
+
+def test_who_does_not_read_makes_room_for_the_next(run, inverted, service, monkeypatch):
+    async def test(opened):
+        deaf, second = opened("ann"), opened("bob")
+        deaf.send_bytes = deaf.send_json = lambda _: asyncio.get_running_loop().create_future()
+        deaf.tell(WISH)
+        deaf.send(1, FRAMES[0])
+        assert await second.heard.get() == {"waiting": 1}
+        second.tell(WISH)
+        second.send(2, FRAMES[1])
+        while second.told.qsize() or not live._lines[service][1].arrived.is_set():
+            await asyncio.sleep(0)
+        monkeypatch.setattr(live, "SILENCE", 0)
+        inverted.release(2)
+        assert (await second.frame())[0] == 2
+        second.leave()
+
+    run(test)
+
+
+def test_a_person_stands_in_the_line_once(run, inverted):
+    inverted.release(100)
+
+    async def test(opened):
+        first, again, guest, other = opened("ann"), opened("ann"), opened(""), opened("")
+        assert "your camera is on in another window" in (await again.heard.get())["error"]
+        assert again.closed
+        for one in (guest, other):
+            assert "waiting" in await one.heard.get()
+        for one in (first, guest, other):
+            one.leave()
 
     run(test)

@@ -166,6 +166,8 @@ def test_an_mp4_and_transparency_exclude_each_other(opened):
     assert page.locator("input[value=webm]").is_checked()
     choose(page, "format", "mp4")
     assert page.locator("input[value=green]").is_checked()
+    choose(page, "format", "mov")
+    assert page.locator("input[value=transparent]").is_checked()
 
 
 def test_a_result_stays_when_what_comes_next_is_refused(opened, clip, tmp_path):

@@ -2,10 +2,12 @@
 
 import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +16,7 @@ from rvm_jax.serve import jobs, requests, uploads
 from rvm_jax.serve.requests import Options
 from rvm_jax.serve.uploads import Limits, Upload
 from rvm_jax.video import source
+from rvm_jax.video.writing import picture_encoding
 from tests.rvm_jax import videos
 from tests.rvm_jax.serve.submitting import COUNT, finished, sent
 from tests.rvm_jax.video.test_matting import read
@@ -138,6 +141,10 @@ def test_sizes_and_lengths_have_limits(service, tmp_path):
     wide = videos.write(tmp_path / "wide.mp4", videos.moving(2, 48, 128)).read_bytes()
     with pytest.raises(InputError, match=r"wide.mp4 has 128×48 pixels: expected at most 100 on the longer side"):
         jobs.submit(service, Options(sent(service, "wide.mp4", wide)))
+    for aspect, size in ((Fraction(40), "2560×48"), (Fraction(1, 40), "64×1920")):
+        shaped = videos.write(tmp_path / "shaped.mp4", videos.moving(2), aspect=aspect).read_bytes()
+        with pytest.raises(InputError, match=rf"shaped.mp4 has {size} pixels, if they are made square: expected at"):
+            jobs.submit(service, Options(sent(service, "shaped.mp4", shaped)))
     long = videos.write(tmp_path / "long.mp4", videos.moving(24), rate=2).read_bytes()
     with pytest.raises(InputError, match=r"long.mp4: 12 s are to be matted, expected at most 10 s"):
         jobs.submit(service, Options(sent(service, "long.mp4", long)))
@@ -217,3 +224,43 @@ def test_playlists_are_not_followed(tmp_path):
         assert followed.height == 48
     with pytest.raises(InputError, match=r"mine.mp4 cannot be read as a video"):
         uploads.examine(tmp_path / "list.mp4", "mine.mp4", Limits())
+
+
+def deep_png() -> bytes:
+    return picture_encoding.encoded(videos.moving(1)[0] * np.uint16(257), ".png")
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_picture_of_16_bits_is_shown_as_others(service, monkeypatch, preview):
+    monkeypatch.setattr(requests, "LOOK_EVERY", -1)
+    given = sent(service, "deep.png", deep_png())
+    job = finished(service, jobs.submit(service, Options(given, preview=preview)))
+    assert (job.state, job.error) == ("done", None)
+    with Image.open(job.files["preview"]) as shown:
+        assert shown.size == (64, 48)
+
+
+def test_what_needs_other_programs_is_counted_as_one(service, tmp_path):
+    shallow = io.BytesIO()
+    Image.fromarray(videos.moving(1)[0]).save(shallow, "PNG")
+    pictures = [sent(service, "a.png", content) for content in (shallow.getvalue(), deep_png())]
+    tens = videos.write(tmp_path / "tens.mp4", videos.moving(2), pixels="yuv420p10le").read_bytes()
+    clip = sent(service)
+    different = [
+        Options(clip),
+        Options(sent(service, "tens.mp4", tens)),
+        *map(Options, pictures),
+        Options(clip, preview=True),
+        Options(clip, format="webm"),
+        *(Options(clip, behind) for behind in ("blur", clip, *pictures)),
+        Options(clip, "transparent", format="webm"),
+    ]
+
+    def program(number: int, options: Options) -> object:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return requests.validate(options, folder, service.limits).program
+
+    programs = [program(*numbered) for numbered in enumerate(different)]
+    assert len(set(programs)) == len(different)
+    assert program(99, Options(clip, "#1e90ff")) == programs[0]

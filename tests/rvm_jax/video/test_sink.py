@@ -159,6 +159,19 @@ def test_pixels_that_are_not_square_keep_their_shape_or_become_square(tmp_path, 
         assert (stream.sample_aspect_ratio or 1) == (aspect if kept else 1)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "aspect", "size"),
+    [(96, 200, Fraction(90), "18000×96"), (200, 96, Fraction(1, 90), "96×18000")],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", [".webm", ".gif"])
+def test_pixels_that_would_become_too_many_are_refused(tmp_path, ending, height, width, aspect, size):
+    original = videos.write(tmp_path / "a.mp4", videos.moving(2, height, width), aspect=aspect)
+    with pytest.raises(InputError, match=rf"a.mp4 has {size} pixels if they are made square: .* at most 16384 a side"):
+        copy(original, tmp_path / f"b{ending}", with_alpha, 4)
+    assert list(tmp_path.iterdir()) == [original]
+
+
 @pytest.mark.parametrize(("ending", "least"), [(".mp4", (50, 66)), (".mov", (49, 65)), (".webm", (49, 65))])
 def test_odd_sides(tmp_path, ending, least):
     clip = videos.moving(3, 49, 65)
