@@ -269,8 +269,10 @@ def test_a_command_says_nothing_but_its_own(shoot, tmp_path):
         env={**os.environ, "RVM_WORKERS": "1"},
     )
     assert len(done.stdout.splitlines()) == 2
-    (warning,) = done.stderr.splitlines()
-    assert warning.startswith(f"warning: background_images/shoot/1.0.0: {shoot}/backgrounds has 2 pictures: add more")
+    few_clips, few_pictures = done.stderr.splitlines()
+    assert few_clips.startswith("warning: footage/shoot/1.0.0: alice is for training and for validation")
+    told = f"warning: background_images/shoot/1.0.0: {shoot}/backgrounds has 2 pictures: add more"
+    assert few_pictures.startswith(told)
 
 
 def test_help_lists_a_line_a_command(capsys):
