@@ -74,7 +74,8 @@ def _block_mean(x: Array, step: int) -> Array:
     count, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, -height % step), (0, -width % step), (0, 0)), "edge")
     rows, columns = x.shape[1] // step, x.shape[2] // step
-    return x.reshape(count, rows, step, columns, step, channels).mean((2, 4))
+    lines = x.reshape(count, rows, step, columns * step * channels).mean(2)  # whole rows are added: half the time
+    return lines.reshape(count, rows, columns, step, channels).mean(3)
 
 
 def _smooth(x: Array) -> Array:
