@@ -105,7 +105,6 @@ def matte(
     from rvm_jax.host.memory import keep_freed_memory
 
     keep_freed_memory()
-    devices.take_memory_as_needed()
     with signals.late_interrupt():
         from rvm_jax.host.compilation_cache import enable_compilation_cache
         from rvm_jax.host.progress import Progress
@@ -113,9 +112,9 @@ def matte(
         from rvm_jax.video import matting
         from rvm_jax.video.writing import targets
 
+    read = targets.read_places(names, background)
     for _, places in jobs:
-        outputs = [targets.target(text, pipe) for text in places.values()]
-        targets.check(names, outputs, force=force, mbps=mbps, background=background)
+        targets.check(read, [targets.target(text, pipe) for text in places.values()], force=force, mbps=mbps)
     with signals.late_interrupt():
         enable_compilation_cache()
         computing_on = devices.choose(device)
@@ -169,8 +168,9 @@ def matte(
                         f"; {1000 * done.latency:.0f} ms from reading to sending, {done.dropped} dropped for newer ones"
                     )
                 if not done.complete:
-                    held = f"{places['target']} holds the first {done.frames} frames of {name}"
-                    held = held if done.frames else f"{name} had given nothing"
+                    held = f"{name} had given nothing"
+                    if done.frames:
+                        held = f"{places['target']} holds the first {done.frames} frames of {name}"
                     raise Stopped(f"stopped: {held}{late}", request())
                 where = sys.stderr if places["target"] == "-" else sys.stdout
                 print(f"{places['target']}: {done.frames} frames{late}", file=where)

@@ -10,8 +10,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from rvm_jax.errors import InputError
 from rvm_jax.host.cores import cores
-from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors
-from rvm_jax.video.hdr import TRANSFERS as HDR
+from rvm_jax.video.frames import BT709_FROM_HEIGHT, HDR, RGB, UNSPECIFIED, Colors
 
 EXACTLY: dict[str, Any] = {
     "interpolation": Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND,

@@ -33,12 +33,22 @@ class Frame(NamedTuple):
     name: str
 
 
+PQ, HLG = 16, 18
+HDR = {PQ: "PQ", HLG: "HLG"}
+"""Transfers that need more than 8 bits and a brighter screen, by FFmpeg's numbers."""
+
+
 class Colors(NamedTuple):
     """FFmpeg's numbers for how a video stores colours."""
 
     matrix: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
+
+    @property
+    def hdr(self) -> bool:
+        """Whether they are of high dynamic range."""
+        return self.transfer in HDR
 
 
 Item: TypeAlias = "Frame | av.Packet[Any]"

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-PQ, HLG = 16, 18
-TRANSFERS = {PQ: "PQ", HLG: "HLG"}
-"""Transfers that need more than 8 bits and a brighter screen, by FFmpeg's numbers."""
+from rvm_jax.video.frames import HLG, PQ
 
 PAPER_WHITE = 203
 """How bright a white sheet is in pictures of either (BT.2408)."""

@@ -25,7 +25,7 @@ from rvm_jax.model.network import MattingNetwork, check_frames
 from rvm_jax.video import backgrounds, compositing, demux, sink, source
 from rvm_jax.video.backgrounds import Background
 from rvm_jax.video.frames import Part, Size
-from rvm_jax.video.hdr import TRANSFERS, from_seen, from_srgb, to_seen
+from rvm_jax.video.hdr import from_seen, from_srgb, to_seen
 from rvm_jax.video.sink import Pictures, Quality
 from rvm_jax.video.streaming import cameras
 from rvm_jax.video.streaming.cameras import CameraMode
@@ -136,7 +136,7 @@ def matte_video(
     name = os.fspath(name)
     others = {"alpha": alpha, "foreground": foreground, "view": view}
     outputs = targets.outputs(target, background, others, pipe)
-    targets.check([name], list(outputs.values()), force=force, mbps=mbps, background=background)
+    targets.check(targets.read_places([name], background), list(outputs.values()), force=force, mbps=mbps)
     if encoder == "nvenc":
         live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:
@@ -158,9 +158,8 @@ def matte_video(
         return stopped
 
     with contextlib.ExitStack() as stack:
-        rate_of_pictures = Fraction(rate).limit_denominator(1001)
-        how_opened: dict[str, Any] = {"rate": rate_of_pictures, "keep_hdr": hdr == "keep", "camera": camera}
-        opened_source = source.open_source(name, part, **how_opened)
+        fps = Fraction(rate).limit_denominator(1001)
+        opened_source = source.open_source(name, part, rate=fps, keep_hdr=hdr == "keep", camera=camera)
         video = stack.enter_context(prefetch.entered(opened_source, asked_to_stop) if once else opened_source)
         if video is None:
             return VideoResult(0, complete=False)
@@ -198,7 +197,7 @@ def matte_video(
             writer = open_writer(one, places[kind], video, CHANNELS[kind], how, counts, keep_sound=not writers)
             writers[kind] = stack.enter_context(writer)
         deep = tuple(kind for kind, one in outputs.items() if sink.keeps_depth(one.ending, video))
-        transfer = video.colors.transfer if video.colors.transfer in TRANSFERS else None
+        transfer = video.colors.transfer if video.colors.hdr else None
         compute = partial(matte_chunk, ratio=ratio, kinds=tuple(writers), deep=deep, transfer=transfer)
         done = _run(
             matte,

@@ -20,7 +20,6 @@ from PIL import Image
 from rvm_jax.errors import InputError
 from rvm_jax.video.filters import SCALER_FLAGS, filter_chain, from_full_scale
 from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors, Frame, Item, Source, at_depth, resized
-from rvm_jax.video.hdr import TRANSFERS as HDR
 from rvm_jax.video.writing import picture_encoding, sound
 from rvm_jax.video.writing.picture_encoding import PACKED, as_image
 
@@ -152,24 +151,24 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in picture_encoding.SUFFIXES
 
 
-def keeps_alpha(path: Path) -> bool:
-    return path.suffix.lower() != ".mp4"
+def keeps_alpha(ending: str) -> bool:
+    return ending != ".mp4"
 
 
 def keeps_depth(ending: str, source: Source) -> bool:
     """Whether uint16 is to be written to what has such an ending; "" is a folder of pictures."""
-    return source.deep and (ending in (*DEEP, "") or (ending == ".mp4" and source.colors.transfer in HDR))
+    return source.deep and (ending in (*DEEP, "") or (ending == ".mp4" and source.colors.hdr))
 
 
 def check_hdr(name: str, ending: str, source: Source) -> None:
     """Refuse to write HDR to what cannot hold it."""
-    if source.colors.transfer in HDR and ending not in HOLD_HDR:
+    if source.colors.hdr and ending not in HOLD_HDR:
         kinds = ", ".join(HOLD_HDR[:-1])
         raise InputError(f"{name} cannot hold HDR: write {kinds} or a folder of .png, or leave --hdr keep out")
 
 
-def has_bit_rate(path: Path) -> bool:
-    form = FORMATS.get(path.suffix.lower())
+def has_bit_rate(ending: str) -> bool:
+    form = FORMATS.get(ending)
     return form is not None and form.crf is not None
 
 
@@ -203,14 +202,14 @@ def open_sink(
 
 def as_seen(source: Source, channels: int) -> Source:
     """The source that what has so many channels is marked by: alpha is no colour, so never HDR."""
-    if channels == 1 and source.colors.transfer in HDR:
+    if channels == 1 and source.colors.hdr:
         return dataclasses.replace(source, colors=Colors())
     return source
 
 
 def file_kind(ending: str, source: Source) -> FileKind:
     """How what has such an ending, which is one of `FORMATS`, is made of a source."""
-    if ending == ".mp4" and source.colors.transfer in HDR:
+    if ending == ".mp4" and source.colors.hdr:
         return HEVC
     return DEEP_FFV1 if ending == ".mkv" and source.deep else FORMATS[ending]
 

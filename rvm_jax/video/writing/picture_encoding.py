@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from rvm_jax.video.frames import Source
-from rvm_jax.video.hdr import TRANSFERS, srgb_to_light
+from rvm_jax.video.hdr import srgb_to_light
 from rvm_jax.video.picture_files import PNG_EFFORT
 
 SUFFIXES = (".png", ".tif", ".tiff", ".exr")
@@ -60,7 +60,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 def _chunks(source: Source) -> list[bytes]:
     """What else a PNG tells: how wide a pixel is, and that colours are of HDR."""
     chunks = []
-    if source.colors.transfer in TRANSFERS:
+    if source.colors.hdr:
         chunks.append(chunk(b"cICP", bytes([source.colors.primaries, source.colors.transfer, 0, 1])))
     if source.pixel_aspect != 1:  # pixels a unit across and down; narrow ones are many
         across, down = source.pixel_aspect.denominator, source.pixel_aspect.numerator

@@ -12,6 +12,9 @@ from rvm_jax.video.writing import live
 
 PathLike = str | os.PathLike[str]
 
+Places = dict[Path, tuple[Path, str]]
+"""Files and all folders that they lie in, each with such a file and what is to be done with it."""
+
 
 class Target(NamedTuple):
     name: str
@@ -27,7 +30,7 @@ class Target(NamedTuple):
     def keeps_alpha(self) -> bool:
         if self.ending in live.KINDS:
             return live.KINDS[self.ending].transparent is not None
-        return sink.keeps_alpha(Path(f"a{self.ending}"))
+        return sink.keeps_alpha(self.ending)
 
 
 def target(text: PathLike, pipe: str = "nut") -> Target:
@@ -55,18 +58,20 @@ def outputs(
     return found | {kind: target(text, pipe) for kind, text in others.items() if text is not None}
 
 
-def check(
-    names: Sequence[str],
-    targets: list[Target],
-    *,
-    force: bool,
-    mbps: float | None = None,
-    background: str | None = None,
-) -> None:
-    """Refuse what cannot be read or written, before anything is done; `names` are all that is to be matted."""
-    for location in filter(in_bucket, (*names, background or "")):
-        local_path(location)
-    read = [*((_existing(name), "matted") for name in names), (_existing(background or ""), "put behind people")]
+def read_places(names: Sequence[str], background: str | None = None) -> Places:
+    """Where no target may be, since it is to be read or holds what is; `names` are all that is to be matted."""
+    found: Places = {}
+    for name, what in [*((name, "matted") for name in names), (background or "", "put behind people")]:
+        if in_bucket(name):
+            local_path(name)
+        if file := _existing(name):
+            for place in (file, *file.parents):
+                found.setdefault(place, (file, what))
+    return found
+
+
+def check(read: Places, targets: list[Target], *, force: bool, mbps: float | None = None) -> None:
+    """Refuse what cannot be written beside what is `read`, before anything is done."""
     for one in targets:
         if one.path is not None:
             _check_path(one.path, one.ending, read, force)
@@ -81,11 +86,12 @@ def check(
         raise InputError(f"--mbps is given, but {targets[0].name} has no bit rate to choose: write .mp4 or .webm")
 
 
-def _check_path(path: Path, ending: str, read: Sequence[tuple[Path | None, str]], force: bool) -> None:
-    for file, what in read:
-        if file is not None and Path(os.path.realpath(path)) in (file, *file.parents):
-            where = "is" if path.samefile(file) else "holds"
-            raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
+def _check_path(path: Path, ending: str, read: Places, force: bool) -> None:
+    place = Path(os.path.realpath(path))
+    if place in read:
+        file, what = read[place]
+        where = "is" if place == file else "holds"
+        raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
     if ending:
         sink.check_kind(path)
     if path.exists() and not force:
@@ -102,7 +108,7 @@ def _check_path(path: Path, ending: str, read: Sequence[tuple[Path | None, str]]
 def _has_bit_rate(one: Target) -> bool:
     if one.path is None:
         return live.KINDS[one.ending].crf is not None
-    return sink.has_bit_rate(Path(f"a{one.ending}"))
+    return sink.has_bit_rate(one.ending)
 
 
 def _existing(name: str) -> Path | None:

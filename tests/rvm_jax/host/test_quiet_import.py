@@ -9,9 +9,9 @@ import pytest
 from rvm_jax.cli.main import main
 
 
-def run(tmp_path: Path, module: str) -> subprocess.CompletedProcess:
+def run(tmp_path: Path, module: str, after: str = "print('done')") -> subprocess.CompletedProcess:
     (tmp_path / "greeter.py").write_text(module)
-    script = "from rvm_jax.host.quiet_import import quiet_import; quiet_import('greeter'); print('done')"
+    script = "from rvm_jax.host.quiet_import import quiet_import; quiet_import('greeter'); " + after
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
     return subprocess.run(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {script}"],
@@ -39,9 +39,7 @@ def test_keras_is_hidden_meanwhile(tmp_path):
     done = run(tmp_path, f"import os; os.chdir({str(tmp_path)!r})\n{trying}")
     assert done.stdout == "done\n"
     assert (tmp_path / "hidden").exists()
-    after = "from rvm_jax.host.quiet_import import quiet_import; quiet_import('greeter'); import keras"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
-    done = subprocess.run([sys.executable, "-c", after], capture_output=True, text=True, env=environment)
+    done = run(tmp_path, "", after="import keras")
     assert "imported" in done.stderr
 
 

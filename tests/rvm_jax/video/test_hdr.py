@@ -11,6 +11,7 @@ import pytest
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import hdr
+from rvm_jax.video.frames import HDR
 from rvm_jax.video.matting import matte_video
 from tests.rvm_jax.video.test_depth import MIRROR
 
@@ -78,7 +79,7 @@ def test_it_is_kept(tmp_path, capsys, ending, transfer, stored, codec):
     path, out = recorded(tmp_path / "a.mp4", transfer), tmp_path / f"out{ending}"
     alpha = tmp_path / "alpha.mp4"
     matte_video(path, out, weights=MIRROR, background="green", hdr="keep", alpha=alpha)
-    assert capsys.readouterr().err == f"{path} is HDR ({hdr.TRANSFERS[transfer]}): it is kept\n"
+    assert capsys.readouterr().err == f"{path} is HDR ({HDR[transfer]}): it is kept\n"
     with av.open(str(out)) as container:
         stream = container.streams.video[0]
         frame = next(container.decode(stream))

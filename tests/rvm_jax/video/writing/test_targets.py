@@ -41,21 +41,21 @@ def test_other_urls_are_refused(name):
 
 def test_one_pipe_holds_one_thing():
     with pytest.raises(InputError, match="- is to hold several things"):
-        targets.check(["in.mp4"], [targets.target("-"), targets.target("-")], force=False)
+        targets.check({}, [targets.target("-"), targets.target("-")], force=False)
     with pytest.raises(InputError, match="- has no bit rate to choose"):
-        targets.check(["in.mp4"], [targets.target("-")], force=False, mbps=3)
-    targets.check(["in.mp4"], [targets.target("rtmp://127.0.0.1/live")], force=False, mbps=3)
+        targets.check({}, [targets.target("-")], force=False, mbps=3)
+    targets.check({}, [targets.target("rtmp://127.0.0.1/live")], force=False, mbps=3)
 
 
 def test_one_output_does_not_lie_in_another(tmp_path):
     """Which is a folder that is made anew."""
     outputs = [targets.target(tmp_path / "out"), targets.target(tmp_path / "out" / "alpha.mp4")]
     with pytest.raises(InputError, match=r"out/alpha.mp4 would lie in .*/out, which is made anew"):
-        targets.check(["in.mp4"], outputs, force=True)
+        targets.check({}, outputs, force=True)
 
 
 def test_no_output_is_another_input(tmp_path):
     (tmp_path / "b.mp4").touch()
     names = [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
     with pytest.raises(InputError, match=r"b.mp4 is what is to be matted"):
-        targets.check(names, [targets.target(tmp_path / "b.mp4")], force=True)
+        targets.check(targets.read_places(names), [targets.target(tmp_path / "b.mp4")], force=True)
