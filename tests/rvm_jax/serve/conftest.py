@@ -39,3 +39,8 @@ def server(network, tmp_path_factory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory) -> Path:
     return videos.write(tmp_path_factory.mktemp("clips") / "clip.mp4", videos.moving(COUNT), rate=10)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> bytes:
+    return videos.write(tmp_path_factory.mktemp("clips") / "clip.mp4", videos.moving(5), rate=10).read_bytes()

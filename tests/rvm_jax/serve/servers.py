@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from rvm_jax.serve.uploads import Limits
+
 COUNT = 12
 """How many frames the clip has."""
+
+LIMITS = Limits(megabytes=1, seconds=10, side=100, waiting=20)
 
 # With x264's macroblock tree, one in a hundred videos of the same pictures has other bits on a busy machine.
 SAME_BITS = ("x264-params", "mbtree=0")
@@ -139,3 +143,18 @@ class listening:  # noqa: N801 — used like a function
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
+
+
+def still_serves(address: str) -> bool:
+    return ask(address, "GET", "/healthz").body == b"ok\n"
+
+
+def websocket(address: str, **headers: str) -> bytes:
+    """What is answered to somebody who asks for the camera."""
+    host = urlsplit(address)
+    lines = ["GET /v1/live HTTP/1.1", f"Host: {host.netloc}", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection((host.hostname, host.port), timeout=60) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection.recv(1000)
