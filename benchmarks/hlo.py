@@ -7,6 +7,7 @@ operand that is only cut into pieces, the pieces are read. A loop counts as ofte
 import re
 import sys
 from collections import Counter
+from itertools import chain
 from math import prod
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def parse(text: str) -> dict[str, Computation]:
             while given.count("(") > given.count(")"):  # a parenthesis of a layout, T(8,128)
                 more, _, rest = rest.partition(")")
                 given += ")" + more
-            operands = [given] if one[4] == "parameter" else re.findall(r"%([\w.-]+)", given)
+            operands = [given] if one[4] in ("parameter", "constant") else re.findall(r"%([\w.-]+)", given)
             found[current][one[2]] = Instruction(one[3], one[4], operands, rest, bool(one[1]))
     return found
 
@@ -100,13 +101,13 @@ def _count(computations: dict[str, Computation], name: str) -> Counts:
     for one in body.values():
         kind = one.operation.removesuffix("-start")
         if one.operation in ("while", "call", "conditional"):
-            for inner, times in _called(one):
+            for inner, times in _called(computations, one):
                 within = _count(computations, inner)
                 kernels += times * within.kernels
                 moved += times * within.bytes
                 collectives += Counter({name: times * number for name, number in within.collectives.items()})
                 collective_bytes += times * within.collective_bytes
-        elif one.operation not in NOTHING:
+        elif one.operation not in NOTHING and 'custom_call_target="AllocateBuffer"' not in one.rest:
             kernels += 1
             moved += _moved(computations, body, one)
             if kind in COLLECTIVES:
@@ -115,12 +116,21 @@ def _count(computations: dict[str, Computation], name: str) -> Counts:
     return Counts(kernels, moved, collectives, collective_bytes)
 
 
-def _called(one: Instruction) -> list[tuple[str, int]]:
+def _called(computations: dict[str, Computation], one: Instruction) -> list[tuple[str, int]]:
     """The computations that an instruction runs, and how often: of branches the first."""
     if one.operation == "while":
-        times = re.search(r"known_trip_count\D*(\d+)", one.rest)
-        return [(name, int(times[1]) if times else 1) for name in re.findall(r"body=%?([\w.-]+)", one.rest)]
+        times = _times(computations, one)
+        return [(name, times) for name in re.findall(r"body=%?([\w.-]+)", one.rest)]
     return [(name, 1) for name in re.findall(r"(?:to_apply=|branch_computations=\{)%?([\w.-]+)", one.rest)[:1]]
+
+
+def _times(computations: dict[str, Computation], loop: Instruction) -> int:
+    """How often a loop runs: as XLA says, or else (on TPUs it does not) below the one number of its condition."""
+    if known := re.search(r"known_trip_count\D*(\d+)", loop.rest):
+        return int(known[1])
+    conditions = [computations[name].values() for name in re.findall(r"condition=%?([\w.-]+)", loop.rest)]
+    limits = [int(it.operands[0]) for it in chain(*conditions) if it.operation == "constant" and "s32" in it.shape]
+    return limits[0] if len(limits) == 1 else 1
 
 
 def _moved(computations: dict[str, Computation], body: Computation, one: Instruction) -> int:

@@ -76,6 +76,36 @@ def test_what_is_on_the_chip_is_not_in_memory_and_an_update_is_in_place():
     assert counts.bytes == 32 + 32 + 4
 
 
+LOOP = """HloModule jit_f, is_scheduled=true
+
+%below (carried: (s32[], f32[8])) -> pred[] {
+  %end = s32[]{:T(128)} constant(7)
+  %carried = (s32[]{:T(128)}, f32[8]{0:T(8)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%carried), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %end), direction=LT
+}
+
+%body (given: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %given = (s32[]{:T(128)}, f32[8]{0:T(8)}) parameter(0)
+  %count = s32[]{:T(128)S(6)} get-tuple-element(%given), index=0
+  %x = f32[8]{0:T(8)} get-tuple-element(%given), index=1
+  %room = f32[8]{0:T(8)} custom-call(), custom_call_target="AllocateBuffer"
+  %negated = f32[8]{0:T(8)} add(%x, %room)
+  ROOT %next = (s32[]{:T(128)}, f32[8]{0:T(8)}) tuple(%count, %negated)
+}
+
+ENTRY %main (start: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %start = (s32[]{:T(128)}, f32[8]{0:T(8)}) parameter(0)
+  ROOT %while = (s32[]{:T(128)}, f32[8]{0:T(8)}) while(%start), condition=%below, body=%body
+}
+"""
+
+
+def test_a_loop_of_a_tpu_tells_by_its_condition_how_often_it_runs_and_room_is_no_kernel():
+    counts = hlo.count(LOOP)
+    assert (counts.kernels, counts.bytes) == (7, 7 * 3 * 32)
+
+
 GPU = """HloModule jit_f, is_scheduled=true
 
 %within (param_0.1: f32[100,8], param_1.1: f32[1,8]) -> f32[100,8] {

@@ -6,7 +6,7 @@ is carried over time is the memory of `conv_gru`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -38,7 +38,7 @@ class LRASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        value = nn.relu(self.norm(name="value_norm")(self.conv(self.features, name="value_conv")(x)))
+        value = self.norm(name="value_norm")(self.conv(self.features, name="value_conv")(x), nn.relu)
         gate = self.conv(self.features, name="gate_conv")(x.mean((1, 2), keepdims=True))
         return value * nn.sigmoid(gate)
 
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         d3, d2, d1, d0 = self.features
 
         def last(decoder: Decoder, x: Array) -> Array:
-            return nn.relu(decoder.norm(name="norm0b")(decoder.conv(d0, 3, name="conv0b")(x)))
+            return decoder.norm(name="norm0b")(decoder.conv(d0, 3, name="conv0b")(x), nn.relu)
 
         recur = remat_block(RecurrentHalf.__call__, self.remat)
         x, r4 = recur(RecurrentHalf(name="gru4"), bottom, state.r4)
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
 
         def block(decoder: Decoder, x: Array, *others: Array) -> Array:
             x = decoder.conv(features, 3, name=f"conv{scale}")(x, *others)
-            return nn.relu(decoder.norm(name=f"norm{scale}")(x))
+            return decoder.norm(name=f"norm{scale}")(x, nn.relu)
 
         return remat_block(block, self.remat)(self, x, *others)
 
@@ -133,47 +133,47 @@ def conv_gru(x: Array, hidden: Array, weights: GRUWeights) -> tuple[Array, Array
     return _recurrence(inputs, hidden, gates_kernel[:, :, channels:], candidate_kernel[:, :, channels:])
 
 
-def scan_frames(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, frames: Any, *, reverse: bool = False
-) -> tuple[Any, Any]:
-    """`lax.scan` along the second axis of `frames`, `[B, T, ...]`; so are the results. Not to be differentiated."""
-    count = jax.tree.leaves(frames)[0].shape[1]
-
-    def frame(i: Array | int) -> Any:
-        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), frames)
-
-    def write(carried: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
-        carry, results = carried
-        carry, result = step(carry, frame(i))
-        results = jax.tree.map(lambda all, one: lax.dynamic_update_index_in_dim(all, one, i, 1), results, result)
-        return (carry, results), None
-
-    _, result = jax.eval_shape(step, carry, frame(0))
-    room = jax.tree.map(lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), result)
-    return lax.scan(write, (carry, room), jnp.arange(count), reverse=reverse)[0]
-
-
 @jax.custom_vjp
 def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array) -> tuple[Array, Array]:
     """The part of a ConvGRU that needs its memory, over `inputs` `[B, T, h, w, 3C]`: outputs, and the last memory."""
 
-    def step(hidden: Array, inputs: Array) -> tuple[Array, Array]:
-        hidden, _ = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return hidden, hidden.astype(inputs.dtype)
+    def step(carried: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], None]:
+        hidden, rounded, outputs = carried
+        hidden, _ = _gru_step(hidden, rounded, _frame(inputs, i), gates_kernel, candidate_kernel)
+        rounded = hidden.astype(inputs.dtype)
+        return (hidden, rounded, _with_frame(outputs, rounded, i)), None
 
-    last, outputs = scan_frames(step, hidden, inputs)
+    rounded = hidden.astype(inputs.dtype)
+    outputs = lax.empty((*inputs.shape[:-1], hidden.shape[-1]), inputs.dtype)
+    (last, _, outputs), _ = lax.scan(step, (hidden, rounded, outputs), jnp.arange(inputs.shape[1]))
     return outputs, last
 
 
-def _gru_step(hidden: Array, inputs: Array, gates_kernel: Array, candidate_kernel: Array) -> tuple[Array, Array]:
-    """The next memory `[B, h, w, C]`, in its dtype, and reset gate, update gate and candidate `[B, h, w, 3C]`."""
+def _gru_step(
+    hidden: Array, rounded: Array, inputs: Array, gates_kernel: Array, candidate_kernel: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    """The next memory `[B, h, w, C]`, in its dtype, and with the inputs' both gates `[B, h, w, 2C]` and the candidate.
+
+    `rounded` is the memory in the dtype of the inputs.
+    """
     gates_input, candidate_input = jnp.split(inputs.astype(hidden.dtype), [gates_kernel.shape[-1]], -1)
-    gates = nn.sigmoid(gates_input + conv2d(hidden.astype(inputs.dtype), gates_kernel).astype(hidden.dtype))
+    gates = nn.sigmoid(gates_input + conv2d(rounded, gates_kernel).astype(hidden.dtype))
     reset, update = jnp.split(gates, 2, -1)
     candidate = conv2d((reset * hidden).astype(inputs.dtype), candidate_kernel).astype(hidden.dtype)
     candidate = nn.tanh(candidate_input + candidate)
-    parts = jnp.concatenate([gates, candidate], -1).astype(inputs.dtype)
+    parts = gates.astype(inputs.dtype), candidate.astype(inputs.dtype)
     return (1 - update) * hidden + update * candidate, parts
+
+
+def _frame(x: Array, i: Array, first: int = 0) -> Array:
+    """Frame i of `[B, T, h, w, C]`, its channels from the `first` on."""
+    batch, _, *size, channels = x.shape
+    return lax.dynamic_slice(x, (0, i, 0, 0, first), (batch, 1, *size, channels - first))[:, 0]
+
+
+def _with_frame(x: Array, one: Array, i: Array | int) -> Array:
+    """`[B, T, ...]` with another frame i."""
+    return lax.dynamic_update_index_in_dim(x, one, i, 1)
 
 
 # Differentiating the scan itself would add up the kernels' gradients frame by frame, with a small convolution in each
@@ -184,40 +184,56 @@ def _gru_step(hidden: Array, inputs: Array, gates_kernel: Array, candidate_kerne
 def _recurrence_forward(
     inputs: Array, hidden: Array, gates_kernel: Array, candidate_kernel: Array
 ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    def step(hidden: Array, inputs: Array) -> tuple[Array, tuple[Array, Array]]:
-        new, parts = _gru_step(hidden, inputs, gates_kernel, candidate_kernel)
-        return new, (hidden, parts)
+    """Keeps `[B, 1 + T, h, w, 4C]`: each step's gates, candidate and new memory, and first the memory alone."""
+    (batch, steps, *size, _), dtype = inputs.shape, inputs.dtype
 
-    last, (before, parts) = scan_frames(step, hidden, inputs)
-    # What the backward pass wants of each step is the memory that it found: the next step's is what it left.
-    outputs = jnp.concatenate([before[:, 1:], last[:, None]], 1).astype(inputs.dtype)
-    return (outputs, last), (before, parts, gates_kernel, candidate_kernel)
+    def step(carried: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], None]:
+        hidden, rounded, record = carried
+        hidden, (gates, candidate) = _gru_step(hidden, rounded, _frame(inputs, i), gates_kernel, candidate_kernel)
+        rounded, candidate = lax.optimization_barrier((hidden.astype(dtype), candidate))
+        record = _with_frame(record, jnp.concatenate([gates, candidate, rounded], -1), i + 1)
+        return (hidden, rounded, record), None
+
+    rounded = hidden.astype(dtype)
+    record = lax.empty((batch, 1 + steps, *size, 4 * hidden.shape[-1]), dtype)
+    record = _with_frame(record, jnp.concatenate([rounded] * 4, -1), 0)
+    (last, _, record), _ = lax.scan(step, (hidden, rounded, record), jnp.arange(steps))
+    return (_memories(record)[:, 1:], last), (record, gates_kernel, candidate_kernel)
+
+
+def _memories(record: Array) -> Array:
+    return record[..., record.shape[-1] // 4 * 3 :]
 
 
 def _recurrence_backward(
     residuals: tuple[Array, ...], cotangents: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, Array]:
-    before, parts, gates_kernel, candidate_kernel = residuals
-    channels, dtype = before.shape[-1], gates_kernel.dtype
+    record, gates_kernel, candidate_kernel = residuals
+    channels, dtype = record.shape[-1] // 4, record.dtype
+    of_outputs, of_last = cotangents
+    steps = of_outputs.shape[1]
 
-    def step(carried: Array, frame: tuple[Array, ...]) -> tuple[Array, Array]:
-        cotangent, hidden, parts = frame
-        reset, update, candidate = jnp.split(parts.astype(hidden.dtype), 3, -1)
-        total = carried + cotangent.astype(hidden.dtype)
+    def step(carried: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
+        to_hidden, to_inputs = carried
+        exact = to_hidden.dtype
+        reset, update, candidate, _ = jnp.split(_frame(record, i + 1).astype(exact), 4, -1)
+        hidden = _frame(record, i, 3 * channels).astype(exact)
+        total = to_hidden + _frame(of_outputs, i).astype(exact)
         to_candidate = (total * update * (1 - candidate * candidate)).astype(dtype)
-        to_gated = input_gradient(to_candidate, candidate_kernel).astype(hidden.dtype)
+        to_gated = input_gradient(to_candidate, candidate_kernel).astype(exact)
         to_reset = to_gated * hidden * reset * (1 - reset)
         to_update = total * (candidate - hidden) * update * (1 - update)
         to_gates = jnp.concatenate([to_reset, to_update], -1).astype(dtype)
-        through_gates = input_gradient(to_gates, gates_kernel).astype(hidden.dtype)
+        to_gates, to_candidate = lax.optimization_barrier((to_gates, to_candidate))
+        through_gates = input_gradient(to_gates, gates_kernel).astype(exact)
         to_hidden = total * (1 - update) + to_gated * reset + through_gates
-        return to_hidden, jnp.concatenate([to_gates, to_candidate], -1)
+        return (to_hidden, _with_frame(to_inputs, jnp.concatenate([to_gates, to_candidate], -1), i)), None
 
-    of_outputs, of_last = cotangents
-    to_hidden, to_inputs = scan_frames(step, of_last, (of_outputs, before, parts), reverse=True)
+    to_inputs = lax.empty((*of_outputs.shape[:-1], 3 * channels), dtype)
+    (to_hidden, to_inputs), _ = lax.scan(step, (of_last, to_inputs), jnp.arange(steps), reverse=True)
 
     def all_frames(x: Array) -> Array:
-        return x.reshape(-1, *x.shape[2:]).astype(dtype)
+        return x.reshape(-1, *x.shape[2:])
 
     def apart(before: Array, gated: Array, to_inputs: Array) -> tuple[Array, Array]:
         to_gates, to_candidate = jnp.split(to_inputs, [2 * channels], -1)
@@ -229,8 +245,8 @@ def _recurrence_backward(
         gradient = kernel_gradient(jnp.concatenate([before, gated], -1), to_inputs, kernel)
         return gradient[:, :, :channels, : 2 * channels], gradient[:, :, channels:, 2 * channels :]
 
-    gated = parts[..., :channels].astype(before.dtype) * before
-    arrays = [all_frames(x) for x in (before, gated, to_inputs)]
+    before = _memories(record)[:, :-1]
+    arrays = [all_frames(x) for x in (before, record[:, 1:, ..., :channels] * before, to_inputs)]
     return to_inputs, to_hidden, *by_platform(*arrays, cpu=apart, default=together)
 
 

@@ -108,7 +108,7 @@ class DeepGuidedFilter(nn.Module):
         # GPUs (TF32) and TPUs (bfloat16) round what they multiply, unless told otherwise; a product's gradients are
         # products of the same precision.
         with jax.default_matmul_precision("highest"):
-            x = nn.relu(self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x)))
-            x = nn.relu(self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x)))
+            x = self.norm(name="norm1")(self.conv(hidden.shape[-1], name="conv1")(x), nn.relu)
+            x = self.norm(name="norm2")(self.conv(hidden.shape[-1], name="conv2")(x), nn.relu)
             a = self.conv(low_target.shape[-1], use_bias=True, name="conv3")(x)
         return apply_linear_model(a, target_mean - a * guide_mean, frames)

@@ -80,12 +80,15 @@ class BatchNorm(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` → the same, normalised per channel."""
+    def __call__(self, x: Array, activation: Callable[[Array], Array] = lambda y: y) -> Array:
+        """`[N, H, W, C]` → the same, normalised per channel, and what the activation makes of that.
+
+        It comes before rounding to the dtype of x: a GPU would else write what is rounded with and without activation.
+        """
         features = (x.shape[-1],)
         bias = self.param("bias", nn.initializers.zeros, features)
         if self.folded:
-            return (x.astype(bias.dtype) + per_channel(bias)).astype(x.dtype)
+            return activation(x.astype(bias.dtype) + per_channel(bias)).astype(x.dtype)
         scale = self.param("scale", nn.initializers.ones, features)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, scale.dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, scale.dtype)
@@ -93,7 +96,8 @@ class BatchNorm(nn.Module):
         count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
         if self.use_running_average:
-            return _affine(x, *_factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon))
+            factor, offset = _factor_and_offset(running_mean.value, running_var.value, scale, bias, self.epsilon)
+            return activation(_affine(x, factor, offset)).astype(x.dtype)
 
         axis_name = None if self.is_initializing() else self.axis_name
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
@@ -105,28 +109,31 @@ class BatchNorm(nn.Module):
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
             count.value = count.value + 1
-        return y
+        return activation(y).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def normalize(
     x: Array, scale: Array, bias: Array, shift: Array, epsilon: float, axis_name: str | None
 ) -> tuple[Array, Array, Array]:
-    """Normalise `[N, H, W, C]` with its own statistics; also mean and biased variance, for the record.
+    """Normalise `[N, H, W, C]` with its own statistics, in their dtype; also mean and biased variance, for the record.
 
     No gradient flows through that record. With `axis_name` the statistics are those of all devices. `shift` is what the
     mean is expected to be near. The backward pass is written out because the one that differentiation finds reads x
     several times more often (seen on a CPU: `benchmarks/train.py`), and reduces over the devices once and not twice.
     """
-    mean, var = _statistics(x, shift, axis_name)
-    return _affine(x, *_factor_and_offset(mean, var, scale, bias, epsilon)), mean, var
+    return _normalize_forward(x, scale, bias, shift, epsilon, axis_name)[0]
 
 
 def _normalize_forward(
     x: Array, scale: Array, bias: Array, shift: Array, epsilon: float, axis_name: str | None
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-    y, mean, var = normalize(x, scale, bias, shift, epsilon, axis_name)
-    return (y, mean, var), (x, scale, mean, var)
+    mean, var = _statistics(x, shift, axis_name)
+    factor, offset = _factor_and_offset(mean, var, scale, bias, epsilon)
+    # The barrier makes one kernel of all that is small on GPUs. And the running mean, which the shift is, would else be
+    # part of whatever needs the mean, long after it was updated.
+    mean, var, factor, offset = lax.optimization_barrier((mean, var, factor, offset))
+    return (_affine(x, factor, offset), mean, var), (x, factor, mean, var)
 
 
 def _normalize_backward(
@@ -139,19 +146,15 @@ def _normalize_backward(
 
     The gradients of scale and bias are this device's share of them.
     """
-    x, scale, mean, var = residuals
-    cotangent = cotangents[0].astype(scale.dtype)
-    centred = x.astype(scale.dtype) - per_channel(mean)
+    x, factor, mean, var = residuals
+    cotangent = cotangents[0]
+    centred = x.astype(mean.dtype) - per_channel(mean)
     inverse = lax.rsqrt(var + epsilon)
     bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred)
     scale_gradient = scale_gradient * inverse
-    size = x.size // x.shape[-1]
-    mean_g, mean_gx = bias_gradient / size, scale_gradient / size
-    if axis_name is not None:
-        mean_g, mean_gx = lax.pmean(jnp.stack([mean_g, mean_gx]), axis_name)
-    x_gradient = per_channel(scale * inverse) * (
-        cotangent - per_channel(mean_g) - centred * per_channel(inverse * mean_gx)
-    )
+    means = jnp.stack([bias_gradient, inverse * scale_gradient]) / (x.size // x.shape[-1])
+    mean_g, slope = lax.optimization_barrier(means if axis_name is None else lax.pmean(means, axis_name))
+    x_gradient = per_channel(factor) * (cotangent - per_channel(mean_g) - centred * per_channel(slope))
     return x_gradient.astype(x.dtype), scale_gradient, bias_gradient, jnp.zeros_like(mean)
 
 
@@ -188,8 +191,7 @@ def _one_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
     size = x.size // x.shape[-1]
     shifted = x.astype(shift.dtype) - per_channel(shift)
     mean, square = (total / size for total in _two_sums(shifted, jnp.square(shifted)))
-    # The barrier keeps the running mean from being part of whatever needs the mean, long after it was updated.
-    return lax.optimization_barrier((shift + mean, jnp.maximum(square - mean * mean, 0)))
+    return shift + mean, jnp.maximum(square - mean * mean, 0)
 
 
 def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
@@ -215,8 +217,8 @@ def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsil
 
 
 def _affine(x: Array, factor: Array, offset: Array) -> Array:
-    """`x · factor + offset` for each channel, in the dtype of the factor; what comes out has that of x."""
-    return (x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)).astype(x.dtype)
+    """`x · factor + offset` for each channel, in the dtype of the factor."""
+    return x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)
 
 
 def hard_sigmoid(x: Array) -> Array:
