@@ -14,6 +14,7 @@ from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images.archive import FOLDER as BACKGROUNDS
 from data_pipelines.builders.beam_workers import BeamRequest
 from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, source_fingerprint
+from data_pipelines.records import licences
 from data_pipelines.records.clips import PreparedDataset, open_prepared
 from data_pipelines.tools.check import check_footage
 from rvm_jax.errors import InputError
@@ -35,11 +36,15 @@ def prepare(
     """
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS tells much that is of no use here
     catalog.refuse_file(manual)
+    if name in catalog.TEST_SETS:
+        raise InputError(f"{name} is a test set, not to be trained on: `rvm data testset {name}` writes it")
     version = data_dir / name / str(catalog.builder_class(name).VERSION)
     if not overwrite and version.is_dir() and any(version.iterdir()):
         dataset = open_prepared(version)  # before TFDS looks at it, and raises whatever comes
         if isinstance(config, FolderConfig):
             _refuse_others(name, dataset, catalog.builder(name, data_dir, config))
+        if licences.read(version) is None:  # it was prepared before licences were kept
+            licences.write(catalog.licence(name), version)
         return f"{name} was there already: {_counts(dataset)}"
     builder = catalog.builder(name, data_dir, config, anew=overwrite)
     options = tfds.download.DownloadConfig(
