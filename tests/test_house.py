@@ -24,7 +24,9 @@ ROOMS = {
     "rvm_jax.baselines": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
     "rvm_jax.matte": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
-    "rvm_jax.export": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video",
+    "rvm_jax.export": (  # a model card tells what `evaluation` scored
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.evaluation"
+    ),
     "rvm_jax.report": "rvm_jax.errors rvm_jax.host",
     "rvm_jax.evaluation": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"

@@ -28,7 +28,7 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
+from rvm_jax.weights import hub_folders, in_buckets, onnx_files, orbax_folders, torch_files
 from rvm_jax.weights import provenance as provenances
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables
 from rvm_jax.weights.provenance import Provenance
@@ -92,8 +92,10 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
     The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
     newest if none was validated. A checkpoint's own folder gives that one. Which of `VARIANTS` it is follows from the
     names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before. The name
-    of a release stands for its file in the cache, if nothing here is called so.
+    of a release stands for its file in the cache, if nothing here is called so; `hf://owner/name` is on the Hugging
+    Face Hub.
     """
+    path = hub_folders.weights_in(path)
     if is_url(path):
         with in_buckets.fetched(os.fspath(path)) as copy:
             return read_weights(copy, variant)
@@ -194,8 +196,8 @@ def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any, 
     if torch is None:
         import safetensors.numpy
 
-        metadata = {"format": "pt", **provenances.metadata(provenance)}
-        path.write_bytes(safetensors.numpy.save(dict(arrays), metadata=metadata))
+        content = safetensors.numpy.save(dict(arrays), metadata={"format": "pt"})
+        path.write_bytes(provenances.put_into_safetensors(provenance, content))
         return
     tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
     with path.open("wb") as file:
