@@ -18,11 +18,15 @@ MOST_FILES, MOST_LINES = 12, 400
 # Each room with the rooms that it may import; itself it may always import.
 ROOMS = {
     "rvm_jax.errors": "",
+    "rvm_jax.foreground": "",
     "rvm_jax.host": "rvm_jax.errors",
     "rvm_jax.model": "rvm_jax.errors",
     "rvm_jax.weights": "rvm_jax.errors rvm_jax.host rvm_jax.model",
-    "rvm_jax.baselines": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
-    "rvm_jax.matte": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
+    "rvm_jax.frame_arrays": "rvm_jax.errors",
+    "rvm_jax.baselines": (
+        "rvm_jax.errors rvm_jax.foreground rvm_jax.frame_arrays rvm_jax.host rvm_jax.model rvm_jax.weights"
+    ),
+    "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
     "rvm_jax.export": (  # a model card tells what `evaluation` scored
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.evaluation"
@@ -32,10 +36,11 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"
     ),
     "rvm_jax.serve": "rvm_jax.errors rvm_jax.host rvm_jax.matte rvm_jax.video",
-    "data_pipelines.archives": "rvm_jax.errors rvm_jax.host rvm_jax.video",
+    "data_pipelines.archives": "rvm_jax.errors rvm_jax.foreground rvm_jax.host rvm_jax.video",
     "data_pipelines.synthetic": "",
     "data_pipelines.builders": (
-        "rvm_jax.errors rvm_jax.host rvm_jax.video data_pipelines.archives data_pipelines.synthetic"
+        "rvm_jax.errors rvm_jax.host rvm_jax.video data_pipelines.archives data_pipelines.synthetic "
+        "data_pipelines.records"
     ),
     "data_pipelines.records": "rvm_jax.errors rvm_jax.host",
     "data_pipelines.augment": "",
