@@ -114,6 +114,10 @@ class BaselineMatte:
         """Itself: what `Matte.folded` is for, this does without."""
         return self
 
+    def seen(self, size: Size) -> Size:
+        """At which (height, width) the network sees the frames of a clip of this size."""
+        return _sizes(self, size, video=True)[1]
+
     def _at(self, downsample_ratio: float | None) -> Baseline:
         if downsample_ratio is None:
             return self.network

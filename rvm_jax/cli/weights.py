@@ -63,13 +63,25 @@ def _shown(path: Path) -> str:
         path = released.released_path(str(path)) or path
     if not path.exists():
         raise InputError(f"{path} does not exist: give a file or folder of weights, or the name of a release")
-    told = provenance.read(path)
+    told, what = provenance.read(path), f"{path}{_network(path)}"
     if told is not None:
-        return f"{path}: {told.describe()}"
+        return f"{what}: {told.describe()}"
     if path.is_file():
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         for name, release in released.RELEASES.items():
             if release.sha256 == digest:
-                return f"{path}: the released {name}, under {release.licence} by its owner ({release.licence_url})"
-    return f"{path} does not tell what it was trained on: ask whoever made it before you use it in a product"
+                return f"{what}: the released {name}, under {release.licence} by its owner ({release.licence_url})"
+    return f"{what} does not tell what it was trained on: ask whoever made it before you use it in a product"
+
+
+def _network(path: Path) -> str:
+    """Which network it is, with the sum by which `rvm table` knows it; nothing of files for other runtimes."""
+    from rvm_jax.matte import load
+    from rvm_jax.weights.names import digest
+
+    try:
+        matte = load(path)
+    except InputError:
+        return ""
+    return f" ({matte.name}, sum {digest(matte.variables)})"

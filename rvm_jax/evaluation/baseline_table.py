@@ -17,11 +17,12 @@ SHORT = 8
 
 
 def draw(given: Sequence[ResultRow]) -> str:
-    """All tables: one of what the rows are, and one for each test set."""
+    """All tables: one of what the rows are, one for each test set, and one of what is published."""
     parts = [_section("What was scored", list(_runs(given)))]
     if any(row.data for row in given):
         parts.append(_section("What it was trained on", list(_data(given))))
-    return "\n\n".join([*parts, draw_scores(given)]) + "\n"
+    published = _section("What the RVM paper prints", list(_published()))
+    return "\n\n".join([*parts, draw_scores(given), published]) + "\n"
 
 
 def draw_scores(given: Sequence[ResultRow]) -> str:
@@ -112,6 +113,16 @@ def _scores(scored: Sequence[tuple[str, SetScores]]) -> Iterator[list[str]]:
     yield ["", *(METRICS[metric] for metric in shown)]
     for name, scores in lines:
         yield [name, *(figure(scores.get(metric, ())) for metric in shown)]
+
+
+def _published() -> Iterator[list[str]]:
+    metrics = scoreboard.PUBLISHED_METRICS
+    shown = [m for n, m in enumerate(metrics) if any(v[n] for s in scoreboard.PUBLISHED.values() for v in s.values())]
+    yield ["test set", "", *(METRICS[metric] for metric in shown)]
+    for testset, methods in scoreboard.PUBLISHED.items():
+        for name, values in methods.items():
+            known = dict(zip(metrics, values, strict=True))
+            yield [testset, name.replace(" (published)", ""), *(figure([known[metric]]) for metric in shown)]
 
 
 def _same(values: Sequence[object], joint: str = " / ") -> str:

@@ -8,13 +8,22 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from rvm_jax.errors import InputError
+from rvm_jax.evaluation import layout, scoreboard, speed
+from rvm_jax.evaluation.layout import EvaluationClip
+from rvm_jax.evaluation.methods import AnyMatte
+from rvm_jax.evaluation.scoring import METRICS
 from rvm_jax.host.files import replacing
+from rvm_jax.weights.names import digest
+from rvm_jax.weights.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,78 @@ class ResultRow:
     scored: Mapping[str, str] = field(default_factory=dict)
 
 
+class RunFacts(Protocol):
+    """What a run's folder tells of it (`train.tracking.summary.Summary`)."""
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+    @property
+    def recipe(self) -> dict[str, Any]: ...
+
+    @property
+    def fingerprints(self) -> dict[str, str]: ...
+
+
+def of_results(
+    networks: Mapping[str, AnyMatte],
+    runs: Mapping[str, RunFacts | None],
+    results: scoreboard.Results,
+    clips: Sequence[EvaluationClip],
+    settings: Mapping[str, Any],
+    *,
+    made_here: bool,
+) -> ResultRow:
+    """The row of networks that were scored, with what the folders of their runs tell, by the names of the methods."""
+    name, matte = next(iter(networks.items()))
+    sizes = {clip.label: layout.size(clip) for clip in clips}
+    testsets = []
+    for dataset in scoreboard.datasets(results):
+        those = [clip for clip in clips if clip.dataset in dataset.parts]
+        pixels = {f"{width}×{height}" for height, width in (sizes[clip.label] for clip in those)}
+        means = dict(dataset.rows)
+        metrics = [metric for metric in METRICS if all(metric in means[network] for network in networks)]
+        scores = {metric: [round(means[network][metric], 4) for network in networks] for metric in metrics}
+        size = pixels.pop() if len(pixels) == 1 else "several sizes"
+        testsets.append(SetScores(dataset.name, size, len(those), made_here, settings, scores))
+    first = runs[name]
+    return ResultRow(
+        name,
+        description(matte),
+        tuple(_record(network, networks[network], run) for network, run in runs.items()),
+        _data(matte.provenance, first),
+        matte.provenance.recipe if matte.provenance else None,
+        first.recipe if first else None,
+        tuple(testsets),
+        {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": speed.device(), "rvm-jax": version("rvm-jax")},
+    )
+
+
+def sum_of(matte: AnyMatte) -> str:
+    """SHA-256 of a network's variables."""
+    return digest(jax.device_get(matte.variables))
+
+
+def description(matte: AnyMatte) -> str:
+    """A network in a few words."""
+    return f"{matte.name}, {speed.parameters(matte):,} parameters"
+
+
+def _record(name: str, matte: AnyMatte, run: RunFacts | None) -> RunRecord:
+    return RunRecord(name, sum_of(matte), **(run.facts if run else {}))
+
+
+def _data(told: Provenance | None, run: RunFacts | None) -> tuple[Mapping[str, str], ...] | None:
+    """The datasets that weights tell, or else those of the recipe, whose licences are then unknown."""
+    fingerprints = run.fingerprints if run else {}
+    if told is None:
+        unknown = {"version": "", "licence": "unknown", "link": "", "commercial": "unknown", "attribution": ""}
+        found = [{"dataset": dataset, **unknown} for dataset in fingerprints]
+    else:
+        found = [asdict(one) for one in told.data]
+    return tuple({**one, "fingerprint": fingerprints.get(one["dataset"], "")} for one in found) or None
+
+
 def read(path: Path) -> ResultRow:
     """The row in a file."""
     try:
@@ -108,9 +189,11 @@ def read(path: Path) -> ResultRow:
 
 
 def write(row: ResultRow, path: Path) -> ResultRow:
-    """Write a row, or add what it scores to the file of the same network; gives what the file has then."""
+    """Write a row, called after its file, or add what it scores to the file of the same network; gives what it has."""
+    row = replace(row, name=path.stem)
+    check_same(path, [run.sum for run in row.runs])
     if path.exists():
-        row = _together(read(path), row, path)
+        row = _together(read(path), row)
     with replacing(path, overwrite=True) as partial:
         partial.write_text(json.dumps(asdict(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     return row
@@ -128,6 +211,12 @@ def check_alike(recipes: Mapping[str, Mapping[str, Any] | None], networks: Mappi
             )
 
 
+def check_same(path: Path, sums: Sequence[str]) -> None:
+    """Raise `InputError` if a file is there already, and is the row of other weights than those with these sums."""
+    if path.exists() and [run.sum for run in read(path).runs] != list(sums):
+        raise InputError(f"{path} is the row of other weights: give another name, or delete it")
+
+
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float | None] | None:
     """Of what is known; the deviation, that of a sample, only of two or more."""
     known = [value for value in values if value is not None and math.isfinite(value)]
@@ -136,12 +225,8 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float | N
     return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def _together(old: ResultRow, new: ResultRow, path: Path) -> ResultRow:
+def _together(old: ResultRow, new: ResultRow) -> ResultRow:
     """What is scored now beside what was; of the same test set and settings, what is scored now."""
-    if [run.sum for run in old.runs] != [run.sum for run in new.runs]:
-        raise InputError(
-            f"{path} is the row of other weights ({', '.join(run.name for run in old.runs)}): give another name"
-        )
     again = {(one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) for one in new.testsets}
     kept = [
         one for one in old.testsets if (one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) not in again

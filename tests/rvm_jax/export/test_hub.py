@@ -70,10 +70,10 @@ def folder(weights, row, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_the_command_writes_it_once_its_onnx_file_agrees(folder, weights, row, tmp_path, capsys):
-    rows.write(row, tmp_path / "row.json")
+    rows.write(row, tmp_path / "net.json")
     out = tmp_path / "matting"
     words = ["export", str(weights), str(out), "--to", "hub", "--licence", "apache-2.0"]
-    assert main([*words, "--row", str(tmp_path / "row.json")]) == 0
+    assert main([*words, "--row", str(tmp_path / "net.json")]) == 0
     assert "difference from JAX over 5 frames" in capsys.readouterr().out
     for name in ("README.md", "config.json", "model.safetensors", "model.onnx"):
         assert (out / name).read_bytes() == (folder / name).read_bytes()
@@ -176,7 +176,7 @@ def test_a_folder_of_other_weights_or_things_is_refused(folder, weights, row, tm
     (tmp_path / "things" / "thesis.tex").touch()
     net, out = str(weights), str(tmp_path / "out")
     for words, message in (
-        ([net, out, "--to", "hub", "--row", str(tmp_path / "row.json")], "--row is that of other weights (net)"),
+        ([net, out, "--to", "hub", "--row", str(tmp_path / "row.json")], "--row is that of other weights (row)"),
         ([net, out, "--to", "hub", "--size", "64x48"], "--size cannot be had with --to hub: leave it out"),
         ([net, out, "--to", "onnx", "--licence", "mit"], "--licence can only be had with --to hub: leave it out"),
         ([net, str(tmp_path / "things"), "--to", "hub", "--force"], f"{tmp_path / 'things'} is a folder that holds"),

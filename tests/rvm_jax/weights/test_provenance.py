@@ -19,7 +19,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import provenance
 from rvm_jax.weights.files import Weights, read_weights, write_weights
-from rvm_jax.weights.names import to_state_dict
+from rvm_jax.weights.names import digest, to_state_dict
 from rvm_jax.weights.provenance import Provenance, TrainingSet
 from tests.rvm_jax.conftest import random_variables
 
@@ -115,6 +115,7 @@ def test_show_tells_every_dataset_and_its_licence(weights, tmp_path, capsys):
     write_weights(weights, tmp_path / "a.safetensors")
     assert main(["weights", "show", str(tmp_path / "a.safetensors")]) == 0
     shown = capsys.readouterr().out
+    assert f"a.safetensors (rvm_tiny, sum {digest(weights.variables)}): trained by" in shown
     for text in ("recipe clean, from random weights", "synthhuman 1.0.0: CDLA-Permissive-2.0, commercial use: yes"):
         assert text in shown
     assert "drawn 2.0.0: own, commercial use: unknown" in shown
