@@ -27,6 +27,9 @@ COMMANDS = {
     "Example: rvm train mobilenetv3 --init weights/encoder_start --stages.1.epochs 15",
     "resnet50": "Train a ResNet-50 network by the published recipe, in four stages.\n\n"
     "Example: rvm train resnet50 --init weights/encoder_start --batch 16 --scaling sqrt --warmup 100",
+    "clean": "Train a network one may ship: the same design on data that allows commercial use; a dataset that does not "
+    "is refused.\n\n"
+    "Example: rvm train clean --variant resnet50 --out runs/clean",
     "demo": "Train a tiny network on synthetic clips, in four short stages.\n\n"
     "`rvm data prepare synthetic` makes the clips.\n\n"
     "Example: rvm train demo --out runs/first",
@@ -40,7 +43,10 @@ GROUPS = {
     ),
     "optimizer": ("optimizer", "weight_decay", "clip_norm", "ema", "scaling", "warmup", "schedule"),
     "network": ("variant", "refiner"),
-    "data": ("backgrounds", "segmentation_clips", "segmentation_stills", "segmentation_size"),
+    "data": (
+        *("backgrounds", "background_motion", "segmentation_clips", "segmentation_stills", "segmentation_size"),
+        "unfree",
+    ),
     "checkpoint_and_tracking": (
         *("save_every", "validate_every", "keep", "requeue_status"),
         *("wandb", "wandb_project", "wandb_artifacts", "profile"),
