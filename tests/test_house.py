@@ -18,6 +18,7 @@ MOST_FILES, MOST_LINES = 12, 400
 # Each room with the rooms that it may import; itself it may always import.
 ROOMS = {
     "rvm_jax.errors": "",
+    "rvm_jax.foreground": "",
     "rvm_jax.host": "rvm_jax.errors",
     "rvm_jax.model": "rvm_jax.errors",
     "rvm_jax.weights": "rvm_jax.errors rvm_jax.host rvm_jax.model",
@@ -30,10 +31,11 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"
     ),
     "rvm_jax.serve": "rvm_jax.errors rvm_jax.host rvm_jax.matte rvm_jax.video",
-    "data_pipelines.archives": "rvm_jax.errors rvm_jax.host rvm_jax.video",
+    "data_pipelines.archives": "rvm_jax.errors rvm_jax.foreground rvm_jax.host rvm_jax.video",
     "data_pipelines.synthetic": "",
     "data_pipelines.builders": (
-        "rvm_jax.errors rvm_jax.host rvm_jax.video data_pipelines.archives data_pipelines.synthetic"
+        "rvm_jax.errors rvm_jax.host rvm_jax.video data_pipelines.archives data_pipelines.synthetic "
+        "data_pipelines.records"
     ),
     "data_pipelines.records": "rvm_jax.errors rvm_jax.host",
     "data_pipelines.augment": "",
