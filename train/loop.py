@@ -34,7 +34,7 @@ from train.recipe.division import Division, Kept, describe_batch, describe_parts
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
-from train.run import input_pipeline, run_folder
+from train.run import input_pipeline, origin, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
@@ -133,6 +133,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
         "data": input_pipeline.fingerprints(sources),
     }
+    identity["licences"] = licences = origin.of_datasets(recipe, identity["data"], options.data_dir)
     agree(others, identity, options)
     total = sum(stage.iterations for stage in stages)
     if options.profiled and options.profiled.stop > total:
@@ -157,7 +158,9 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         begins = first_host and not orbax_folders.saved_iterations(folder)
         first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
         if first_host:
+            told = origin.of_run(recipe, licences, bucket.folder, begins=begins)
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            origin.write(told, bucket.folder)
             changed += provenance.changes(bucket.folder)
             bucket.begin()
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
@@ -389,7 +392,8 @@ def _write_results(run: Run, state: TrainState) -> None:
     final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, state.variables)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
-        write_weights(final, run.bucket.folder / name, overwrite=True)
+        path = run.bucket.folder / name
+        write_weights(final, path, overwrite=True, provenance=origin.read(run.bucket.folder))
     run.tracker.flush()
     written = [report.write(run.bucket.folder), *(run.bucket.folder / name for name in names)]
     run.bucket.finish()
