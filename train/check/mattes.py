@@ -1,9 +1,10 @@
 """What pixels tell of a matte: whether its alpha went through a tone curve, and whether its foreground is one.
 
-Nothing tells the gamma of an alpha from its edges alone: a blurred edge with a gamma is a blurred edge. But a curve that
-was applied to 8 bits leaves out every other level where it is steep.
+Edges alone do not tell the gamma of an alpha: a blurred edge with a gamma is a blurred edge. But a curve that was
+applied to 8 bits leaves out every other level where it is steep.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ class Edges(NamedTuple):
     def left(self) -> float:
         """How much of the background was left in the foreground: 0 if nothing, 1 if all of it, as in a picture."""
         clear = 1 - self.alpha
-        return float(np.sum((1 - self.person) * clear) / max(np.sum(clear**2), 1e-6))
+        return float(np.sum((1 - self.person) * clear)) / max(float(np.sum(clear**2)), 1e-6)
 
 
 def join(parts: Sequence[Edges]) -> Edges:
@@ -71,7 +72,7 @@ def missing_levels(levels: np.ndarray) -> tuple[float, float]:
     told, missing = expected >= EXPECTED, seen < expected / 20
     third = len(seen) // 3
     dark, bright = (
-        float(np.sum(missing[part] & told[part]) / max(np.sum(told[part]), third / 2))
+        int(np.sum(missing[part] & told[part])) / max(int(np.sum(told[part])), third // 2)
         for part in (slice(None, third), slice(-third, None))
     )
     return dark, bright
@@ -84,7 +85,7 @@ def _falling(foreground: np.ndarray, alpha: np.ndarray) -> Iterator[Edges]:
     for width in range(1, min(LONGEST, alpha.shape[1] - 2) + 1):
         steps = [alpha[:, i : alpha.shape[1] - width - 1 + i] for i in range(width + 2)]
         falls = (steps[0] >= SOLID) & (steps[-1] <= CLEAR)
-        for before, after in zip(steps[:-1], steps[1:], strict=True):
+        for before, after in itertools.pairwise(steps):
             falls &= before > after
         for step in steps[1:-1]:
             falls &= (step > CLEAR) & (step < SOLID)

@@ -21,9 +21,10 @@ CLEAN = Recipe(
         Stage(
             _PEOPLE,
             epochs=1,
-            samples=615_000,  # each picture twice. The published stage 1 has 317,000; here the encoder starts from nothing
+            # Each picture twice: about twice the 317,000 clips as published, since the encoder starts from nothing.
+            samples=615_000,
             frames=15,
-            # The encoder at the rate of all else: the published half of it is for ImageNet's weights, which are not free.
+            # The encoder at the rate of all else: half of it, as published, is for ImageNet's weights, not free.
             rates=Rates(encoder=2e-4, aspp=2e-4, decoder=2e-4, project_mat=2e-4, project_seg=2e-4),
         ),
         Stage(
