@@ -5,6 +5,7 @@ change that computes something else. No data is involved.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -63,11 +64,11 @@ def check(variant: str, path: Path, *, store: bool) -> Finding:
 def compare(found: Mapping[str, list[float]], wanted: Mapping[str, list[float]], what: str) -> Finding:
     """The largest difference of a loss from the stored one, of that."""
     away, name, iteration = max(
-        (abs(ours / theirs - 1), name, iteration)
+        (abs(ours / theirs - 1) if math.isfinite(ours) else math.inf, name, iteration)
         for name, losses in wanted.items()
         for iteration, (ours, theirs) in enumerate(zip(found[name], losses, strict=True), 1)
     )
-    if not away <= TOLERANCE:
+    if away > TOLERANCE:
         return Finding(
             "fault",
             f"first iterations of {what}: loss {name} of iteration {iteration} is {found[name][iteration - 1]:.6g}, "
