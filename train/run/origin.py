@@ -78,7 +78,7 @@ def name(recipe: Recipe) -> str:
 
     def changes(other: Recipe) -> list[str]:
         theirs = _leaves(other)
-        return [f"--{key.replace('_', '-')} {value}" for key, value in asked.items() if value != theirs[key]]
+        return [f"--{key.replace('_', '-')} {value}" for key, value in asked.items() if value != theirs.get(key)]
 
     known = min(RECIPES, key=lambda one: len(changes(RECIPES[one])))
     told = changes(RECIPES[known])
