@@ -22,13 +22,19 @@ ROOMS = {
     "rvm_jax.host": "rvm_jax.errors",
     "rvm_jax.model": "rvm_jax.errors",
     "rvm_jax.weights": "rvm_jax.errors rvm_jax.host rvm_jax.model",
-    "rvm_jax.baselines": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
-    "rvm_jax.matte": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
+    "rvm_jax.frame_arrays": "rvm_jax.errors",
+    "rvm_jax.baselines": (
+        "rvm_jax.errors rvm_jax.foreground rvm_jax.frame_arrays rvm_jax.host rvm_jax.model rvm_jax.weights"
+    ),
+    "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
-    "rvm_jax.export": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video",
+    "rvm_jax.export": (  # a model card tells what `evaluation` scored
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.evaluation"
+    ),
     "rvm_jax.report": "rvm_jax.errors rvm_jax.host",
     "rvm_jax.evaluation": (
-        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.baselines rvm_jax.video "
+        "rvm_jax.report"
     ),
     "rvm_jax.serve": "rvm_jax.errors rvm_jax.host rvm_jax.matte rvm_jax.video",
     "data_pipelines.archives": "rvm_jax.errors rvm_jax.foreground rvm_jax.host rvm_jax.video",
@@ -52,6 +58,10 @@ ROOMS = {
     "train.device": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.evaluation train.recipe",
     "train.run": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device "
+        "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
+    ),
+    "train.check": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device train.run "
         "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
     ),
     "train.tracking": "rvm_jax.errors rvm_jax.host rvm_jax.report train.recipe train.device train.run",

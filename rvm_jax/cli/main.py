@@ -18,10 +18,13 @@ COMMANDS = {
     "export": "Write a network for ONNX, TorchScript or StableHLO, compared with JAX.",
     "convert": "Convert weights between PyTorch and JAX.",
     "evaluate": "Score networks, or any method's predictions, against a test set.",
+    "table": "Draw the table of baselines from rows that `rvm evaluate --row` wrote.",
     "data": "Check, prepare, look at and measure datasets.",
     "train": "Train a network, or go on where training stopped.",
 }
-"""Each is the module of this name in `rvm_jax.cli`, and in it `app`, or the function of the same name."""
+"""Each is in the module of this name in `rvm_jax.cli`, or of `HOMES`: `app`, or the function of the same name."""
+
+HOMES = {"table": "evaluate"}
 
 EXTRAS = {
     "train": (
@@ -110,7 +113,7 @@ def _overview() -> str:
 
 def _command(name: str) -> Any:
     """What tyro shall parse for a command: an app with commands of its own, or a function."""
-    module = importlib.import_module(f"rvm_jax.cli.{name}")
+    module = importlib.import_module(f"rvm_jax.cli.{HOMES.get(name, name)}")
     return getattr(module, "app", None) or getattr(module, name)
 
 

@@ -9,31 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import layout, scoring
 from rvm_jax.evaluation.layout import EvaluationClip
-from rvm_jax.evaluation.methods import Method, check
-from rvm_jax.evaluation.scoring import Frames, Scores
+from rvm_jax.evaluation.methods import AnyMatte, Method, check, takes_ratio
+from rvm_jax.evaluation.scoring import Frames, Scores, filled
 from rvm_jax.host import prefetch
 from rvm_jax.host.files import replacing
-from rvm_jax.matte import automatic_ratio
-from rvm_jax.model.decoder import State
-from rvm_jax.model.network import MattingNetwork
 from rvm_jax.video.matting import PIXELS_AT_ONCE
 from rvm_jax.video.picture_files import PNG_EFFORT
-from rvm_jax.weights.names import Variables
 
 LONGEST_PART = 8
 PIXELS_ON_CPU = 4_200_000
 QUEUED = 2  # parts that are read while others are scored
+PANELS = 4
+"""Of a strip: input, true matte, predicted matte, error."""
 STRIP_SIDE = 320
 """Of the pictures that are kept of a clip, at most."""
 
@@ -43,7 +39,7 @@ class Settings:
     """How predictions are made and scored.
 
     Attributes:
-        downsample_ratio: Of networks; None for what makes the longest side 512.
+        downsample_ratio: Of networks that take one; None for their own, which makes RVM's longest side 512.
         high_resolution: Score as the published HD figures were.
         save_predictions: Where to write what networks predict, or None.
     """
@@ -59,13 +55,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Scored:
-    """A clip's scores by one method, and the pictures of its worst and its middle frame."""
+    """A clip's scores by one method, and pictures of its worst and its median frame by MAD, and of its middle one."""
 
     clip: str
     dataset: str
     scores: Scores
     worst: Path
     median: Path
+    middle: Path
 
 
 def evaluate(
@@ -86,7 +83,7 @@ def evaluate(
             folder = out / "clips" / one.name / clip.dataset
             record = folder / f"{clip.name}.json"
             identity = hashlib.sha256(f"{mark}{_files(clip, one)}".encode()).hexdigest()
-            pictures = [folder / f"{clip.name}_{kind}.png" for kind in ("worst", "median")]
+            pictures = [folder / f"{clip.name}_{kind}.png" for kind in ("worst", "median", "middle")]
             kept = json.loads(record.read_text()) if record.exists() else {}
             saved = _saved(clip, one, settings)
             where = str(settings.save_predictions) if saved else None
@@ -108,8 +105,8 @@ def evaluate(
 
 def _score(
     clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor, progress: Callable[[int], None]
-) -> tuple[Scores, tuple[Image.Image, Image.Image]]:
-    """A clip's scores, and the strips of its worst and its middle frame by MAD."""
+) -> tuple[Scores, list[Image.Image]]:
+    """A clip's scores, and the strips of the three frames that are kept."""
     strips: list[Image.Image] = []
 
     def predictions() -> Iterator[Frames]:
@@ -122,7 +119,7 @@ def _score(
     with prefetch.prefetched(predictions(), QUEUED) as parts:
         scores = scoring.score(parts, pool, high_resolution=settings.high_resolution)
     order = np.argsort(scores["mad"], kind="stable")
-    return scores, (strips[order[-1]], strips[order[len(order) // 2]])
+    return scores, [strips[number] for number in (order[-1], order[len(order) // 2], len(order) // 2)]
 
 
 def strip(com: np.ndarray, true_alpha: np.ndarray, alpha: np.ndarray) -> Image.Image:
@@ -168,25 +165,23 @@ def _infer(
 ) -> Iterator[tuple[Frames, np.ndarray]]:
     """Predictions of a network, with their truth, and the composites."""
     assert one.matte is not None
-    network, variables = one.matte.network, one.matte.variables
-    state: State | None = None
+    matte, ratio = one.matte, settings.downsample_ratio
+    state: Any = None
     length = 0
     for names in _parts(clip):
         com, truth, colors = _truth(clip, names, pool)
-        size = com.shape[1:3]
-        ratio = automatic_ratio(size) if settings.downsample_ratio is None else settings.downsample_ratio
-        empty = network.initial_state(1, size, ratio, np.float32)
+        background = _backgrounds(clip, names, com, pool) if matte.needs else None
         if one.remembers:
             length = max(length, len(com))  # the last part is filled up, so that it needs no program of its own
-            frames = np.concatenate([com, com[-1:].repeat(length - len(com), 0)])
-            state = empty if state is None else state
-            foreground, alpha, state = _predict(network, variables, frames, state, ratio)
+            behind = None if background is None else filled(background, length)
+            foreground, alpha, state = _predict(matte, filled(com, length), behind, state, ratio)
         else:
-            each = [_predict(network, variables, frame[None], empty, ratio)[:2] for frame in com]
-            foreground, alpha = (jnp.concatenate(kind) for kind in zip(*each, strict=True))
-        alpha, foreground = np.asarray(alpha)[: len(com)], np.asarray(foreground)[: len(com)]
-        for name, *pictures in zip(names, alpha, foreground, strict=True):
-            if not all(np.isfinite(picture).all() for picture in pictures):
+            each = [_predict(matte, frame[None], None, None, ratio) for frame in com]
+            alpha = np.concatenate([found.alpha for found in each])
+            foreground = np.concatenate([found.foreground for found in each if found.foreground is not None])
+        alpha, foreground = alpha[: len(com)], None if foreground is None else foreground[: len(com)]
+        for number, name in enumerate(names):
+            if not all(np.isfinite(pictures[number]).all() for pictures in (foreground, alpha) if pictures is not None):
                 raise InputError(
                     f"{one.name} predicts numbers that are not finite in frame {name} of {clip.label}: "
                     "give weights without such numbers, or --precision float32"
@@ -196,13 +191,29 @@ def _infer(
         yield Frames(alpha, truth, foreground, colors), com
 
 
-@partial(jax.jit, static_argnames=("network", "ratio"))
+class _Predicted(NamedTuple):
+    foreground: np.ndarray | None
+    alpha: np.ndarray
+    state: Any
+
+
 def _predict(
-    network: MattingNetwork, variables: Variables, frames: Array, state: State, ratio: float
-) -> tuple[Array, Array, State]:
-    """uint8 `[T, H, W, 3]` → foreground `[T, H, W, 3]` and alpha `[T, H, W, 1]` in 0..1, and the state."""
-    result: Any = network.apply(variables, frames.astype(state.r1.dtype)[None] / 255, state, ratio)
-    return result.foreground[0], result.alpha[0], result.state
+    matte: AnyMatte, frames: np.ndarray, background: np.ndarray | None, state: Any, ratio: float | None
+) -> _Predicted:
+    """uint8 `[T, H, W, 3]` → foreground `[T, H, W, 3]`, if any, and alpha `[T, H, W, 1]`, in 0..1, and the state."""
+    given: Any = {} if background is None else {"background": background[None]}
+    found = matte(frames[None], state, ratio if takes_ratio(matte) else None, **given)
+    foreground = None if found.foreground is None else np.asarray(found.foreground)[0]
+    return _Predicted(foreground, np.asarray(found.alpha)[0], found.state)
+
+
+def _backgrounds(clip: EvaluationClip, names: Sequence[str], com: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+    """Those of some frames, uint8 `[T, H, W, 3]`."""
+    found = _stacked(pool, layout.read_color, [layout.background(clip, name) for name in names])
+    if found.shape != com.shape:
+        sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, com)]
+        raise InputError(f"{clip.label} has bgr of {sizes[0]} and com of {sizes[1]} pixels: expected one size")
+    return found
 
 
 def _truth(
@@ -230,14 +241,15 @@ def _stacked(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], paths
 
 
 def _save(
-    folder: Path, names: Sequence[str], alpha: np.ndarray, foreground: np.ndarray, pool: ThreadPoolExecutor
+    folder: Path, names: Sequence[str], alpha: np.ndarray, foreground: np.ndarray | None, pool: ThreadPoolExecutor
 ) -> None:
     def write(kind: str, name: str, pixels: np.ndarray) -> None:
         with replacing(folder / kind / f"{name}.png", overwrite=True) as path:
             Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path, "PNG", compress_level=PNG_EFFORT)
 
     for kind, pictures in (("pha", alpha[..., 0]), ("fgr", foreground)):
-        list(pool.map(partial(write, kind), names, pictures))
+        if pictures is not None:
+            list(pool.map(partial(write, kind), names, pictures))
 
 
 def _saved(clip: EvaluationClip, one: Method, settings: Settings) -> list[Path]:
@@ -245,7 +257,8 @@ def _saved(clip: EvaluationClip, one: Method, settings: Settings) -> list[Path]:
     if settings.save_predictions is None or one.matte is None:
         return []
     folder = _folder(settings.save_predictions, clip, one)
-    return [folder / kind / f"{name}.png" for kind in ("pha", "fgr") for name in clip.pha]
+    kinds = ("pha", "fgr") if one.tells_colors else ("pha",)
+    return [folder / kind / f"{name}.png" for kind in kinds for name in clip.pha]
 
 
 def _folder(predictions: Path, clip: EvaluationClip, one: Method) -> Path:
@@ -278,6 +291,8 @@ def _fingerprint(one: Method, settings: Settings) -> str:
 def _files(clip: EvaluationClip, one: Method) -> list[tuple[str, int, int]]:
     """Changes when any file of a clip, or of its predictions, does."""
     paths = [*clip.com.values(), *clip.pha.values(), *clip.fgr.values()]
+    if one.matte is not None and one.matte.needs:
+        paths += clip.bgr.values()
     if one.predictions is not None:
         pha, fgr = layout.predicted(one.predictions, clip)
         paths += [*pha.values(), *fgr.values()]

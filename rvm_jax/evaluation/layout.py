@@ -2,12 +2,13 @@
 
     SET/<dataset>_<motion or static>/<clip>/{com,pha,fgr,bgr}/<frame>.png
 
-`com` is what a method is given, `pha` and `fgr` are the truth; predictions have `pha`, and `fgr` if they tell colours.
-Frames are matched by their names.
+`com` is what a method is given, `pha` and `fgr` are the truth, `bgr` is the background alone, for each frame or one for
+all; predictions have `pha`, and `fgr` if they tell colours. Frames are matched by their names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class EvaluationClip(NamedTuple):
     com: FramePaths
     pha: FramePaths
     fgr: FramePaths
+    bgr: FramePaths = MappingProxyType({})
 
     @property
     def label(self) -> str:
@@ -50,6 +52,31 @@ def find(folder: Path) -> list[EvaluationClip]:
     if not clips:
         raise InputError(f"{folder} is no test set: expected {folder}/DATASET/CLIP/com, pha and fgr")
     return clips
+
+
+def background(clip: EvaluationClip, name: str) -> Path:
+    """The background of a frame: its own, or the one that all frames of the clip have."""
+    return clip.bgr.get(name) or next(iter(clip.bgr.values()))
+
+
+def check_background(clip: EvaluationClip) -> None:
+    """Raise `InputError` unless every frame of a clip has its background."""
+    where = f"{clip.label}/bgr"
+    if not clip.bgr:
+        raise InputError(f"{clip.label} has no background, which a method wants: expected pictures in {where}")
+    if len(clip.bgr) > 1:
+        _check_names(clip.bgr, clip.pha, where, f"the truth of {clip.label}")
+
+
+def backgrounds_in_words(clips: Sequence[EvaluationClip]) -> str:
+    """What a method that wants backgrounds is given."""
+    moving = sum(len(clip.bgr) > 1 for clip in clips)
+    kinds = [
+        f"{words} ({count} of {len(clips)} clips)"
+        for words, count in (("its own background", moving), ("the one of its clip", len(clips) - moving))
+        if count
+    ]
+    return " or ".join(kinds)
 
 
 def predicted(folder: Path, clip: EvaluationClip) -> tuple[FramePaths, FramePaths]:
@@ -102,7 +129,7 @@ def read_color(path: Path) -> np.ndarray:
 
 
 def _clip(dataset: str, path: Path) -> EvaluationClip:
-    com, pha, fgr = (_frames(path / kind) for kind in ("com", "pha", "fgr"))
+    com, pha, fgr, bgr = (_frames(path / kind) for kind in ("com", "pha", "fgr", "bgr"))
     if not pha:
         raise InputError(f"{dataset}/{path.name} has no truth: expected pictures in {path}/pha")
     lossy = next((file for file in pha.values() if file.suffix.lower() in LOSSY), None)
@@ -111,7 +138,7 @@ def _clip(dataset: str, path: Path) -> EvaluationClip:
     for kind, found in (("com", com), ("fgr", fgr)):
         if found:
             _check_names(found, pha, f"{path}/{kind}", f"{path}/pha")
-    return EvaluationClip(dataset, path.name, com, pha, fgr)
+    return EvaluationClip(dataset, path.name, com, pha, fgr, bgr)
 
 
 def _check_names(found: FramePaths, expected: FramePaths, where: str, truth: str) -> None:

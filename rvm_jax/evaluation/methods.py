@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rvm_jax.baselines.background_matting import MattingRefine
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import layout
 from rvm_jax.evaluation.layout import EvaluationClip
@@ -12,6 +14,8 @@ from rvm_jax.host.paths import is_url
 from rvm_jax.matte import Matte, load
 from rvm_jax.weights.in_buckets import weights_name
 from rvm_jax.weights.released import RELEASES
+
+AnyMatte = Matte | BaselineMatte
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,24 @@ class Method:
         predictions: The folder, in the layout of the test set.
         matte: The network.
         remembers: Whether the network's state goes on from frame to frame, as it should.
+        source: Where its weights lie.
     """
 
     name: str
     predictions: Path | None = None
-    matte: Matte | None = None
+    matte: AnyMatte | None = None
     remembers: bool = True
+    source: str = ""
+
+    @property
+    def tells_colors(self) -> bool:
+        """Whether it is a network that gives a foreground: RVM and BackgroundMattingV2 do."""
+        return self.matte is not None and (self.matte.keeps_state or bool(self.matte.needs))
+
+
+def takes_ratio(matte: AnyMatte) -> bool:
+    """Whether it looks at frames at a ratio that one may choose: RVM, and BackgroundMattingV2 with its refiner."""
+    return matte.keeps_state or isinstance(matte.network, MattingRefine)
 
 
 def named_method(text: str, clips: Sequence[EvaluationClip], precision: str = "float32") -> Method:
@@ -42,13 +58,13 @@ def named_method(text: str, clips: Sequence[EvaluationClip], precision: str = "f
     if not name:
         raise InputError(f"{text} gives a method no name: expected letters or digits, as in NAME=PATH")
     if is_url(path):
-        return Method(name, matte=load(path, precision))
+        return Method(name, matte=load(path, precision), source=path)
     if layout.holds_predictions(folder, list(clips)):
         return Method(name, predictions=folder)
     if not folder.exists() and path not in RELEASES:
         raise InputError(f"{path} does not exist: give weights, or a folder of predictions, as PATH or NAME=PATH")
     try:
-        return Method(name, matte=load(folder, precision))
+        return Method(name, matte=load(folder, precision), source=str(folder))
     except InputError as error:
         if not folder.is_dir():
             raise
@@ -62,14 +78,14 @@ def choose_methods(
 ) -> list[Method]:
     """The methods that these texts name, each with a name of its own, and found fit for these clips.
 
-    With `without_memory` each network comes once more, with a state that is empty for every frame.
+    With `without_memory` each network that has a memory comes once more, with a state that is empty for every frame.
     """
     chosen = [named_method(text, clips, precision) for text in texts]
     if without_memory:
         chosen += [
             Method(f"{one.name} without memory", matte=one.matte, remembers=False)
             for one in chosen
-            if one.matte is not None
+            if one.matte is not None and one.matte.keeps_state
         ]
     alike: dict[str, list[str]] = {}
     for one in chosen:
@@ -95,3 +111,5 @@ def check(clips: Sequence[EvaluationClip], one: Method) -> None:
             layout.predicted(one.predictions, clip)
         elif not clip.com:
             raise InputError(f"{clip.label} has no com to give to a network: expected pictures in its folder com")
+        elif one.matte is not None and one.matte.needs:
+            layout.check_background(clip)

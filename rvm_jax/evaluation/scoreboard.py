@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rvm_jax.evaluation import layout
+from rvm_jax.evaluation import layout, side_by_side
 from rvm_jax.evaluation.evaluate import Scored
 from rvm_jax.evaluation.layout import EvaluationClip
 from rvm_jax.evaluation.methods import in_file_names
@@ -62,6 +62,7 @@ HIGH_RESOLUTION = 1080
 SETS = {"VideoMatte": "video_?matte(_?240k)?|vm", "D646": "d646", "AIM": "aim"}
 """Names of datasets that those figures are of, as regular expressions; a size and a kind of background may follow."""
 
+ALL_METHODS = "methods.png"
 SHOWN = 4
 LABEL = 18
 
@@ -180,7 +181,7 @@ def write(
     tables: Mapping[str, Sequence[Sequence[str]]],
     about: Mapping[str, Any],
 ) -> list[Path]:
-    """Write `results.json`, `.csv` and `.md`, a sheet of pictures for each method, and `report.html`."""
+    """Write `results.json`, `.csv` and `.md`, sheets of pictures of each method and of all, and `report.html`."""
     sheets = {name: sheet(clips) for name, clips in results.items()}
     means_of = {name: dict(rows) for name, _, rows in datasets(results)}
     found = {**about, "means": means_of, "clips": _frames(results)}
@@ -193,6 +194,9 @@ def write(
         with replacing(out / name, overwrite=True) as path:
             path.write_text(text, encoding="utf-8")
     pngs = {}
+    if len(results) > 1:
+        pngs["all methods"] = out / ALL_METHODS
+        side_by_side.write(pngs["all methods"], results)
     for name, image in sheets.items():
         pngs[name] = out / f"frames_{in_file_names(name)}.png"
         with replacing(pngs[name], overwrite=True) as path:
@@ -271,8 +275,8 @@ def _body(results: Results, tables: Mapping[str, Sequence[Sequence[str]]], pngs:
     yield from page.section("Over time", figures)
     yield "<h2>Worst and median frames</h2>"
     yield (
-        '<p class="soft">From left to right: input, true matte, predicted matte, and the difference, in red where '
-        "there is too much and in blue where there is too little.</p>"
+        '<p class="soft">Of each method, from left to right: input, true matte, predicted matte, and the difference: '
+        "red where there is too much, blue where there is too little. Of all methods: the same frames.</p>"
     )
     for name, path in pngs.items():
         yield page.picture(name, path.read_bytes())

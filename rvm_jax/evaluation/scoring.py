@@ -57,14 +57,14 @@ def score(parts: Iterable[Frames], pool: ThreadPoolExecutor, *, high_resolution:
         length = max(length, count)
         if not high_resolution:
             waiting += [pool.submit(metrics.connectivity, *(x[i : i + 1] for x in both)) for i in range(count)]
-        filled = [_filled(x, length) for x in both]
+        whole = [filled(x, length) for x in both]
         before = before or [x[:1] for x in both]
-        alphas = [np.concatenate(pair) for pair in zip(before, filled, strict=True)]
+        alphas = [np.concatenate(pair) for pair in zip(before, whole, strict=True)]
         before = [x[-1:] for x in both]
         found = dict(_of_alpha(*alphas, stretch=not high_resolution))
         if part.foreground is not None and part.true_foreground is not None:
-            colors = [_filled(x, length) for x in (part.foreground, part.true_foreground)]
-            found |= _of_colors(*colors, filled[1])
+            colors = [filled(x, length) for x in (part.foreground, part.true_foreground)]
+            found |= _of_colors(*colors, whole[1])
         for name, values in found.items():
             scores.setdefault(name, []).extend(map(float, np.asarray(values)[:count]))
     if waiting:
@@ -72,7 +72,7 @@ def score(parts: Iterable[Frames], pool: ThreadPoolExecutor, *, high_resolution:
     return {name: scores[name] for name in METRICS if name in scores}
 
 
-def _filled(frames: np.ndarray, length: int) -> np.ndarray:
+def filled(frames: np.ndarray, length: int) -> np.ndarray:
     """The frames, and their last one as often as it takes to have `length` in all: one program serves all parts."""
     return np.concatenate([frames, np.repeat(frames[-1:], length - len(frames), 0)])
 

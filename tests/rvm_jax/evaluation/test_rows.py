@@ -1,0 +1,151 @@
+"""Rows of the table of baselines: what they say of networks and runs, and the table that is drawn of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rvm_jax.cli.main import main
+from rvm_jax.evaluation import baseline_table, rows
+from rvm_jax.weights import provenance
+from rvm_jax.weights.files import read_weights, write_weights
+from rvm_jax.weights.names import digest
+from rvm_jax.weights.provenance import Provenance, TrainingSet
+from tests.rvm_jax.evaluation.testsets import write_clip
+
+DOCS = Path(__file__).parents[3] / "docs"
+TOLD = Provenance(
+    (TrainingSet("people", "1.0.0", "CC0-1.0", "https://example.org", "yes", ""),), "clean", "random weights"
+)
+
+
+def make_run(folder: Path, network: str, seed: int, mends: float = 0.0) -> Path:
+    """A run's folder, with the files that a row is made of."""
+    weights = read_weights(network)
+    weights.variables["params"]["project_mat"]["bias"] += mends
+    write_weights(weights, folder / "weights", provenance=TOLD)
+    (folder / "checkpoints").mkdir()
+    recipe = {"variant": "tiny", "seed": seed, "precision": "bfloat16"}
+    identity = {"recipe": recipe, "iterations": {"1": 2, "2": 1, "3": 0}, "data": {"people": "abcdef0123456789"}}
+    (folder / "recipe.json").write_text(json.dumps(identity))
+    stages = enumerate((1, 1, 2))
+    lines = [{"iteration": n, "stage": stage, "frames_per_second": 10.0 * (n + 1)} for n, stage in stages]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    session = {"devices": "8 × TPU", "revision": "0123456789abcdef-dirty"}
+    (folder / "sessions.jsonl").write_text(json.dumps(session) + "\n")
+    (folder / "time_spent.json").write_text(json.dumps([{"compute": 3600.0, "data": 1800.0}]))
+    (folder / "wandb_url").write_text("https://wandb.example/run\n")
+    return folder
+
+
+def test_a_row_tells_what_was_trained_and_what_it_scores(network, testset, tmp_path, capsys):
+    folders = [str(make_run(tmp_path / f"seed{seed}", network, seed, mends)) for seed, mends in ((0, 0.0), (1, 0.1))]
+    path, out = tmp_path / "row.json", tmp_path / "out"
+    words = [*folders, "--out", str(out), "--skip-speed", "--row", str(path)]
+    assert main(["evaluate", str(testset), *words]) == 0
+    row = rows.read(path)
+    assert [run.seed for run in row.runs] == [0, 1]
+    assert [run.sum for run in row.runs] == [digest(read_weights(folder).variables) for folder in folders]
+    run = row.runs[0]
+    assert (run.stage, run.iterations, run.hardware, run.hours) == ("2 of 2", 3, "8 × TPU", 1.5)
+    assert (run.frames_per_second, run.precision, run.commit) == (20.0, "bfloat16", "0123456789abcdef-dirty")
+    assert run.wandb == "https://wandb.example/run"
+    assert row.data == ({**TOLD.data[0].__dict__, "fingerprint": "abcdef0123456789"},)
+    assert (row.recipe_name, row.recipe) == ("clean", {"variant": "tiny", "precision": "bfloat16"})
+    means = json.loads((out / "results.json").read_text())["means"]
+    assert [one.dataset for one in row.testsets] == ["aim_motion", "aim_static", "aim"]
+    for one in row.testsets:
+        found = [means[one.dataset][name] for name in ("seed0", "seed1")]
+        assert one.scores["mad"] == pytest.approx([each["mad"] for each in found], abs=1e-4)
+        assert set(one.scores) == set(found[0])
+
+    write_clip(tmp_path / "other" / "vm_static" / "0000", 7)
+    assert main(["evaluate", str(tmp_path / "other"), *words]) == 0
+    assert main(["evaluate", str(testset), *words]) == 0  # what is there is not there twice
+    assert [one.dataset for one in rows.read(path).testsets] == ["vm_static", "aim_motion", "aim_static", "aim"]
+
+    capsys.readouterr()
+    assert main(["table", str(path)]) == 0
+    told = capsys.readouterr().out
+    mean, deviation = rows.mean_and_deviation(row.testsets[2].scores["mad"])
+    assert f"| row | {mean:.2f} ± {deviation:.2f} |" in told
+    assert "| clean | 2 of 2 | 3 | 0, 1 | 8 × TPU | 1.50 ± 0.00 | 20.0 ± 0.0 | bfloat16 | 01234567-dirty |" in told
+    assert "| row | people | 1.0.0 | [CC0-1.0](https://example.org) | yes | abcdef01 |" in told
+
+
+def test_published_figures_stand_beside_those_of_the_same_size():
+    scores = rows.SetScores("vm", "512×288", 2, False, {}, {"mad": [5.0], "mse": [1.0]})
+    record = rows.RunRecord("ours", "0" * 64)
+    row = rows.ResultRow("ours", "a network", (record,), None, None, None, (scores,), {})
+    drawn = baseline_table.draw([row])
+    assert "### vm, 512×288, 2 clips\n" in drawn
+    assert "| ours | 5.00 | 1.00 |" in drawn
+    assert "| RVM (published) | 6.08 | 1.47 |" in drawn
+    assert "| VideoMatte, 1920×1080 | RVM, ResNet-50 | 5.81 | 0.97 | 9.65 | – | 1.78 | – |" in drawn
+
+
+def test_the_table_takes_its_place_in_a_page(tmp_path, capsys):
+    (tmp_path / "page.md").write_text(f"before\n{baseline_table.BEGIN}\nold\n{baseline_table.END}\nafter\n")
+    row = rows.ResultRow("ours", "a network", (rows.RunRecord("ours", "0" * 64),), None, None, None, (), {})
+    rows.write(row, tmp_path / "row.json")
+    for _ in range(2):
+        assert main(["table", str(tmp_path / "row.json"), "--into", str(tmp_path / "page.md")]) == 0
+        page = (tmp_path / "page.md").read_text()
+        assert page.startswith(f"before\n{baseline_table.BEGIN}\n")
+        assert page.endswith(f"{baseline_table.END}\nafter\n")
+        assert page.count("| row | a network |") == 1
+        assert "old" not in page
+    (tmp_path / "page.md").write_text("no marks")
+    capsys.readouterr()
+    assert main(["table", str(tmp_path / "row.json"), "--into", str(tmp_path / "page.md")]) == 2
+    assert "page.md has no place for the table: expected the lines <!-- rvm table: begin -->" in capsys.readouterr().err
+
+
+def test_the_table_in_the_docs_is_that_of_the_rows_there():
+    page = (DOCS / "baselines.md").read_text()
+    between = page.partition(f"{baseline_table.BEGIN}\n\n")[2].partition(f"\n{baseline_table.END}")[0]
+    assert between == baseline_table.draw([rows.read(path) for path in sorted((DOCS / "rows").glob("*.json"))])
+
+
+@pytest.mark.parametrize("fault", ["other network", "other recipe", "predictions", "other weights", "no row"])
+def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, tmp_path, capsys, fault):
+    path, out = tmp_path / "row.json", tmp_path / "out"
+    given = [str(make_run(tmp_path / "one", network, 0))]
+    message = "rvm: --row is for one network, or for runs of one recipe that differ in their seed, and one and "
+    match fault:
+        case "other network":
+            given.append(f"other={network}")
+            message += "other are not: write a row of each"
+        case "other recipe":
+            given.append(str(make_run(tmp_path / "two", network, 0)))
+            about = (tmp_path / "two" / "recipe.json").read_text()
+            (tmp_path / "two" / "recipe.json").write_text(about.replace("bfloat16", "float32"))
+            message += "two are not"
+        case "predictions":
+            given.append(f"theirs={shutil.copytree(testset, tmp_path / 'theirs')}")
+            message = "rvm: --row tells of networks, not of predictions: leave those out"
+        case "other weights":
+            row = rows.ResultRow("x", "x", (rows.RunRecord("x", "0" * 64),), None, None, None, (), {})
+            rows.write(row, path)
+            message = f"rvm: {path} is the row of other weights: give another name, or delete it"
+        case "no row":
+            path.write_text("{}")
+            message = f"rvm: {path} is no row ('runs'): give a file that `rvm evaluate --row` wrote"
+    assert main(["evaluate", str(testset), *given, "--out", str(out), "--skip-speed", "--row", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_sum_is_that_of_the_numbers_and_not_of_the_file(network, tmp_path):
+    sums = set()
+    for name in ("a.pth", "b.safetensors", "c"):
+        write_weights(read_weights(network), tmp_path / name)
+        sums.add(digest(read_weights(tmp_path / name).variables))
+    assert len(sums) == 1
+    assert provenance.read(tmp_path / "c") is None
+    changed = read_weights(network)
+    changed.variables["params"]["project_mat"]["bias"] = changed.variables["params"]["project_mat"]["bias"] + 1
+    assert digest(changed.variables) not in sums
