@@ -16,7 +16,7 @@ from rvm_jax.baselines.background_matting import MULTIPLE as REFINED_MULTIPLE
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
 from rvm_jax.baselines.images import Size
 from rvm_jax.baselines.modnet import MULTIPLE, MODNet
-from rvm_jax.baselines.names import Baseline, name_of
+from rvm_jax.baselines.names import Baseline, describe, name_of
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
 from rvm_jax.frame_arrays import check_clips, check_values
@@ -60,8 +60,8 @@ class BaselineMatte:
     """Whether a frame is matted with what was seen before it."""
 
     def __repr__(self) -> str:
-        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables["params"]))
-        return f"BaselineMatte({self.name}, {count:,} parameters, {jnp.dtype(self.network.dtype or self.dtype)})"
+        text = describe(self.network, self.variables)
+        return f"BaselineMatte({text}, {jnp.dtype(self.network.dtype or self.dtype)})"
 
     @property
     def name(self) -> str:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import jax
+import numpy as np
+
 from rvm_jax.baselines.background_matting import BACKBONES, MattingBase, MattingRefine
 from rvm_jax.baselines.mobilenetv2 import STRIDED, MobileNetV2
 from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.u2net import VARIANTS, Block, U2Net
-from rvm_jax.weights.names import Entry, conv_entries, norm_entries, resnet_entries
+from rvm_jax.weights.names import Entry, Variables, conv_entries, norm_entries, resnet_entries
 
 Baseline = MODNet | U2Net | MattingBase | MattingRefine
 Sides = tuple[int, int, int]  # of a kernel: its size in both directions, inputs and outputs
@@ -38,6 +41,12 @@ def name_of(network: Baseline) -> str:
             return f"bgmv2_base_{network.backbone}"
         case MattingRefine():
             return f"bgmv2_{network.backbone}{'_k1' if network.kernel_size == 1 else ''}"
+
+
+def describe(network: Baseline, variables: Variables) -> str:
+    """A network in a few words for a person."""
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
+    return f"{name_of(network)}, {count:,} parameters"
 
 
 _ALL: list[Baseline] = [MODNet(), *map(U2Net, VARIANTS), *map(MattingBase, BACKBONES)]

@@ -9,7 +9,7 @@ import pytest
 
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
 from rvm_jax.baselines.layers import max_pool
-from rvm_jax.baselines.modnet import MODNet
+from rvm_jax.baselines.modnet import IBConv, MODNet, SqueezeExcite, modnet_layers
 from rvm_jax.baselines.refiner import Patches, Refiner, most_uncertain, refine_everywhere, refine_patches
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
@@ -99,3 +99,14 @@ def test_half_precision_is_of_the_convolutions_alone(network, count):
     with tracing_for("cpu"):
         outputs_and_variables = jax.eval_shape(network.init_with_output, jax.random.key(0), *[IMAGE] * count)
     assert "bfloat16" not in {str(leaf.dtype) for leaf in jax.tree.leaves(outputs_and_variables)}
+
+
+def test_modnet_starts_as_its_code_does():
+    """Kaiming's uniform kernels, biases of 0; linear layers have PyTorch's default."""
+    module = IBConv(6, 5, *modnet_layers(False, None, None), name="conv_lr4x")
+    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 32)))["params"]
+    bound = (6 / (5 * 5 * 32)) ** 0.5
+    assert 0.99 * bound < jnp.abs(params["conv"]["kernel"]).max() < bound
+    assert not params["conv"]["bias"].any()
+    dense = SqueezeExcite().init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)))["params"]["squeeze"]["kernel"]
+    assert 0.95 / 8 < jnp.abs(dense).max() < 1 / 8
