@@ -28,7 +28,9 @@ ROOMS = {
     ),
     "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
-    "rvm_jax.export": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video",
+    "rvm_jax.export": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.baselines rvm_jax.matte rvm_jax.video"
+    ),
     "rvm_jax.report": "rvm_jax.errors rvm_jax.host",
     "rvm_jax.evaluation": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"
