@@ -76,12 +76,15 @@ class MattingBase(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, source: Array, background: Array, *, train: bool = False) -> MattingBaseOutput:
         """Frames and what is behind the people in them, `[N, H, W, 3]` in 0..1, of any size."""
         check_pair(source, background)
-        conv, norm = conv_and_norm(train, source.dtype if self.dtype is None else self.dtype, self.axis_name)
+        conv, norm = conv_and_norm(
+            train, source.dtype if self.dtype is None else self.dtype, self.axis_name, self.folded
+        )
         dropout = nn.Dropout(self.dropout, deterministic=not train)
         maps = coarse_network(self.backbone, conv, norm, dropout, source, background)
         return MattingBaseOutput(maps.alpha, jnp.clip(maps.residual + source, 0, 1), maps.error, maps.hidden)
@@ -109,13 +112,16 @@ class MattingRefine(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, source: Array, background: Array, *, train: bool = False) -> MattingRefineOutput:
         """Frames and what is behind the people in them, `[N, H, W, 3]` in 0..1, sides multiples of 4."""
         check_pair(source, background)
         self._check_options(source.shape[1], source.shape[2], train)
-        conv, norm = conv_and_norm(train, source.dtype if self.dtype is None else self.dtype, self.axis_name)
+        conv, norm = conv_and_norm(
+            train, source.dtype if self.dtype is None else self.dtype, self.axis_name, self.folded
+        )
         size = source.shape[1:3]
         low = scaled_size(size, self.scale)
         low_source, low_background = resize(source, low), resize(background, low)

@@ -1,7 +1,7 @@
 """A baseline with its weights, to be called on frames as `rvm_jax.Matte` is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from rvm_jax.baselines import images
 from rvm_jax.baselines.background_matting import MULTIPLE as REFINED_MULTIPLE
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
+from rvm_jax.baselines.folding import fold_batch_norm
 from rvm_jax.baselines.images import Size
 from rvm_jax.baselines.modnet import MULTIPLE, MODNet
 from rvm_jax.baselines.names import Baseline, describe, name_of
@@ -101,15 +102,21 @@ class BaselineMatte:
             background = self._checked_background(background, frames, size)
         elif background is not None:
             raise InputError(f"{self.name} takes no background: leave it out")
-        matte = BaselineMatte(network, self.variables, self.antialias, self.pad)
+        matte = replace(self, network=network, estimate_foreground=False)
         foreground, alpha = _apply(matte, frames, background)
         if foreground is None and self.estimate_foreground:
             foreground = _estimated(frames, alpha)
         return BaselineOutput(foreground, alpha)
 
     def folded(self) -> "BaselineMatte":
-        """Itself: what `Matte.folded` is for, this does without."""
-        return self
+        """The same for inference alone, with every BatchNorm folded into the convolution before it.
+
+        What it computes differs by rounding, and it cannot be saved: keep this one for that.
+        """
+        if self.network.folded:
+            return self
+        variables = jax.device_put(fold_batch_norm(self.variables))
+        return replace(self, network=self.network.clone(folded=True), variables=variables)
 
     def _at(self, downsample_ratio: float | None) -> Baseline:
         if downsample_ratio is None:

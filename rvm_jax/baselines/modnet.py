@@ -36,6 +36,7 @@ class MODNet(nn.Module):
 
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, side_outputs: bool = False) -> MODNetOutput:
@@ -46,7 +47,7 @@ class MODNet(nn.Module):
             raise InputError(f"images of {width}x{height}: MODNet takes sides that are multiples of {MULTIPLE} alone")
         side_outputs |= self.is_initializing()
         given, dtype = images.dtype, images.dtype if self.dtype is None else self.dtype
-        conv, norm = modnet_layers(train, dtype, self.axis_name)
+        conv, norm = modnet_layers(train, dtype, self.axis_name, self.folded)
         half, quarter = (resize(images, (height // scale, width // scale)) for scale in (2, 4))
         images, half, quarter = (x.astype(dtype) for x in (images, half, quarter))
 
@@ -65,9 +66,11 @@ class MODNet(nn.Module):
         return MODNetOutput(probability(alpha), probability(semantic), probability(detail))
 
 
-def modnet_layers(train: bool, dtype: DTypeLike | None, axis_name: str | None) -> tuple[Layer, Layer]:
+def modnet_layers(
+    train: bool, dtype: DTypeLike | None, axis_name: str | None, folded: bool = False
+) -> tuple[Layer, Layer]:
     """What makes convolutions, with the start values of MODNet's code, and BatchNorms."""
-    conv, norm = conv_and_norm(train, dtype, axis_name)
+    conv, norm = conv_and_norm(train, dtype, axis_name, folded)
     return partial(conv, kernel_init=kaiming_uniform, bias_init=nn.initializers.zeros), norm
 
 

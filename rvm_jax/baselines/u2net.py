@@ -97,6 +97,7 @@ class U2Net(nn.Module):
     variant: str = "u2net"
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> U2NetOutput:
@@ -105,7 +106,9 @@ class U2Net(nn.Module):
             raise InputError(f"unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
         check_images(images)
         table = VARIANTS[self.variant]
-        conv, norm = conv_and_norm(train, images.dtype if self.dtype is None else self.dtype, self.axis_name)
+        conv, norm = conv_and_norm(
+            train, images.dtype if self.dtype is None else self.dtype, self.axis_name, self.folded
+        )
 
         x = images
         skips: list[Array] = []

@@ -9,12 +9,16 @@ import pytest
 
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
 from rvm_jax.baselines.layers import max_pool
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.baselines.modnet import IBConv, MODNet, SqueezeExcite, modnet_layers
+from rvm_jax.baselines.names import entries, name_of
 from rvm_jax.baselines.refiner import Patches, Refiner, most_uncertain, refine_everywhere, refine_patches
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
+from rvm_jax.matte import save
 from rvm_jax.model.layers import BatchNorm
 from rvm_jax.model.platforms import tracing_for
+from rvm_jax.weights.names import to_variables
 
 
 def norm(**options):
@@ -110,3 +114,30 @@ def test_modnet_starts_as_its_code_does():
     assert not params["conv"]["bias"].any()
     dense = SqueezeExcite().init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)))["params"]["squeeze"]["kernel"]
     assert 0.95 / 8 < jnp.abs(dense).max() < 1 / 8
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        MattingBase("mobilenetv2"),
+        pytest.param(MODNet(), marks=pytest.mark.slow),
+        pytest.param(U2Net("u2netp"), marks=pytest.mark.slow),
+    ],
+    ids=name_of,
+)
+def test_folded_networks_are_the_same(network):
+    random = np.random.default_rng(0)
+    table = entries(network)
+    arrays = {}
+    for entry in table:
+        array = random.uniform(0.5, 1.5, entry.torch_shape)
+        if entry.kernel:
+            array = random.standard_normal(entry.torch_shape) * (2 / np.prod(entry.torch_shape[1:])) ** 0.5
+        arrays[entry.name] = np.zeros((), np.int64) if entry.path[-1] == "count" else np.asarray(array)
+    matte = BaselineMatte(network, to_variables(arrays, table))
+    images = [random.random((1, 32, 32, 3)) for _ in range(2 if isinstance(network, MattingBase) else 1)]
+    given, expected = (jax.jit(one.network.apply)(one.variables, *images)[:1] for one in (matte.folded(), matte))
+    np.testing.assert_allclose(given[0], expected[0], atol=1e-9)
+    assert matte.folded().folded().network.folded
+    with pytest.raises(InputError, match="save what it was made of"):
+        save(matte.folded(), "net.safetensors")

@@ -1,6 +1,7 @@
 """`rvm export` of the baselines: files of each kind with their reports, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -43,7 +44,7 @@ def test_an_export_is_compared_with_jax(capsys, name, to, options):
     assert main(["export", saved(name), "net." + to, "--to", to, *options]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"net.{to}: {name}, ")
-    report = json.loads(open(f"net.{to}.parity.json").read())
+    report = json.loads(Path(f"net.{to}.parity.json").read_text())
     names = ["pha", "fgr", "pha_sm", "fgr_sm", "err_sm", "ref_sm"] if "bgmv2" in name else ["output"]
     (case,) = report["cases"]
     assert list(case["differences"]) == names
@@ -101,4 +102,4 @@ def test_convert_both_ways(capsys):
         assert main(["convert", source, name]) == 0
         assert capsys.readouterr().out == f"{name}: u2netp, 1,131,181 parameters\n"
         source = name
-    assert open("again.safetensors", "rb").read() == open("net.safetensors", "rb").read()
+    assert Path("again.safetensors").read_bytes() == Path("net.safetensors").read_bytes()
