@@ -30,8 +30,8 @@ def export(
     and needs none of this code. `stablehlo` is for JAX without this code, for one --size. `pth` and `safetensors` hold
     weights alone, in the released format.
 
-    MODNet, BackgroundMattingV2 and U²-Net are written as `onnx`, `torchscript` (for one --size) and `stablehlo`, with what
-    the network itself takes and gives; BackgroundMattingV2's coarse network runs at --downsample-ratio.
+    MODNet, BackgroundMattingV2 and U²-Net are written as `onnx`, `torchscript` (for one --size) and `stablehlo`, with
+    what the network itself takes and gives; BackgroundMattingV2's coarse network runs at --downsample-ratio.
 
     Example: rvm export mobilenetv3 --to onnx
 
@@ -42,7 +42,8 @@ def export(
             training run; gs:// and s3:// too.
         out: The file to write. By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
-        size: The one size of frames that the file is for (onnx, stablehlo; not RVM's torchscript): the width comes first, as in 1920x1080.
+        size: The one size of frames that the file is for (onnx, stablehlo; torchscript but RVM's): the width comes first,
+            as in 1920x1080.
         portrait: The frames of --size are taller than wide. Without it such a size is refused, since --size was height
             x width in earlier versions.
         downsample_ratio: The ratio that goes with --size; by default its longest side becomes about 512 pixels.
