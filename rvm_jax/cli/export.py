@@ -42,8 +42,8 @@ def export(
             training run; gs:// and s3:// too.
         out: The file to write. By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
-        size: The one size of frames that the file is for (onnx, stablehlo; torchscript but RVM's): the width comes first,
-            as in 1920x1080.
+        size: The one size of frames that the file is for (onnx, stablehlo; torchscript but RVM's): the width comes
+            first, as in 1920x1080.
         portrait: The frames of --size are taller than wide. Without it such a size is refused, since --size was height
             x width in earlier versions.
         downsample_ratio: The ratio that goes with --size; by default its longest side becomes about 512 pixels.
