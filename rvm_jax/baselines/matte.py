@@ -132,15 +132,17 @@ class BaselineMatte:
             )
         if not isinstance(background, (np.ndarray, Array)):
             raise InputError(f"background is a {type(background).__name__}: expected a NumPy or JAX array")
-        if background.shape[-3:] != frames.shape[-3:] or background.ndim not in (3, frames.ndim):
+        alike = zip(background.shape[:-3], frames.shape[:-3], strict=False)
+        if (
+            background.ndim not in (3, frames.ndim)
+            or background.shape[-3:] != frames.shape[-3:]
+            or any(given not in (1, wanted) for given, wanted in alike)
+        ):
             raise InputError(
                 f"background has shape {tuple(background.shape)} and frames {tuple(frames.shape)}: give one picture of "
                 "their size, or one for each frame"
             )
         check_values(background, "background")
-        leading = np.broadcast_shapes(background.shape[:-3], frames.shape[:-3])
-        if leading != frames.shape[:-3]:
-            raise InputError(f"{leading} backgrounds for {frames.shape[:-3]} frames: give one, or one for each frame")
         if isinstance(background, np.ndarray) and not background.any():
             raise InputError("background is black all over: give the same view without the person")
         return background
