@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
+from rvm_jax.baselines.folding import fold_batch_norm
 from rvm_jax.baselines.layers import max_pool
 from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.baselines.modnet import IBConv, MODNet, SqueezeExcite, modnet_layers
@@ -108,23 +109,32 @@ def test_half_precision_is_of_the_convolutions_alone(network, count):
 def test_modnet_starts_as_its_code_does():
     """Kaiming's uniform kernels, biases of 0; linear layers have PyTorch's default."""
     module = IBConv(6, 5, *modnet_layers(False, None, None), name="conv_lr4x")
-    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 32)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
     bound = (6 / (5 * 5 * 32)) ** 0.5
     assert 0.99 * bound < jnp.abs(params["conv"]["kernel"]).max() < bound
     assert not params["conv"]["bias"].any()
-    dense = SqueezeExcite().init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)))["params"]["squeeze"]["kernel"]
-    assert 0.95 / 8 < jnp.abs(dense).max() < 1 / 8
+    squeeze = jax.jit(SqueezeExcite().init)(jax.random.key(0), jnp.zeros((1, 1, 1, 64)))["params"]["squeeze"]["kernel"]
+    assert 0.95 / 8 < jnp.abs(squeeze).max() < 1 / 8
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        MattingBase("mobilenetv2"),
-        pytest.param(MODNet(), marks=pytest.mark.slow),
-        pytest.param(U2Net("u2netp"), marks=pytest.mark.slow),
-    ],
-    ids=name_of,
-)
+def test_batch_norm_of_some_channels_is_folded():
+    """Of MODNet's blocks the first half; the bias of the convolution is scaled as well."""
+    random = np.random.default_rng(0)
+    x = random.random((1, 4, 4, 5))
+    whole, folded = (IBConv(6, 3, *modnet_layers(False, None, None, folded)) for folded in (False, True))
+    variables = {
+        "params": {
+            "conv": {"kernel": random.random((3, 3, 5, 6)), "bias": random.random(6)},
+            "norm": {"scale": random.random(3), "bias": random.random(3)},
+        },
+        "batch_stats": {"norm": {"mean": random.random(3), "var": random.random(3), "count": np.int32(1)}},
+    }
+    given = jax.jit(folded.apply)(fold_batch_norm(variables), x)
+    np.testing.assert_allclose(given, jax.jit(whole.apply)(variables, x), atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [MattingRefine("mobilenetv2"), U2Net("u2netp")], ids=name_of)
 def test_folded_networks_are_the_same(network):
     random = np.random.default_rng(0)
     table = entries(network)
@@ -135,7 +145,7 @@ def test_folded_networks_are_the_same(network):
             array = random.standard_normal(entry.torch_shape) * (2 / np.prod(entry.torch_shape[1:])) ** 0.5
         arrays[entry.name] = np.zeros((), np.int64) if entry.path[-1] == "count" else np.asarray(array)
     matte = BaselineMatte(network, to_variables(arrays, table))
-    images = [random.random((1, 32, 32, 3)) for _ in range(2 if isinstance(network, MattingBase) else 1)]
+    images = [random.random((1, 32, 32, 3)) for _ in range(2 if isinstance(network, MattingRefine) else 1)]
     given, expected = (jax.jit(one.network.apply)(one.variables, *images)[:1] for one in (matte.folded(), matte))
     np.testing.assert_allclose(given[0], expected[0], atol=1e-9)
     assert matte.folded().folded().network.folded
