@@ -48,21 +48,21 @@ def contenders(case: Case) -> dict[str, Callable[[], Any]]:
 
     from rvm_jax.baselines.matte import BaselineMatte
     from rvm_jax.baselines.names import NETWORKS, entries
-    from rvm_jax.export import baseline_onnx
+    from rvm_jax.export.baselines import graphs
     from rvm_jax.weights.names import to_variables
 
     network = NETWORKS[case.network]
     random = np.random.default_rng(0)
     arrays = {entry.name: start_value(entry, random) for entry in entries(network)}
     matte = BaselineMatte(network, to_variables(arrays, entries(network)))
-    names = baseline_onnx.inputs_of(network)
+    names = graphs.inputs_of(network)
     images = [random.random((1, case.height, case.width, 3), np.float32) for _ in names]
 
     made: dict[str, Callable[[], Any]] = {}
     for name, one in {"jax": matte.folded(), "jax, not folded": matte}.items():
         given, apply = [jnp.asarray(image) for image in images], jax.jit(one.network.apply)
         made[name] = lambda apply=apply, one=one, given=given: jax.block_until_ready(apply(one.variables, *given))
-    model = baseline_onnx.build(network, matte.variables, (case.height, case.width)).SerializeToString()
+    model = graphs.build(network, matte.variables, (case.height, case.width)).SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     feed = {name: image.transpose(0, 3, 1, 2).copy() for name, image in zip(names, images, strict=True)}
     made["onnxruntime"] = lambda: session.run(None, feed)

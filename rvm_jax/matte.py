@@ -40,6 +40,7 @@ from rvm_jax.weights.files import (
 )
 from rvm_jax.weights.in_buckets import exists
 from rvm_jax.weights.names import Variables, baseline_family
+from rvm_jax.weights.provenance import Provenance
 
 LONGEST_SIDE = 512
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -51,11 +52,13 @@ class Matte:
     """A network and its variables, to be called on frames.
 
     Compiles once for each shape and dtype of frames and each `downsample_ratio`. It is a pytree whose leaves are the
-    variables, so `jax.jit`, `jax.device_put`, `jax.tree.map`, and `jax.vmap` over stacked ones take it.
+    variables, so `jax.jit`, `jax.device_put`, `jax.tree.map`, and `jax.vmap` over stacked ones take it. `provenance` is
+    what its file tells of its training, None if it tells nothing.
     """
 
     network: MattingNetwork = field(metadata={"static": True})
     variables: Variables
+    provenance: Provenance | None = field(default=None, metadata={"static": True})
 
     keeps_state = True
     """Whether a frame is matted with what was seen before it."""
@@ -75,7 +78,7 @@ class Matte:
         variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
         one = jax.tree.leaves(self.variables["params"])[0]
         where = one.sharding if getattr(one, "committed", False) else None  # else anywhere, as they were
-        return Matte(self.network.clone(folded=True), jax.device_put(variables, where))
+        return Matte(self.network.clone(folded=True), jax.device_put(variables, where), self.provenance)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -172,7 +175,7 @@ def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | N
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
     with contents_of(path) as contents:
         if variant is None and baseline_family(contents.arrays):
-            return _from_baseline(*network_of(contents), dtype)
+            return _from_baseline(*network_of(contents), contents.provenance, dtype)
         return from_weights(whole_network(weights_of(contents, variant), path), dtype)
 
 
@@ -187,12 +190,14 @@ def load_rvm(path: Location, dtype: DTypeLike = jnp.float32) -> Matte:
 def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     """What `load` gives, of weights that were read before."""
     variables, computed = _on_device(loaded.variables, jnp.dtype(dtype))
-    return Matte(loaded.network(computed), variables)
+    return Matte(loaded.network(computed), variables, loaded.provenance)
 
 
-def _from_baseline(network: Baseline, variables: Variables, dtype: jnp.dtype) -> BaselineMatte:
+def _from_baseline(
+    network: Baseline, variables: Variables, provenance: Provenance | None, dtype: jnp.dtype
+) -> BaselineMatte:
     variables, computed = _on_device(variables, dtype)
-    return BaselineMatte(network.clone(dtype=computed), variables)
+    return BaselineMatte(network.clone(dtype=computed), variables, provenance=provenance)
 
 
 def _on_device(variables: Variables, dtype: jnp.dtype) -> tuple[Variables, jnp.dtype | None]:
@@ -217,12 +222,12 @@ def save(matte: Matte | BaselineMatte, path: Location, *, overwrite: bool = Fals
     if matte.network.folded:
         raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")
     if isinstance(matte, BaselineMatte):
-        save_baseline(matte.network, matte.variables, path, overwrite=overwrite)
+        save_baseline(matte.network, matte.variables, path, overwrite=overwrite, provenance=matte.provenance)
         return
     network = matte.network
     variables = jax.device_get(matte.variables)
     weights = checked_weights(variant_table(network.variant), network.refiner, variables, f"what is to be {path}")
-    write_weights(weights, path, overwrite=overwrite)
+    write_weights(weights, path, overwrite=overwrite, provenance=matte.provenance)
 
 
 def _static(ratio: Any) -> float:

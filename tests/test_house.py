@@ -28,8 +28,9 @@ ROOMS = {
     ),
     "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
     "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
-    "rvm_jax.export": (
-        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.baselines rvm_jax.matte rvm_jax.video"
+    "rvm_jax.export": (  # a model card tells what `evaluation` scored
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.baselines rvm_jax.matte rvm_jax.video "
+        "rvm_jax.evaluation"
     ),
     "rvm_jax.report": "rvm_jax.errors rvm_jax.host",
     "rvm_jax.evaluation": (
@@ -56,6 +57,10 @@ ROOMS = {
     "train.device": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.evaluation train.recipe",
     "train.run": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device "
+        "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
+    ),
+    "train.check": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device train.run "
         "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
     ),
     "train.tracking": "rvm_jax.errors rvm_jax.host rvm_jax.report train.recipe train.device train.run",

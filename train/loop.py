@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -34,7 +34,7 @@ from train.recipe.division import Division, Kept, describe_batch, describe_parts
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, learning_rates
 from train.recipe.text import describe, to_json
-from train.run import input_pipeline, run_folder
+from train.run import input_pipeline, origin, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
@@ -128,10 +128,12 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
     # Data
     sources = input_pipeline.open_sources(recipe, options.data_dir)
     stages = input_pipeline.stage_data(recipe, sources)
-    identity = {
+    digests = input_pipeline.fingerprints(sources)
+    identity: dict[str, Any] = {
         "recipe": to_json(recipe),
         "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
-        "data": input_pipeline.fingerprints(sources),
+        "data": digests,
+        "licences": origin.of_datasets(recipe, digests, options.data_dir),
     }
     agree(others, identity, options)
     total = sum(stage.iterations for stage in stages)
@@ -157,7 +159,9 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         begins = first_host and not orbax_folders.saved_iterations(folder)
         first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
         if first_host:
+            told = origin.of_run(recipe, identity["licences"], bucket.folder, begins=begins)
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            origin.write(told, bucket.folder)
             changed += provenance.changes(bucket.folder)
             bucket.begin()
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
@@ -386,7 +390,7 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
 
 def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
-    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, state.variables)
+    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, state.variables, origin.read(run.bucket.folder))
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     for name in names:
         write_weights(final, run.bucket.folder / name, overwrite=True)

@@ -18,7 +18,7 @@ from data_pipelines.sampling import augmentations, random_draws, windows
 
 @dataclass(frozen=True)
 class SegmentationAugmentation:
-    """How far a clip is changed, all of its frames alike; `VIDEO` and `STILLS` are the recipe's.
+    """How far a clip is changed, all of its frames alike unless it moves; `VIDEO` and `STILLS` are the recipe's.
 
     Attributes:
         degrees: Turned by up to this much.
@@ -29,6 +29,7 @@ class SegmentationAugmentation:
         jitter: Brightness, contrast, saturation and hue change by up to this much.
         grayscale: Probability of turning gray.
         flip: Probability of being mirrored.
+        move_stills: Probability that a still moves, where it is seen as a clip of several frames.
     """
 
     degrees: float = 0.0
@@ -39,10 +40,11 @@ class SegmentationAugmentation:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     grayscale: float = 0.0
     flip: float = 0.0
+    move_stills: float = 0.0
 
 
 VIDEO = SegmentationAugmentation(
-    area=(0.8, 1.0), aspect=(0.9, 1.1), jitter=(0.3, 0.3, 0.3, 0.15), grayscale=0.05, flip=0.5
+    area=(0.8, 1.0), aspect=(0.9, 1.1), jitter=(0.3, 0.3, 0.3, 0.15), grayscale=0.05, flip=0.5, move_stills=0.95
 )
 STILLS = SegmentationAugmentation(
     20.0, 0.1, 10.0, area=(0.5, 1.0), aspect=(0.7, 1.3), jitter=(0.1, 0.1, 0.1, 0.1), flip=0.5
@@ -83,8 +85,10 @@ def plan(
     """Draws everything random about the clip `at` this position."""
     a = augmentation
     first, length, start = windows.take(table, random_draws.item(at, len(table.first)))
+    still = a.move_stills if frames > 1 else 0.0
     return {
         "frames": windows.in_order(first, length, start, frames),
+        "moves": augmentations.draw_path(at, "clip", tf.where(length == 1, still, 0.0)),
         "placed": augmentations.draw_pose(
             at, "clip", degrees=a.degrees, shift=a.shift, scale=(1.0, 1.0), shear=a.shear
         ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.augment import color, motion
+from data_pipelines.augment import color, easing, motion
 from data_pipelines.pipelines.samples import Plan
 from data_pipelines.records import images
 from data_pipelines.records.clips import Clips
@@ -19,18 +19,22 @@ def render(plan: Plan, clips: Clips, out: Sequence[np.ndarray] | None = None) ->
     with images.named(clips, numbers[0]):
         source = images.size(read(numbers[0])["image"])
     box = motion.random_box(*source, float(plan["area"]), float(plan["aspect"]), plan["corner"])
-    inverse = np.linalg.inv(motion.affine(plan["placed"], *source))
+    forward = motion.affine(plan["placed"], *source) @ motion.affine(easing.along(plan["moves"], len(numbers)), *source)
+    inverse = np.linalg.inv(forward)  # [T, 3, 3]
     inverse = inverse @ motion.crop(box, bool(plan["flip"]), height, width)
     reduction = motion.reduction(inverse)
     inverse = np.diag([1 / reduction, 1 / reduction, 1.0]) @ inverse
     out = out or [np.empty((len(numbers), height, width, channels), np.uint8) for channels in (3, 1)]
     pictures, masks = out
+    decoded, image, mask = -1, np.empty(0), np.empty(0)
     for moment, number in enumerate(numbers):
-        with images.named(clips, number):
-            record = read(number)
-            image = images.decode_color(record["image"], reduction)
-            mask = images.decode_gray(record["mask"], reduction)
-        image, mask = (motion.warp(picture, inverse, height, width) for picture in (image, mask))
-        pictures[moment] = color.adjust(image, plan["jitter"], grayscale=bool(plan["grayscale"]))
-        masks[moment, :, :, 0] = mask >= 128
+        if number != decoded:
+            decoded = number
+            with images.named(clips, number):
+                record = read(number)
+                image = images.decode_color(record["image"], reduction)
+                mask = images.decode_gray(record["mask"], reduction)
+        seen = motion.warp(image, inverse[moment], height, width)
+        pictures[moment] = color.adjust(seen, plan["jitter"], grayscale=bool(plan["grayscale"]))
+        masks[moment, :, :, 0] = motion.warp(mask, inverse[moment], height, width) >= 128
     return out

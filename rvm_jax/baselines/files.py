@@ -17,6 +17,7 @@ from rvm_jax.model.variants import NORM_EPSILON
 from rvm_jax.weights.files import Contents, check_entries, contents_of, widen, write_variables
 from rvm_jax.weights.names import Entry, Variables, baseline_family, to_variables
 from rvm_jax.weights.onnx_files import FoldedNetwork, restore
+from rvm_jax.weights.provenance import Provenance
 
 PREFIXES = ("module.", "model.")  # of PyTorch's DataParallel, and of what wraps a network
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
@@ -58,14 +59,21 @@ def network_of(contents: Contents) -> tuple[Baseline, Variables]:
     return network, to_variables({name: widen(array) for name, array in arrays.items()}, table)
 
 
-def save(network: Baseline, variables: Variables, path: Location, *, overwrite: bool = False) -> None:
+def save(
+    network: Baseline,
+    variables: Variables,
+    path: Location,
+    *,
+    overwrite: bool = False,
+    provenance: Provenance | None = None,
+) -> None:
     """Write variables under the names of the released file, as `.pth`, `.pt`, `.ckpt` or `.safetensors`, or a folder.
 
     A `.ckpt` gets the prefix `module.`, as MODNet's have it.
     """
     prefix = "module." if os.fspath(path).lower().endswith(".ckpt") else ""
     variables, table = jax.device_get(variables), entries(network)
-    write_variables(variables, table, path, TORCH_SUFFIXES, overwrite=overwrite, prefix=prefix)
+    write_variables(variables, table, path, TORCH_SUFFIXES, overwrite=overwrite, prefix=prefix, provenance=provenance)
 
 
 def _from_onnx(onnx: FoldedNetwork, path: Path) -> tuple[Baseline, Variables]:

@@ -22,6 +22,7 @@ from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
 from rvm_jax.frame_arrays import check_clips, check_values
 from rvm_jax.weights.names import Variables
+from rvm_jax.weights.provenance import Provenance
 
 
 class BaselineOutput(NamedTuple):
@@ -49,6 +50,7 @@ class BaselineMatte:
       pad: bring frames to a size that the network takes by repeating their edges, and crop the matte, instead of
         changing their ratio as the scripts do. BackgroundMattingV2's, which would refuse them, are always padded.
       estimate_foreground: of networks that have no foreground estimate it, on the host.
+      provenance: what their file tells of their training, None if it tells nothing.
     """
 
     network: Baseline = field(metadata={"static": True})
@@ -56,6 +58,7 @@ class BaselineMatte:
     antialias: bool = field(default=False, metadata={"static": True})
     pad: bool = field(default=False, metadata={"static": True})
     estimate_foreground: bool = field(default=False, metadata={"static": True})
+    provenance: Provenance | None = field(default=None, metadata={"static": True})
 
     keeps_state = False
     """Whether a frame is matted with what was seen before it."""

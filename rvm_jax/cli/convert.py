@@ -36,7 +36,7 @@ def convert(
     with contents_of(source) as contents:
         if baseline_family(contents.arrays):
             network, variables = baselines.network_of(contents)
-            baselines.save(network, variables, target, overwrite=force)
+            baselines.save(network, variables, target, overwrite=force, provenance=contents.provenance)
             described = describe(network, variables)
         else:
             loaded = weights_of(contents)

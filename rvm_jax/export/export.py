@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvm_jax.baselines.files import network_of
-from rvm_jax.baselines.names import Baseline, name_of
 from rvm_jax.errors import InputError
 from rvm_jax.export import parity, report, sample_clip
-from rvm_jax.export.baselines import FORMATS as BASELINE_FORMATS
-from rvm_jax.export.baselines import export_baseline
+from rvm_jax.export.baselines.exporting import FORMATS as BASELINE_FORMATS
+from rvm_jax.export.baselines.exporting import export_baseline
 from rvm_jax.export.formats import FORMATS, ExportFormat
 from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.report import TOLERANCES, report_path, table
@@ -25,9 +23,9 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.matte import automatic_ratio, from_weights
 from rvm_jax.model.network import SMALLEST_SIDE, check_frames
-from rvm_jax.weights.files import contents_of, weights_of, whole_network
+from rvm_jax.weights.files import Contents, contents_of, weights_of, whole_network
 from rvm_jax.weights.in_buckets import weights_name
-from rvm_jax.weights.names import Variables, baseline_family
+from rvm_jax.weights.names import baseline_family
 
 __all__ = ["export", "report_path", "table"]
 
@@ -64,8 +62,8 @@ def export(
     kind = _format(to)
     with contents_of(source) as contents:
         if baseline_family(contents.arrays):
-            network, variables = network_of(contents)
-            return _baseline(network, variables, source, target, to, size, downsample_ratio, precision, clip, overwrite)
+            path = _baseline_target(contents, source, target, to, size, precision, clip)
+            return export_baseline(contents, path, to, size=size, scale=downsample_ratio, overwrite=overwrite)
         loaded = whole_network(weights_of(contents), source)
     setting = _setting(to, kind, size, downsample_ratio)
     if precision not in TOLERANCES:
@@ -77,7 +75,7 @@ def export(
     loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
     frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
     described = "drawn" if clip is None else str(clip)
-    made = report.begin(path, to, precision, loaded.describe(), described, kind.modules)
+    made = report.begin(path, to, precision, loaded.describe(), described, kind.modules, loaded.provenance)
     with replacing(report_path(path), overwrite=overwrite) as report_draft, replacing(path, overwrite=overwrite) as new:
         draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
         kind.write(loaded, draft, setting, precision == "float16")
@@ -91,28 +89,25 @@ def export(
     return made
 
 
-def _baseline(
-    network: Baseline,
-    variables: Variables,
+def _baseline_target(
+    contents: Contents,
     source: Location,
     target: str | os.PathLike[str] | None,
     to: str,
     size: tuple[int, int] | None,
-    ratio: float | None,
     precision: str,
     clip: str | os.PathLike[str] | None,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """`export`, of another network than RVM."""
-    name = name_of(network)
+) -> Path:
+    """The file to write of another network than RVM; refuse what is for RVM alone."""
+    family = baseline_family(contents.arrays)
     if to not in BASELINE_FORMATS:
-        raise InputError(f"cannot export {name} to {to}: choose one of {', '.join(BASELINE_FORMATS)}, or `rvm convert`")
+        known = ", ".join(BASELINE_FORMATS)
+        raise InputError(f"cannot export {family} to {to}: choose one of {known}, or `rvm convert`")
     if precision != "float32":
-        raise InputError(f"--precision {precision} is not for {name}: leave it out")
+        raise InputError(f"--precision {precision} is not for {family}: leave it out")
     if clip is not None:
-        raise InputError(f"--clip is not for {name}, which is compared on drawn frames: leave it out")
-    path = _target(source, target, to, FORMATS[to].endings, size, precision)
-    return export_baseline(network, variables, path, to, size=size, scale=ratio, overwrite=overwrite)
+        raise InputError(f"--clip is not for {family}, which is compared on drawn frames: leave it out")
+    return _target(source, target, to, FORMATS[to].endings, size, precision)
 
 
 def _case(run: parity.Runner, reference: parity.Runner, setting: FrameSize, clip: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is written beside an exported file, and printed: how far it is from the network in JAX."""
 
 import importlib
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 
 from rvm_jax.errors import InputError
 from rvm_jax.export import parity
+from rvm_jax.weights.provenance import REPORT, Provenance
 
 # How much the root mean square of an output's differences may be. Not the greatest of them: where a frame is flat, the
 # fast guided filter divides rounding errors by next to nothing, and in float16 some pixels stand on an edge.
@@ -16,10 +18,18 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 
 
 def report_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.parity.json")
+    return path.with_name(f"{path.name}{REPORT}")
 
 
-def begin(path: Path, to: str, precision: str, network: str, clip: str, modules: tuple[str, ...]) -> dict[str, Any]:
+def begin(
+    path: Path,
+    to: str,
+    precision: str,
+    network: str,
+    clip: str,
+    modules: tuple[str, ...],
+    provenance: Provenance | None,
+) -> dict[str, Any]:
     """A report without its cases. `modules` are the packages that the export needs."""
     versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
     versions |= {module: _version(module, to) for module in modules}
@@ -29,6 +39,7 @@ def begin(path: Path, to: str, precision: str, network: str, clip: str, modules:
         "precision": precision,
         "network": network,
         "clip": clip,
+        "provenance": provenance and asdict(provenance),
         "versions": versions,
         "tolerance": {"root_mean_square": TOLERANCES[precision]},
     }

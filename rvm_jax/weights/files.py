@@ -10,7 +10,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,8 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
+from rvm_jax.weights import hub_folders, in_buckets, onnx_files, orbax_folders, torch_files
+from rvm_jax.weights import provenance as provenances
 from rvm_jax.weights.names import (
     Entry,
     Variables,
@@ -35,6 +36,7 @@ from rvm_jax.weights.names import (
     to_state_dict,
     to_variables,
 )
+from rvm_jax.weights.provenance import Provenance
 from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -47,11 +49,15 @@ ORBAX_MARKER = "_CHECKPOINT_METADATA"
 
 @dataclass(frozen=True, repr=False)
 class Weights:
-    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone."""
+    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone.
+
+    `provenance` is what their file tells of their training, None if it tells nothing.
+    """
 
     variant: Variant
     refiner: Refiner | None
     variables: Variables
+    provenance: Provenance | None = None
 
     @property
     def table(self) -> list[Entry]:
@@ -93,12 +99,14 @@ class Contents(NamedTuple):
       arrays: by PyTorch's names, or by those of Flax's variables, `params/…/kernel`.
       folder: whether the names are Flax's.
       onnx: of an `.onnx` file all that was read.
+      provenance: what it tells of their training.
     """
 
     path: Path
     arrays: Mapping[str, np.ndarray]
     folder: bool = False
     onnx: onnx_files.FoldedNetwork | None = None
+    provenance: Provenance | None = None
 
 
 def read_weights(path: Location, variant: Variant | None = None) -> Weights:
@@ -107,7 +115,8 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
     The folder of a training run gives the network that it ended with; while it has none, its best checkpoint, or its
     newest if none was validated. A checkpoint's own folder gives that one. Which of `VARIANTS` it is follows from the
     names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before. The name
-    of a release stands for its file in the cache, if nothing here is called so.
+    of a release stands for its file in the cache, if nothing here is called so; `hf://owner/name` is on the Hugging
+    Face Hub.
     """
     with contents_of(path) as contents:
         return weights_of(contents, variant)
@@ -116,6 +125,7 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
 @contextlib.contextmanager
 def contents_of(path: Location) -> Iterator[Contents]:
     """What `read_weights` reads, of whatever network; as long as the block runs, the copy of what is in a bucket."""
+    path = hub_folders.weights_in(path)
     if is_url(path):
         with in_buckets.fetched(os.fspath(path)) as copy, contents_of(copy) as contents:
             yield contents
@@ -128,28 +138,32 @@ def contents_of(path: Location) -> Iterator[Contents]:
             f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
             f"name that `rvm weights` lists ({', '.join(RELEASES)})"
         )
+    yield _read(path)._replace(provenance=provenances.read(path))
+
+
+def _read(path: Path) -> Contents:
     if path.is_dir():
-        yield _read_folder(path)
-        return
+        return _read_folder(path)
     try:
         path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".onnx":
         network = onnx_files.read_folded(path)
-        yield Contents(path, network.named, onnx=network)
-        return
-    yield Contents(path, read_state_dict(path))
+        return Contents(path, network.named, onnx=network)
+    return Contents(path, read_state_dict(path))
 
 
 def weights_of(contents: Contents, variant: Variant | None = None) -> Weights:
     """`read_weights`, of what was read."""
     path, known = contents.path, list(VARIANTS.values()) if variant is None else [variant]
     if contents.folder:
-        return _from_flax_names(contents.arrays, path, known)
-    if contents.onnx:
-        return _from_onnx(contents.onnx, path, known)
-    return _from_state_dict(contents.arrays, path, known)
+        found = _from_flax_names(contents.arrays, path, known)
+    elif contents.onnx:
+        found = _from_onnx(contents.onnx, path, known)
+    else:
+        found = _from_state_dict(contents.arrays, path, known)
+    return replace(found, provenance=contents.provenance)
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -181,9 +195,15 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     return Weights(variant, refiner, jax.tree.map(widen, trees))
 
 
-def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) -> None:
-    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
-    write_variables(weights.variables, weights.table, path, TORCH_SUFFIXES, overwrite=overwrite)
+def write_weights(
+    weights: Weights, path: Location, *, overwrite: bool = False, provenance: Provenance | None = None
+) -> None:
+    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none.
+
+    The file tells the provenance that is given, or that of the weights.
+    """
+    told = provenance or weights.provenance
+    write_variables(weights.variables, weights.table, path, TORCH_SUFFIXES, overwrite=overwrite, provenance=told)
 
 
 def write_variables(
@@ -194,6 +214,7 @@ def write_variables(
     *,
     overwrite: bool = False,
     prefix: str = "",
+    provenance: Provenance | None = None,
 ) -> None:
     """Write variables as the ending of `path` says, in a file under the names of `table`, with a prefix."""
     ending = Path(path).suffix
@@ -205,7 +226,7 @@ def write_variables(
         )
     if is_url(path):
         with in_buckets.replacing(os.fspath(path), overwrite=overwrite) as copy:
-            write_variables(variables, table, copy, torch_suffixes, prefix=prefix)
+            write_variables(variables, table, copy, torch_suffixes, prefix=prefix, provenance=provenance)
         return
     path = Path(path)
     folder = suffix == ""
@@ -218,20 +239,23 @@ def write_variables(
     with replacing(path, overwrite=overwrite) as partial:
         if folder:
             _write_folder(variables, partial)
+            provenances.write_to_folder(provenance, partial)
             return
         arrays = to_state_dict(variables, table)
-        _write_state_dict({f"{prefix}{name}": array for name, array in arrays.items()}, partial, torch)
+        _write_state_dict({f"{prefix}{name}": array for name, array in arrays.items()}, partial, torch, provenance)
 
 
-def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any) -> None:
+def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any, provenance: Provenance | None) -> None:
     if torch is None:
         import safetensors.numpy
 
-        path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={"format": "pt"}))
+        content = safetensors.numpy.save(dict(arrays), metadata={"format": "pt"})
+        path.write_bytes(provenances.put_into_safetensors(provenance, content))
         return
     tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
     with path.open("wb") as file:
         torch.save(tensors, file)
+    provenances.add_to_zip(provenance, path)
 
 
 def _write_folder(variables: Variables, path: Path) -> None:

@@ -6,10 +6,12 @@ and `[h, w, 1, C]`: one transposition serves all but those of linear layers, `[O
 (biases, statistics, counts) keeps its shape. No PyTorch is needed: the arrays are NumPy's.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from rvm_jax.model.variants import MobileNetV3, Refiner, ResNet, Variant
 
@@ -200,3 +202,14 @@ def to_state_dict(variables: Variables, table: list[Entry]) -> dict[str, np.ndar
             array = array.astype(np.int64)
         state_dict[name] = np.ascontiguousarray(array.transpose(_axes(entry, TO_TORCH))) if entry.kernel else array
     return state_dict
+
+
+def digest(variables: Variables) -> str:
+    """SHA-256 of variables: the same for the same network in whatever kind of file it lies."""
+    found = hashlib.sha256()
+    for path, leaf in sorted(flatten_dict(variables, sep="/").items()):
+        array = np.asarray(leaf)
+        array = array.astype(np.int64) if np.issubdtype(array.dtype, np.integer) else array  # counts
+        found.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()

@@ -7,8 +7,8 @@ import pytest
 from tests.reference.test_baselines import ALL, BASELINES, CASES, inputs_of, network_of, variables_of
 
 torch = pytest.importorskip("torch")
-from rvm_jax.export import baseline_onnx  # noqa: E402
-from rvm_jax.export.torch_from_onnx import OnnxNetwork  # noqa: E402
+from rvm_jax.export.baselines import graphs  # noqa: E402
+from rvm_jax.export.baselines.torch_module import OnnxNetwork  # noqa: E402
 
 SMALL = 30_000  # pixels of an image: larger cases are for RVM_REFERENCE
 NAMES = {"d0": "output", "matte": "output"}  # as the exports call them
@@ -24,14 +24,14 @@ NAMES = {"d0": "output", "matte": "output"}  # as the exports call them
 )
 def test_export(case):
     network = network_of(case["variant"], **case["options"])
-    model = baseline_onnx.build(network, variables_of(case["variant"], network), None)
+    model = graphs.build(network, variables_of(case["variant"], network), None)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = [x.astype(np.float32).transpose(0, 3, 1, 2) for x in inputs_of(case)]
-    given = session.run(None, dict(zip(baseline_onnx.inputs_of(network), images, strict=True)))
+    given = session.run(None, dict(zip(graphs.inputs_of(network), images, strict=True)))
     with torch.no_grad():
         in_torch = OnnxNetwork(model)(*map(torch.from_numpy, images))
     expected = np.load(BASELINES / f"forward_{case['name']}.npz")
-    found = dict(zip(baseline_onnx.outputs_of(network), zip(given, in_torch, strict=True), strict=True))
+    found = dict(zip(graphs.outputs_of(network), zip(given, in_torch, strict=True), strict=True))
     compared = 0
     for name in case["outputs"]:
         if (exported := NAMES.get(name, name)) not in found:

@@ -1,7 +1,8 @@
-"""The recipes: the published one for both variants, and a small demonstration of it."""
+"""The recipes by name: the published one for both variants, the clean one, and a small demonstration."""
 
 import dataclasses
 
+from train.recipe.clean import CLEAN
 from train.recipe.recipe import Rates, Recipe, Stage, Validation
 
 
@@ -46,4 +47,4 @@ DEMO = Recipe(
     validation=Validation(clips=8, frames=8, height=96, width=128),
 )
 
-RECIPES = {"mobilenetv3": MOBILENETV3, "resnet50": RESNET50, "demo": DEMO}
+RECIPES = {"mobilenetv3": MOBILENETV3, "resnet50": RESNET50, "clean": CLEAN, "demo": DEMO}

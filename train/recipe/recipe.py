@@ -20,6 +20,7 @@ Optimizer = Literal["adam", "adamw", "lamb"]
 Scaling = Literal["auto", "none", "linear", "sqrt"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "bfloat16"]
+Unfree = Literal["refuse", "allow"]
 
 PUBLISHED_BATCH = 4
 """Clips of a step in the published recipe, for which the learning rates are written down."""
@@ -65,6 +66,7 @@ class Stage:
         downsample_ratio: By how much the network sees high-resolution clips smaller, before the refiner.
         samples: Length of the stage in matting clips, in place of epochs.
         iterations: Length of the stage in iterations, in place of epochs and samples.
+        backgrounds: Datasets of backgrounds, in place of those of the recipe.
     """
 
     matting: tuple[str, ...]
@@ -77,6 +79,7 @@ class Stage:
     downsample_ratio: float = 0.25
     samples: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")] = None
     iterations: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")] = None
+    backgrounds: Annotated[tuple[str, ...], arg(metavar="[STR [STR ...]]", help_behavior_hint="(optional)")] = ()
 
     @property
     def skipped(self) -> bool:
@@ -109,9 +112,12 @@ class Recipe:
         variant: The network: mobilenetv3, resnet50, or tiny.
         stages: The four stages, one after the other.
         backgrounds: Datasets of background clips and images, which people are put in front of.
-        segmentation_clips: Segmentation datasets of clips, for even iterations.
+        segmentation_clips: Segmentation datasets for even iterations: clips, or stills, which are moved.
         segmentation_stills: Segmentation datasets of stills, for odd iterations: each of their frames is a clip by
             itself.
+        background_motion: Probability that a background is moved; clips among them move by themselves.
+        unfree: Whether a dataset, or weights to start from, may be used that does not allow commercial use, or does not
+            say. What is refused is named.
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
         batch: Clips of a step, over all devices; by default the published 4, or one for each device if they cannot
@@ -138,6 +144,8 @@ class Recipe:
     backgrounds: tuple[str, ...]
     segmentation_clips: tuple[str, ...]
     segmentation_stills: tuple[str, ...]
+    background_motion: float = 0.15
+    unfree: Unfree = "allow"
     refiner: Refiner = "deep_guided_filter"
     segmentation_size: int = 512
     batch: int | None = None
@@ -161,6 +169,7 @@ class Recipe:
         _one_of(get_args(Schedule), schedule=self.schedule)
         _one_of(get_args(Optimizer), optimizer=self.optimizer)
         _one_of(get_args(Precision), precision=self.precision)
+        _one_of(get_args(Unfree), unfree=self.unfree)
         _at_least(0, warmup=self.warmup, seed=self.seed, weight_decay=self.weight_decay)
         _at_least(1, batch=self.batch, buckets=self.buckets)
         _at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
@@ -170,6 +179,8 @@ class Recipe:
             raise InputError(f"--seed {self.seed}: expected less than {2**32}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise InputError(f"--clip-norm {self.clip_norm}: expected more than 0")
+        if not 0 <= self.background_motion <= 1:
+            raise InputError(f"--background-motion {self.background_motion}: expected a probability, 0 to 1")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"--ema {self.ema}: expected a decay between 0 and 1, such as 0.999")
         if self.weight_decay and self.optimizer == "adam":

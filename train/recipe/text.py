@@ -44,6 +44,7 @@ def _column(stage: Stage, scale: float) -> dict[str, str]:
     high = f"{stage.high_frames} × {stage.high_size}², seen at {stage.downsample_ratio:g}"
     return {
         "matting data": _shown(stage.matting),
+        "backgrounds": _shown(stage.backgrounds) or "the recipe's",
         "epochs": "skipped" if stage.skipped else length,
         "low resolution": f"{stage.frames} × {stage.size}²",
         "high resolution": high if stage.high_frames else "–",

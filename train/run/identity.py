@@ -113,7 +113,8 @@ def _changes_of_data(run: Identity, asked: Mapping[str, str], acted: int) -> Ite
     recipe, before = run["recipe"], run["data"]
     used = {*recipe["backgrounds"], *recipe["segmentation_clips"], *recipe["segmentation_stills"]} if acted else set()
     for number in _begun(run, acted):
-        used |= set(recipe["stages"][number]["matting"])
+        stage = recipe["stages"][number]
+        used |= {*stage["matting"], *stage.get("backgrounds", ())}
     for name in before | asked:
         if not (name in before and asked.get(name, "").startswith(before[name])):
             yield _Change(f"data.{name}", before.get(name, NOTHING), asked.get(name, NOTHING), name in used)

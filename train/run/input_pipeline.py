@@ -55,17 +55,18 @@ def open_sources(recipe: Recipe, data_dir: Location) -> list[Sources]:
         return clips.fingerprint(dataset, data_dir)
 
     @cache
-    def open_matting(foregrounds: tuple[str, ...], split: str) -> MattingData:
-        return datasets.open_matting(foregrounds, recipe.backgrounds, split, data_dir)
+    def open_matting(foregrounds: tuple[str, ...], backgrounds: tuple[str, ...], split: str) -> MattingData:
+        return datasets.open_matting(foregrounds, backgrounds, split, data_dir)
 
     @cache
     def open_segmentation(datasets: tuple[str, ...]) -> Clips:
         return clips.open_clips(datasets, "train", data_dir)
 
     def sources(stage: Stage) -> Sources:
+        backgrounds = stage.backgrounds or recipe.backgrounds
         named: list[tuple[str, datasets.DatasetKind, tuple[str, ...]]] = [
             ("matting data", "matting", stage.matting),
-            ("backgrounds", "background", recipe.backgrounds),
+            ("backgrounds", "background", backgrounds),
             ("segmentation clips", "segmentation", recipe.segmentation_clips),
             ("segmentation stills", "segmentation", recipe.segmentation_stills),
         ]
@@ -73,10 +74,10 @@ def open_sources(recipe: Recipe, data_dir: Location) -> list[Sources]:
             if not names:
                 raise InputError(f"the recipe names no {what}: expected one dataset or more")
         return Sources(
-            matting=open_matting(stage.matting, "train"),
+            matting=open_matting(stage.matting, backgrounds, "train"),
             segmentation_clips=open_segmentation(recipe.segmentation_clips),
             segmentation_stills=open_segmentation(recipe.segmentation_stills),
-            validation=open_matting(stage.matting, "validation"),
+            validation=open_matting(stage.matting, backgrounds, "validation"),
             fingerprints={name: fingerprint(name, kind) for _, kind, names in named for name in names},
         )
 
@@ -131,7 +132,7 @@ def feed(
         if not left:
             continue
         sliced = partial(Slice, host=host, hosts=hosts, parts=parts)
-        streams = _streams(recipe.seed, number, stage, source, left[0] - begin, sliced, workers)
+        streams = _streams(recipe, number, stage, source, left[0] - begin, sliced, workers)
         try:
             for iteration in left:
                 passes = schedule.passes(stages, recipe.seed, iteration)
@@ -186,7 +187,7 @@ def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
 
 
 def _streams(
-    seed: int,
+    recipe: Recipe,
     number: int,
     stage: StageData,
     source: Sources,
@@ -195,12 +196,13 @@ def _streams(
     workers: Workers | None,
 ) -> dict[PassKind, Iterator[Batch]]:
     """The batches of each kind of pass of a stage, from one of its iterations on."""
+    augmentation = replace(source.matting.augmentation, move_background=recipe.background_motion)
 
     def stream(kind: PassKind) -> Batches:
         shape = stage.shape(kind)
         part = sliced(stage.samples(kind), schedule.batch_number(kind, iteration))
         drawn: dict[str, Any] = {
-            "seed": seed,
+            "seed": recipe.seed,
             "stream": schedule.stream(number, kind),
             "frames": shape.frames,
             "size": shape.size,
@@ -212,6 +214,6 @@ def _streams(
             case "segmentation_stills":
                 return segmentation.batches(source.segmentation_stills, part, augmentation=segmentation.STILLS, **drawn)
             case _:
-                return matting.batches(source.matting, part, augmentation=source.matting.augmentation, **drawn)
+                return matting.batches(source.matting, part, augmentation=augmentation, **drawn)
 
     return {kind: arrays(stream(kind), workers) for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}}

@@ -76,6 +76,20 @@ def test_all_frames_of_a_clip_move_and_color_alike():
     assert len({clip.tobytes() for clip in batch["image"]}) == 8
 
 
+def test_a_still_that_is_seen_as_a_clip_moves_with_its_mask():
+    same = stamped.clips([5], {"image": lambda _: np.dstack([disc(0)] * 3), "mask": lambda _: disc(0)})
+    moving = {"augmentation": replace(segmentation.NONE, move_stills=1.0), "frames": 5, "shape": (64, 64)}
+    clips, stills = (
+        stamped.first(segmentation.batches(data, Slice(16), seed=1, stream="s", size=64, **moving), 1)[0]
+        for data in (same, STILLS)
+    )
+    np.testing.assert_array_equal(stills["mask"], stills["image"][..., :1] >= 128)
+    assert (stills["mask"][:, 0] != stills["mask"][:, -1]).any((1, 2, 3)).all()
+    assert (clips["mask"] == clips["mask"][:, :1]).all()  # only stills are moved
+    assert segmentation.VIDEO.move_stills == 0.95
+    assert segmentation.STILLS.move_stills == 0
+
+
 def test_any_frame_may_be_the_first_and_the_next_follow():
     numbered = stamped.clips([5, 9], {"image": stamped.flat(16, 16), "mask": stamped.flat(16, 16, None, 100)})
     endless = segmentation.batches(

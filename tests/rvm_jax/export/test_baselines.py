@@ -54,10 +54,10 @@ def test_an_export_is_compared_with_jax(capsys, name, to, options):
 
 def test_what_is_exported_is_read_again(tmp_path):
     """Its folded network: heads that only training has are zero."""
-    from rvm_jax.export import baseline_onnx
+    from rvm_jax.export.baselines import graphs
 
     network, variables = load(saved("bgmv2_mobilenetv2"))
-    onnx.save(baseline_onnx.build(network, variables, None), "ours.onnx")
+    onnx.save(graphs.build(network, variables, None), "ours.onnx")
     again, folded = load("ours.onnx")
     assert again == network
     kernel, scale, var = (
@@ -76,9 +76,9 @@ def test_what_is_exported_is_read_again(tmp_path):
 REFUSED = {
     "pth": (
         ["--to", "pth"],
-        "cannot export u2netp to pth: choose one of onnx, torchscript, stablehlo, or `rvm convert`",
+        "cannot export U²-Net to pth: choose one of onnx, torchscript, stablehlo, or `rvm convert`",
     ),
-    "half": (["--to", "onnx", "--precision", "float16"], "--precision float16 is not for u2netp"),
+    "half": (["--to", "onnx", "--precision", "float16"], "--precision float16 is not for U²-Net"),
     "a ratio": (["--to", "onnx", "--downsample-ratio", "0.5"], "--downsample-ratio is for BackgroundMattingV2"),
     "an ending": (["bgmv2.pth", "--to", "onnx"], "bgmv2.pth ends in '.pth': expected .onnx for onnx"),
 }

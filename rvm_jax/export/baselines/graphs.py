@@ -43,8 +43,10 @@ def outputs_of(network: Baseline) -> dict[str, int]:
             return {"output": 1}
 
 
-def build(network: Baseline, variables: Variables, size: tuple[int, int] | None) -> onnx.ModelProto:
-    """The graph of a network: for any batch and size, or for one image of `size`."""
+def build(
+    network: Baseline, variables: Variables, size: tuple[int, int] | None, told: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
+    """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell."""
     layers = Layers(Graph(), to_state_dict(variables, entries(network)))
     match network:
         case MODNet():
@@ -67,7 +69,7 @@ def build(network: Baseline, variables: Variables, size: tuple[int, int] | None)
         tensor(name, (batch, channels, *(hw if same or name in ("pha", "fgr") else names[name])))
         for name, channels in outputs_of(network).items()
     ]
-    properties = {"network": name_of(network)}
+    properties = {"network": name_of(network), **(told or {})}
     if isinstance(network, MattingRefine):
         properties |= {"scale": repr(network.scale), "mode": network.mode, "sample_pixels": str(network.sample_pixels)}
     return onnx_graph.model(layers.graph, name_of(network), given, gives, properties)

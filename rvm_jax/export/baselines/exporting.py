@@ -11,6 +11,7 @@ import numpy as np
 
 from rvm_jax.baselines.background_matting import MULTIPLE as REFINED_MULTIPLE
 from rvm_jax.baselines.background_matting import MattingRefine
+from rvm_jax.baselines.files import network_of
 from rvm_jax.baselines.images import MEAN, STD
 from rvm_jax.baselines.modnet import MULTIPLE, MODNet
 from rvm_jax.baselines.names import Baseline, describe
@@ -18,31 +19,35 @@ from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
 from rvm_jax.export import parity, report, sample_clip
 from rvm_jax.host.files import replacing
+from rvm_jax.weights.files import Contents
 from rvm_jax.weights.names import Variables
+from rvm_jax.weights.provenance import Provenance, add_to_zip, metadata
 
 FRAMES = 2
 FORMATS = {"onnx": ("onnx", "onnxruntime"), "torchscript": ("onnx", "torch"), "stablehlo": ()}
 """What a network can be exported to, and which packages that needs."""
+
+Size = tuple[int, int] | None  # (height, width), or any
 
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 """Inputs `[1, 3, H, W]` → outputs, channels first."""
 
 
 def export_baseline(
-    network: Baseline,
-    variables: Variables,
+    contents: Contents,
     path: Path,
     to: str,
     *,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     scale: float | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a network as `to`, one of `FORMATS`, if it agrees with JAX; gives the report, as it was written beside it.
+    """Write what was read as `to`, one of `FORMATS`, if it agrees with JAX; gives the report that is written beside it.
 
     The file takes what the network takes: images that are normalised, of any size if it is ONNX and none is given, else
     of one, in a batch of one. `scale` is that of a `MattingRefine`.
     """
+    network, variables = network_of(contents)
     if scale is not None:
         if not isinstance(network, MattingRefine):
             raise InputError("--downsample-ratio is for BackgroundMattingV2 with its refiner, and RVM: leave it out")
@@ -51,7 +56,7 @@ def export_baseline(
         size = _default_size(network)
     if size is not None:
         _check_size(network, size)
-    made = report.begin(path, to, "float32", describe(network, variables), "drawn", FORMATS[to])
+    made = report.begin(path, to, "float32", describe(network, variables), "drawn", FORMATS[to], contents.provenance)
     sizes = [size] if size else _sizes(network)
     with (
         replacing(report.report_path(path), overwrite=overwrite) as report_draft,
@@ -59,7 +64,7 @@ def export_baseline(
     ):
         draft = new.with_name(path.name)
         with jax.default_device(report.cpu()):
-            run = WRITERS[to](network, variables, draft, size)
+            run = WRITERS[to](network, variables, draft, size, contents.provenance)
             made["cases"] = [_case(run, network, variables, one) for one in sizes]
         report.check(made)
         draft.replace(new)
@@ -110,7 +115,7 @@ def inputs(network: Baseline, size: tuple[int, int], count: int = FRAMES) -> lis
 
 def _case(run: Run, network: Baseline, variables: Variables, size: tuple[int, int]) -> dict[str, Any]:
     """A report's entry for one size."""
-    from rvm_jax.export.baseline_onnx import outputs_of
+    from rvm_jax.export.baselines.graphs import outputs_of
 
     apply = jax.jit(network.apply)
     apart: dict[str, list[tuple[float, float, float]]] = {name: [] for name in outputs_of(network)}
@@ -127,30 +132,35 @@ def _channels_first(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
-def _write_onnx(network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None) -> Run:
+def _write_onnx(
+    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+) -> Run:
     import onnx
     import onnxruntime
 
-    from rvm_jax.export.baseline_onnx import build, inputs_of
+    from rvm_jax.export.baselines.graphs import build, inputs_of
 
-    onnx.save(build(network, variables, size), path)
+    onnx.save(build(network, variables, size, metadata(told)), path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, dict(zip(inputs_of(network), images, strict=True)))
 
 
-def _write_torchscript(network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None) -> Run:
+def _write_torchscript(
+    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+) -> Run:
     import torch
 
-    from rvm_jax.export.baseline_onnx import build, inputs_of
-    from rvm_jax.export.torch_from_onnx import OnnxNetwork
+    from rvm_jax.export.baselines.graphs import build, inputs_of
+    from rvm_jax.export.baselines.torch_module import OnnxNetwork
 
     module = OnnxNetwork(build(network, variables, size)).eval()
     example = tuple(torch.zeros(1, 3, *(size or ())) for _ in inputs_of(network))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes are fixed, as they are meant to be, and that TorchScript will go
         torch.jit.trace(module, example, check_trace=False).save(path)
+        add_to_zip(told, path)
         loaded = torch.jit.load(path, map_location="cpu")
 
     def run(images: list[np.ndarray]) -> list[np.ndarray]:
@@ -160,10 +170,12 @@ def _write_torchscript(network: Baseline, variables: Variables, path: Path, size
     return run
 
 
-def _write_stablehlo(network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None) -> Run:
+def _write_stablehlo(
+    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+) -> Run:
     from jax import export
 
-    from rvm_jax.export.baseline_onnx import inputs_of, outputs_of
+    from rvm_jax.export.baselines.graphs import inputs_of, outputs_of
 
     def matte(*images: Any) -> Any:
         output: Any = network.apply(variables, *images)
