@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-EPSILON, OMEGA = np.float32(1e-5), np.float32(1)
-"""Of the smoothness: everywhere, and where alpha changes."""
+EPSILON, OMEGA = np.float32(1e-5), np.float32(0.03)
+"""Of the smoothness: everywhere, and where alpha changes. `benchmarks/foreground.py` shows what others give."""
 
-SMALL, STEPS_SMALL, STEPS = 32, 10, 3
+SMALL, STEPS_SMALL, STEPS = 32, 10, 6
 """How often the pixels of a level are set: those of sides up to `SMALL`, and of larger ones."""
 
 Plane = NDArray[np.float32]
@@ -33,13 +33,13 @@ def estimate_foreground(image: Plane, alpha: Plane) -> Plane:
     picture = np.ascontiguousarray(np.moveaxis(image.astype(np.float32, copy=False), -1, 0))
     matte = np.ascontiguousarray(alpha[..., 0].astype(np.float32, copy=False))
     solution = np.broadcast_to(picture.mean((1, 2), keepdims=True), (2, 3, 1, 1))  # F and B
-    for height, width in _sizes(*matte.shape):
+    for height, width in _level_sizes(*matte.shape):
         solution = _nearest(solution, height, width)
         _solve(solution, _nearest(picture, height, width), _nearest(matte, height, width))
     return np.ascontiguousarray(np.moveaxis(np.clip(solution[0], 0, 1), 0, -1))
 
 
-def _sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
+def _level_sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
     """Of the levels, from a row or a column of one pixel on."""
     for halvings in range(max(height, width).bit_length() - 1, -1, -1):
         yield -(-height >> halvings), -(-width >> halvings)
@@ -60,31 +60,29 @@ def _solve(solution: Plane, picture: Plane, alpha: Plane) -> None:
     With f and b the weighted means of the neighbours, and s the sum of their weights, this is
     F = f + αr and B = b + (1 - α)r, where r = (I - αf - (1 - α)b) / (α² + (1 - α)² + s).
     """
-    height, width = alpha.shape
+    if alpha.size == 1:  # it has no neighbours, and is the mean of the picture already
+        return
     across = EPSILON + OMEGA * np.abs(np.diff(alpha, axis=1))  # [H, W - 1]
     down = EPSILON + OMEGA * np.abs(np.diff(alpha, axis=0))  # [H - 1, W]
+    neighbours = (  # which pixels have one, where it is, and its weight
+        (np.s_[..., 1:], np.s_[..., :-1], across),
+        (np.s_[..., :-1], np.s_[..., 1:], across),
+        (np.s_[..., 1:, :], np.s_[..., :-1, :], down),
+        (np.s_[..., :-1, :], np.s_[..., 1:, :], down),
+    )
     total = np.zeros_like(alpha)
-    for part, weights in _halves(total, across, down):
-        part += weights
-    share = 1 / np.maximum(total, EPSILON)  # a single pixel has no neighbours
+    for those, _, weights in neighbours:
+        total[those] += weights
     gain = 1 / (alpha**2 + (1 - alpha) ** 2 + total)
-    parts = np.stack([alpha, 1 - alpha])[:, None]  # [2, 1, H, W]
-    steps = STEPS_SMALL if max(height, width) <= SMALL else STEPS
-    means = np.empty_like(solution)
-    for _ in range(steps if alpha.size > 1 else 0):
-        means[:] = 0
-        means[..., :, 1:] += across * solution[..., :, :-1]
-        means[..., :, :-1] += across * solution[..., :, 1:]
-        means[..., 1:, :] += down * solution[..., :-1, :]
-        means[..., :-1, :] += down * solution[..., 1:, :]
-        means *= share
-        rest = (picture - (parts * means).sum(0)) * gain  # [3, H, W]
-        np.add(means, parts * rest, out=solution)
-
-
-def _halves(total: Plane, across: Plane, down: Plane) -> Iterator[tuple[Plane, Plane]]:
-    """Each pixel's four neighbours: the pixels that have one, and its weights."""
-    yield total[:, 1:], across
-    yield total[:, :-1], across
-    yield total[1:], down
-    yield total[:-1], down
+    parts = np.stack([alpha, 1 - alpha])  # [2, H, W]
+    means, products = np.empty_like(parts), np.empty_like(parts)
+    for channel, colors in enumerate(picture):  # one after the other: they stay in the cache
+        pair = solution[:, channel]  # [2, H, W]
+        for _ in range(STEPS_SMALL if max(alpha.shape) <= SMALL else STEPS):
+            means[:] = 0
+            for those, others, weights in neighbours:
+                means[those] += np.multiply(weights, pair[others], out=products[those])
+            means /= total
+            np.multiply(parts, means, out=products)
+            rest = (colors - products[0] - products[1]) * gain
+            np.add(means, np.multiply(parts, rest, out=products), out=pair)

@@ -26,6 +26,7 @@ from rvm_jax.model.variants import Variant
 from rvm_jax.weights.files import Location, Weights, checked_weights, describe, read_network, write_weights
 from rvm_jax.weights.in_buckets import exists
 from rvm_jax.weights.names import Variables
+from rvm_jax.weights.provenance import Provenance
 
 LONGEST_SIDE = 512
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -37,11 +38,13 @@ class Matte:
     """A network and its variables, to be called on frames.
 
     Compiles once for each shape and dtype of frames and each `downsample_ratio`. It is a pytree whose leaves are the
-    variables, so `jax.jit`, `jax.device_put`, `jax.tree.map`, and `jax.vmap` over stacked ones take it.
+    variables, so `jax.jit`, `jax.device_put`, `jax.tree.map`, and `jax.vmap` over stacked ones take it. `provenance` is
+    what its file tells of its training, None if it tells nothing.
     """
 
     network: MattingNetwork = field(metadata={"static": True})
     variables: Variables
+    provenance: Provenance | None = field(default=None, metadata={"static": True})
 
     def __repr__(self) -> str:
         text = describe(variant_table(self.network.variant), self.network.refiner, self.variables)
@@ -58,7 +61,7 @@ class Matte:
         variables = fold_batch_norm(variant_table(self.network.variant), self.variables)
         one = jax.tree.leaves(self.variables["params"])[0]
         where = one.sharding if getattr(one, "committed", False) else None  # else anywhere, as they were
-        return Matte(self.network.clone(folded=True), jax.device_put(variables, where))
+        return Matte(self.network.clone(folded=True), jax.device_put(variables, where), self.provenance)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -173,7 +176,8 @@ def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
         return x.astype(parameter_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     network = loaded.network(None if dtype == parameter_dtype else dtype)
-    return Matte(network, jax.device_put(jax.tree.map(converted, loaded.variables)))  # each by `asarray` takes a second
+    variables = jax.device_put(jax.tree.map(converted, loaded.variables))  # each by `asarray` takes a second
+    return Matte(network, variables, loaded.provenance)
 
 
 def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
@@ -188,7 +192,7 @@ def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
         raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")
     variables = jax.device_get(matte.variables)
     weights = checked_weights(variant_table(network.variant), network.refiner, variables, f"what is to be {path}")
-    write_weights(weights, path, overwrite=overwrite)
+    write_weights(weights, path, overwrite=overwrite, provenance=matte.provenance)
 
 
 def _static(ratio: Any) -> float:

@@ -53,6 +53,10 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device "
         "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
     ),
+    "train.check": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device train.run "
+        "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
+    ),
     "train.tracking": "rvm_jax.errors rvm_jax.host rvm_jax.report train.recipe train.device train.run",
     "train.baselines": (
         "rvm_jax.errors rvm_jax.host rvm_jax.baselines train.recipe train.device train.run "

@@ -31,7 +31,7 @@ from train.recipe.division import Division, Kept, describe_batch, describe_parts
 from train.recipe.options import Options
 from train.recipe.recipe import learning_rates
 from train.recipe.text import describe, to_json
-from train.run import course, input_pipeline, run_folder
+from train.run import course, input_pipeline, origin, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
@@ -129,10 +129,12 @@ def _train(
 
     # Data and network
     brought = prepare(recipe, options)
-    identity = {
+    digests = input_pipeline.fingerprints(brought.sources)
+    identity: dict[str, Any] = {
         "recipe": to_json(recipe),
         "iterations": {str(number): stage.iterations for number, stage in enumerate(brought.stages, 1)},
-        "data": input_pipeline.fingerprints(brought.sources),
+        "data": digests,
+        "licences": origin.of_datasets(recipe, digests, options.data_dir),
     }
     agree(others, identity, options)
     total = sum(stage.iterations for stage in brought.stages)
@@ -150,7 +152,9 @@ def _train(
         begins = first_host and not orbax_folders.saved_iterations(folder)
         first = with_average(brought.begin(), how) if begins else None
         if first_host:
+            told = origin.of_run(recipe, identity["licences"], bucket.folder, begins=begins)
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
+            origin.write(told, bucket.folder)
             changed += provenance.changes(bucket.folder)
             bucket.begin()
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
@@ -379,7 +383,7 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
 
 def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
-    weights = run.course.write(state.variables, run.bucket.folder)
+    weights = run.course.write(state.variables, run.bucket.folder, origin.read(run.bucket.folder))
     run.tracker.flush()
     written = [report.write(run.bucket.folder), *weights]
     run.bucket.finish()

@@ -18,6 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from data_pipelines.archives.members import Picture
 from rvm_jax.errors import InputError
 from rvm_jax.video import picture_files
 from rvm_jax.video.orientation import display_matrices, display_matrix, is_upright, upright_frame
@@ -80,7 +81,7 @@ def video_length(path: Path) -> int:
     return _header(path).frames or sum(1 for _ in _packets(path))
 
 
-def read_foreground(path: Path) -> Image.Image:
+def read_foreground(path: Picture) -> Image.Image:
     """A picture that must be RGB of 8 bits, turned upright if it has an orientation tag."""
     image = _load(path)
     if image.mode != "RGB" or image.has_transparency_data:
@@ -88,7 +89,7 @@ def read_foreground(path: Path) -> Image.Image:
     return image
 
 
-def read_alpha(path: Path, *, upright: bool = True) -> Image.Image:
+def read_alpha(path: Picture, *, upright: bool = True) -> Image.Image:
     """An alpha picture, mode "L": gray of 8 bits or 1 bit, or RGB with three equal channels.
 
     It is turned upright if it has an orientation tag, unless `upright` is false: the masks of segmentation datasets lie
@@ -105,12 +106,12 @@ def read_alpha(path: Path, *, upright: bool = True) -> Image.Image:
     return image.convert("L")
 
 
-def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
+def read_picture(path: Picture, *, upright: bool = True) -> Image.Image:
     """Any picture of 8 bits as RGB: gray is expanded, an alpha channel dropped. For `upright`, see `read_alpha`."""
     return _load(path, upright=upright).convert("RGB")
 
 
-def jpeg_bytes(path: Path, *, upright: bool = True) -> bytes | None:
+def jpeg_bytes(path: Picture, *, upright: bool = True) -> bytes | None:
     """The bytes of the file if it is a sound RGB JPEG, which need not be encoded again; otherwise None.
 
     Training ignores orientation tags, so what has one to heed is no such file, unless `upright` is false.
@@ -148,15 +149,18 @@ def encode_png(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def _load(path: Path, *, upright: bool = True) -> Image.Image:
-    image = picture_files.read_picture(path, upright=upright)
+def _load(path: Picture, *, upright: bool = True) -> Image.Image:
+    if isinstance(path, Path):
+        image = picture_files.read_picture(path, upright=upright)
+    else:
+        image = picture_files.read_picture(Path(str(path)), upright=upright, content=path.read_bytes())
     # Pillow silently cuts RGB of 16 bits down to 8, so the header of a PNG is asked.
     if image.mode.startswith(("I", "F")) or _png_depth(path) == 16:
         raise InputError(f"{path} has 16 bits a channel or more: save it with 8 bits")
     return image
 
 
-def _in_color(path: Path) -> InputError:
+def _in_color(path: Picture) -> InputError:
     return InputError(f"{path} is in colour: an alpha must be gray; is this a foreground in the wrong folder?")
 
 
@@ -166,7 +170,7 @@ def _is_gray(frame: np.ndarray) -> bool:
     return max(np.abs(red - green).max(), np.abs(green - blue).max(), np.abs(blue - red).max()) <= GRAY_NOISE
 
 
-def _png_depth(path: Path) -> int | None:
+def _png_depth(path: Picture) -> int | None:
     with path.open("rb") as file:
         header = file.read(25)
     return header[24] if header.startswith(b"\x89PNG") else None

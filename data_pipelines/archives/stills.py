@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import Record
-from data_pipelines.archives.error_messages import first_errors, sized
+from data_pipelines.archives.error_messages import first_errors, first_few, sized
 from data_pipelines.archives.names import name_error
 from rvm_jax.errors import InputError
 from rvm_jax.video.picture_files import SUFFIXES
@@ -28,6 +28,26 @@ def by_stem(folder: Path, errors: list[str]) -> dict[str, list[Path]]:
         if name_error(path) is None:
             stems.setdefault(path.stem, []).append(path)
     return stems
+
+
+def paired(pictures: Path, alphas: Path, errors: list[str]) -> dict[str, tuple[Path, Path]]:
+    """The pictures of a folder and those of the same name in another, whatever the extensions, by name, in order.
+
+    What has no partner or two is left out, and told of in `errors`.
+    """
+    both = by_stem(pictures, errors), by_stem(alphas, errors)
+    for these, others, folder in ((*both, alphas), (*both[::-1], pictures)):
+        lonely = [str(these[stem][0]) for stem in sorted(these.keys() - others.keys())]
+        if lonely:
+            errors.append(f"{len(lonely)} files have no partner in {folder}: {first_few(lonely)}")
+    pairs = {}
+    for stem in (stem for stem in both[0] if stem in both[1]):
+        several = next((paths for paths in (both[0][stem], both[1][stem]) if len(paths) > 1), None)
+        if several:
+            errors.append(f"{stem} could be {' or '.join(map(str, several))}: remove what is not meant")
+        else:
+            pairs[stem] = (both[0][stem][0], both[1][stem][0])
+    return pairs
 
 
 def mask_record(path: Path, mask: NDArray[np.bool_], *, source: Path, short_side: int) -> Record:

@@ -1,48 +1,90 @@
-"""The catalog of datasets by name: what each is for, what lies in the manual folder, and its builder."""
+"""The catalog of datasets by name: what each is for, its licence, what lies in the manual folder, and its builder."""
 
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.archives import parts
 from data_pipelines.archives.clip import Archive, Found
+from data_pipelines.builders.licence_table import LICENCES
 from data_pipelines.builders.synthetic import ROLES
+from data_pipelines.records.licences import Licence
 from rvm_jax.errors import InputError
 
 DATASETS: Mapping[str, str] = {
     "video_matte_240k/sd": "matting clips of stages 1 and 2",
     "video_matte_240k/hd": "matting clips of stage 3",
     "image_matte": "matting images of stage 4: people of Distinctions-646 and Adobe Image Matting",
+    "synthhuman": "matting images: rendered people; a share of its 60 parts is synthhuman/0-5",
+    "p3m_10k": "matting images: portraits with blurred faces",
     "dvm_backgrounds": "background clips",
     "background_images": "background images: any folder of pictures without people",
+    "pass_backgrounds": "background images without people; a share of its 10 parts is pass_backgrounds/0",
+    "bg_20k": "background images without people",
     "youtube_vis_2021": "segmentation clips",
     "coco_person": "segmentation stills",
+    "coco_person/free": "segmentation stills: those of coco_person that may be used commercially",
     "supervisely_person": "segmentation stills",
 }
 SYNTHETIC: Mapping[str, str] = {f"synthetic/{role}": "made from a seed, nothing to download" for role in ROLES}
+TEST_SETS: Mapping[str, str] = {
+    "youtubematte/512x288": "test set: people on other backgrounds, harmonised",
+    "youtubematte/1920x1080": "test set: the same, large",
+    "crgnn_real": "test set: real clips, the truth of every 10th frame",
+    "p3m_500": "test set: portraits, with blurred faces and without",
+}
+"""Never trained on: `rvm data testset` writes them as `rvm evaluate` reads them, from what their owners give."""
+PARTS: Mapping[str, int] = {"synthhuman": 60, "pass_backgrounds": 10}
+"""In how many archives a dataset comes, some of which are a dataset too."""
 
 
 def named(names: list[str]) -> list[str]:
     """The datasets that `names` ask for: `all` is those of `DATASETS`, and a dataset's bare name all of its configs."""
     if not names:
         raise InputError(f"no dataset was named: choose all, synthetic or of {', '.join(DATASETS)}")
-    known = [*DATASETS, *SYNTHETIC]
     chosen: list[str] = []
     for name in names:
-        matches = list(DATASETS) if name == "all" else [one for one in known if name in (one, one.split("/")[0])]
-        if not matches:
-            raise InputError(f"there is no dataset {name!r}: choose all, synthetic or of {', '.join(DATASETS)}")
-        chosen += [one for one in matches if one not in chosen]
+        chosen += [one for one in _named(name) if one not in chosen]
     return chosen
 
 
+def _named(name: str) -> list[str]:
+    known = [*DATASETS, *SYNTHETIC, *TEST_SETS]
+    dataset, _, config = name.partition("/")
+    if name == "all":
+        return list(DATASETS)
+    if name in known:
+        return [name]
+    if dataset in PARTS:
+        parts.chosen(dataset, config, PARTS[dataset])
+        return [name]
+    matches = [one for one in known if name == one.split("/")[0]]
+    if not matches:
+        raise InputError(
+            f"there is no dataset {name!r}: choose all, synthetic or of {', '.join([*DATASETS, *TEST_SETS])}"
+        )
+    return matches
+
+
+def purpose(name: str) -> str:
+    """What a dataset is for, in a few words."""
+    known = {**DATASETS, **SYNTHETIC, **TEST_SETS, "footage": "matting clips of your own"}
+    return known[name if name in known else name.partition("/")[0]]
+
+
+def licence(name: str) -> Licence:
+    """What the owner of a dataset lets people do with it."""
+    return LICENCES[name if name in LICENCES else name.partition("/")[0]]
+
+
 def find(name: str, manual: Path, data_dir: Path) -> Found:
-    """What the manual folder holds of a dataset of `DATASETS`."""
+    """What the manual folder holds of a dataset of `DATASETS` or `TEST_SETS`."""
     return _archive(name).find(manual, name.partition("/")[2], data_dir)
 
 
 def lies_in(name: str, manual: Path, data_dir: Path) -> bool:
-    """Whether anything of a dataset of `DATASETS` is there to be prepared, be it faulty."""
+    """Whether anything of such a dataset is there, be it faulty."""
     places = _archive(name).places(manual, name.partition("/")[2], data_dir)
     return any(any(place.iterdir()) if place.is_dir() else place.exists() for place in places)
 
@@ -66,5 +108,9 @@ def builder_class(name: str) -> Any:
 
 def builder(name: str, data_dir: Path, config: Any = None, *, anew: bool = False) -> Any:
     """The TFDS builder of a dataset, with records that can be read in any order."""
-    config = config or name.partition("/")[2] or None
-    return builder_class(name)(data_dir=data_dir, config=config, file_format="array_record", anew=anew)
+    import tensorflow_datasets as tfds
+
+    builder, known = builder_class(name), name.partition("/")[2]
+    if config is None and known:
+        config = builder.builder_configs.get(known) or tfds.core.BuilderConfig(name=known)
+    return builder(data_dir=data_dir, config=config, file_format="array_record", anew=anew)

@@ -25,8 +25,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_pipelines.archives.clip import ArchiveClip, Found
-from data_pipelines.builders import beam_workers, shards, worker_pool
+from data_pipelines.builders import beam_workers, catalog, shards, worker_pool
 from data_pipelines.builders.shards import Table
+from data_pipelines.records import licences
+from data_pipelines.records.licences import Licence
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
@@ -77,6 +79,7 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
                     super().download_and_prepare(**options)
                     if Path(self.data_dir) == _new(version):
                         self._move_shards()
+                        licences.write(self._licence(version), _new(version))
                         _exchange(_new(version), version)
                         self._anew = False
                         self.info.update_data_dir(os.fspath(version))
@@ -89,6 +92,16 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise InputError(f"cannot prepare {version}: {place}{error.strerror or error}") from error
+
+    @property
+    def config_name(self) -> str:
+        """What stands behind the slash in the name of the dataset, if anything does."""
+        return self.builder_config.name if self.builder_config else ""
+
+    def _licence(self, version: Path) -> Licence:
+        """The owner's; of what is the user's own, what the user wrote beside the dataset that this one replaces."""
+        own = licences.read(version) if isinstance(self.builder_config, FolderConfig) else None
+        return own or catalog.licence("/".join(filter(None, (self.name, self.config_name))))
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
         """The folders of all datasets and of this one; what is to be replaced is not even looked at."""

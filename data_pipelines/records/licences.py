@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
+from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 
 FILE = "licence.json"
@@ -55,4 +56,5 @@ def read(folder: Location) -> Licence | None:
 
 def write(licence: Licence, folder: Path) -> None:
     """Put the licence of a dataset into its folder."""
-    (folder / FILE).write_text(json.dumps(licence.to_json(), indent=2) + "\n")
+    with replacing(folder / FILE) as partial:
+        partial.write_text(json.dumps(licence.to_json(), indent=2) + "\n")

@@ -87,11 +87,8 @@ def check_footage(folder: Path) -> Checked:
 def describe(checked: Checked) -> str:
     """A headline, and a line for everything that is wrong or worth knowing."""
     counts = ", ".join(f"{split} {count:,}" for split, count in checked.counts.items() if count)
-    purposes = {**catalog.DATASETS, **catalog.SYNTHETIC, "footage": "matting clips of your own"}
-    purpose = purposes[checked.name if checked.name in purposes else checked.name.partition("/")[0]]
-    lines = [
-        f"{checked.name}: {checked.state}" + (f" ({counts} clips or pictures)" if counts else "") + f" - {purpose}"
-    ]
+    counted = f" ({counts} clips or pictures)" if counts else ""
+    lines = [f"{checked.name}: {checked.state}{counted} - {catalog.purpose(checked.name)}"]
     for kind, messages in (("error", checked.errors), ("warning", checked.warnings)):
         lines += [f"  {kind}: {text}" for text in messages[:MOST_LINES]]
         if len(messages) > MOST_LINES:

@@ -14,6 +14,7 @@ from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images.archive import FOLDER as BACKGROUNDS
 from data_pipelines.builders.beam_workers import BeamRequest
 from data_pipelines.builders.clip_builder import ClipBuilder, FolderConfig, source_fingerprint
+from data_pipelines.records import licences
 from data_pipelines.records.clips import PreparedDataset, open_prepared
 from data_pipelines.tools.check import check_footage
 from rvm_jax.errors import InputError
@@ -40,6 +41,8 @@ def prepare(
         dataset = open_prepared(version)  # before TFDS looks at it, and raises whatever comes
         if isinstance(config, FolderConfig):
             _refuse_others(name, dataset, catalog.builder(name, data_dir, config))
+        if licences.read(version) is None:  # it was prepared before licences were kept
+            licences.write(catalog.licence(name), version)
         return f"{name} was there already: {_counts(dataset)}"
     builder = catalog.builder(name, data_dir, config, anew=overwrite)
     options = tfds.download.DownloadConfig(

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from data_pipelines.records.clips import INFO, prepared_folder
+from data_pipelines.records.licences import FILE as LICENCE
 from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
 from rvm_jax.host.paths import is_url
@@ -33,7 +34,7 @@ def upload(dataset: str, data_dir: Path, url: str, *, overwrite: bool) -> str:
     left = _different(folder, sizes, target, there)
     if not left:
         return f"{dataset} was in {target} already"
-    if INFO in there and not overwrite and any(name.endswith(".json") for name in left):
+    if INFO in there and not overwrite and any(name.endswith(".json") for name in left if name != LICENCE):
         raise InputError(
             f"{target} holds another dataset, or a damaged one: remove it there, give another --copy-to, or --force, "
             "which builds anew and replaces it"

@@ -9,6 +9,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from tyro.conf import Suppress, arg
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import located
 from rvm_jax.host.quiet_import import quiet_import
+from train.check.options import CheckOptions
 from train.recipe import baselines, published
 from train.recipe.baselines import AnyRecipe
 from train.recipe.options import Options
@@ -30,8 +32,8 @@ COMMANDS = {
     "Example: rvm train mobilenetv3 --init weights/encoder_start --stages.1.epochs 15",
     "resnet50": "Train a ResNet-50 network by the published recipe, in four stages.\n\n"
     "Example: rvm train resnet50 --init weights/encoder_start --batch 16 --scaling sqrt --warmup 100",
-    "clean": "Train a network one may ship: the same design on data that allows commercial use; a dataset that does not "
-    "is refused.\n\n"
+    "clean": "Train a network on data that allow commercial use, in four stages of the same design.\n\n"
+    "A dataset that does not allow it, or does not say so, is refused.\n\n"
     "Example: rvm train clean --variant resnet50 --out runs/clean",
     "demo": "Train a tiny network on synthetic clips, in four short stages.\n\n"
     "`rvm data prepare synthetic` makes the clips.\n\n"
@@ -87,25 +89,34 @@ METAVARS = {
 }
 """Where the type would say less."""
 
+NOTHING_ASKED = CheckOptions()
+
 
 class _App(tyro.extras.SubcommandApp):
     def cli(self, *, args: Sequence[str] | None = None, **others: Any) -> Any:
         """Parse and run a command; help shows the options of stage 1 alone, since tyro can hide no option it takes."""
-        asks_help = {"-h", "--help"} & set(sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args)
+        asks_help = {"-h", "--help"} & set(words)
         app = _commands(brief=True) if asks_help else self
-        return tyro.extras.SubcommandApp.cli(app, args=args, **others)
+        if words[:1] == ["check"] and not asks_help:
+            asked, words = tyro.cli(CheckOptions, args=words[1:], return_unknown_args=True, **others)
+            target: Any = self._subcommands["check"].target
+            look = partial(target, asked=asked)
+            app = _commands(act=lambda name, recipe, options: look(name, run=(recipe, options)))
+        return tyro.extras.SubcommandApp.cli(app, args=words, **others)
 
 
-def _commands(*, brief: bool = False) -> "_App":
-    """A command for each recipe; `brief` ones do not have the options of stages 2 to 4."""
+def _commands(*, brief: bool = False, act: Callable[[str, Any, Options], None] | None = None) -> "_App":
+    """A command for each recipe, to train or to `act`; `brief` ones do not have the options of stages 2 to 4."""
     commands = _App()
     for name in RECIPES:
-        commands.command(_command(name, brief))
+        commands.command(_command(name, brief, act or _train))
+    commands.command(check)
     commands.command(compare)
     return commands
 
 
-def _command(name: str, brief: bool) -> Callable[..., None]:
+def _command(name: str, brief: bool, act: Callable[[str, Any, Options], None]) -> Callable[..., None]:
     made = type(RECIPES[name])
     defaults = _options(RECIPES[name], Options(out=Path("runs") / name), brief)
 
@@ -115,10 +126,39 @@ def _command(name: str, brief: bool) -> Callable[..., None]:
             {field.name: values[field.name] for field in dataclasses.fields(described) if field.name in values}
             for described in (made, Options)
         )
-        _train(name, made(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
+        act(name, made(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
 
     train.__name__, train.__doc__ = name, COMMANDS[name]
     return train
+
+
+def check(
+    recipe: tyro.conf.Positional[str],
+    *,
+    asked: Annotated[CheckOptions, arg(name="")] = NOTHING_ASKED,
+    run: Suppress[tuple[Recipe, Options] | None] = None,
+) -> None:
+    """Look at a run before it begins: the same command, with `check` before the recipe.
+
+    Tells of data that spoil mattes (alpha with a gamma, backgrounds left in foregrounds, people in backgrounds), of
+    first iterations that are computed otherwise than they should be, whether one batch can be learned by heart, and
+    what memory and time each stage takes. Ends with go, or with no-go and exit status 1. All options of the recipe are
+    taken as well.
+
+    Example: rvm train check clean --people rvm_mobilenetv3
+
+    Args:
+        recipe: The recipe, followed by what `rvm train` would be given.
+    """
+    assert run is not None
+    if not isinstance(run[0], Recipe):
+        raise InputError(f"there is no check of {recipe} yet: the recipes of RVM have one")
+    quiet_import("data_pipelines.pipelines.batches")
+    from train.check import check as checking
+
+    options = dataclasses.replace(run[1], data_dir=located(run[1].data_dir))
+    if not checking.check(run[0], options, asked):
+        raise SystemExit(1)
 
 
 def compare(

@@ -1,5 +1,7 @@
 """`rvm weights …`: parses, calls, prints; nothing else."""
 
+import hashlib
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -9,14 +11,28 @@ from rvm_jax.host.progress import Progress
 from rvm_jax.weights import released
 
 
-def weights(name: Annotated[Positional[str | None], arg(metavar="[NAME]", help_behavior_hint="")] = None) -> None:
-    """List released networks, or download one into the cache; --weights then takes its name.
+def weights(
+    name: Annotated[Positional[str | None], arg(metavar="[NAME|show]", help_behavior_hint="")] = None,
+    file: Annotated[Positional[Path | None], arg(metavar="[FILE]", help_behavior_hint="")] = None,
+) -> None:
+    """List released networks, download one into the cache, or tell what a file of weights was trained on.
+
+    --weights takes the name of what was downloaded. `show` takes any file or folder that `rvm convert` or `rvm export`
+    writes, and the folder of a training run.
 
     Example: rvm weights mobilenetv3
 
+    Example: rvm weights show mine.safetensors
+
     Args:
         name: Of the one to download. Its licence is its owner's, not that of rvm-jax.
+        file: What to show.
     """
+    if (name == "show") != (file is not None):
+        raise InputError("a file belongs to show, and show to a file, as in `rvm weights show mine.safetensors`")
+    if file is not None:
+        print(_shown(file))
+        return
     if name is None:
         print(_overview())
         return
@@ -37,3 +53,23 @@ def _overview() -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, "", "`rvm weights NAME` downloads one; --weights NAME then takes it"])
+
+
+def _shown(path: Path) -> str:
+    """What is known of a file: that it is a release, or what it was trained on."""
+    from rvm_jax.weights import provenance  # which reads folders with JAX's libraries
+
+    if not path.exists():
+        path = released.released_path(str(path)) or path
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a file or folder of weights, or the name of a release")
+    told = provenance.read(path)
+    if told is not None:
+        return f"{path}: {told.describe()}"
+    if path.is_file():
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        for name, release in released.RELEASES.items():
+            if release.sha256 == digest:
+                return f"{path}: the released {name}, under {release.licence} by its owner ({release.licence_url})"
+    return f"{path} does not tell what it was trained on: ask whoever made it before you use it in a product"

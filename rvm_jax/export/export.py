@@ -4,7 +4,7 @@ import importlib
 import json
 import math
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rvm_jax.matte import automatic_ratio, from_weights
 from rvm_jax.model.network import SMALLEST_SIDE, check_frames
 from rvm_jax.weights.files import read_network
 from rvm_jax.weights.in_buckets import weights_name
+from rvm_jax.weights.provenance import REPORT
 
 FRAMES = 5
 DRAWN_SIZE = (216, 384)
@@ -79,6 +80,7 @@ def export(
         "precision": precision,
         "network": loaded.describe(),
         "clip": "drawn" if clip is None else str(clip),
+        "provenance": loaded.provenance and asdict(loaded.provenance),
         "versions": versions,
         "tolerance": {"root_mean_square": TOLERANCES[precision]},
     }
@@ -96,7 +98,7 @@ def export(
 
 
 def report_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.parity.json")
+    return path.with_name(f"{path.name}{REPORT}")
 
 
 def table(report: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.parity import Runner
 from rvm_jax.model.network import state_sizes
+from rvm_jax.weights import provenance
 from rvm_jax.weights.files import Weights, read_network, write_weights
 from rvm_jax.weights.names import to_state_dict
 
@@ -83,7 +84,8 @@ def write_torchscript(weights: Weights, path: Path, setting: FrameSize | None, h
     if half:
         network.half()
     with _quiet():
-        torch.jit.script(network).save(path)
+        told = weights.provenance and {provenance.FILE: weights.provenance.to_json()}
+        torch.jit.script(network).save(path, _extra_files=told or {})
 
 
 def open_torchscript(path: Path) -> Runner:

@@ -18,6 +18,7 @@ from rvm_jax.model.resize import scaled_size
 from rvm_jax.model.variants import FILTER_EPSILON, NORM_EPSILON, Bottleneck, InvertedResidual, MobileNetV3, ResNet
 from rvm_jax.weights.files import Weights
 from rvm_jax.weights.names import to_state_dict
+from rvm_jax.weights.provenance import metadata
 
 STATES = ("r1", "r2", "r3", "r4")
 Arrays = Mapping[str, np.ndarray]
@@ -57,7 +58,7 @@ def build(weights: Weights, fixed: FrameSize | None = None, *, half: bool = Fals
     for name, value in zip(STATES, states, strict=True):
         graph.output(value, f"{name}o")
     inputs, outputs = _ends(table.state_features, fixed, half)
-    properties = {"variant": table.name, "refiner": str(weights.refiner)}
+    properties = {"variant": table.name, "refiner": str(weights.refiner), **metadata(weights.provenance)}
     if fixed is not None:
         properties["downsample_ratio"] = repr(fixed.ratio)
     return onnx_graph.model(graph, table.name, inputs, outputs, properties)

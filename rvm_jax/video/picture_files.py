@@ -48,10 +48,15 @@ def open_picture(file: Path | io.BytesIO, formats: tuple[str, ...] = FORMATS) ->
             Image.MAX_IMAGE_PIXELS = usual
 
 
-def read_picture(path: Path, *, upright: bool = True, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """A picture in the mode it is stored in, decoded, and turned as its orientation tag asks for if `upright`."""
+def read_picture(
+    path: Path, *, upright: bool = True, formats: tuple[str, ...] = FORMATS, content: bytes | None = None
+) -> Image.Image:
+    """A picture in the mode it is stored in, decoded, and turned as its orientation tag asks for if `upright`.
+
+    With `content`, that is what is decoded, and the path is but what errors call it.
+    """
     try:
-        with open_picture(path, formats) as stored:
+        with open_picture(path if content is None else io.BytesIO(content), formats) as stored:
             check_size(stored, path)
             stored.load()
             return upright_picture(stored) if upright else stored

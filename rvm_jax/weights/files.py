@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
+from rvm_jax.weights import provenance as provenances
 from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables
+from rvm_jax.weights.provenance import Provenance
 from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -42,11 +44,15 @@ ORBAX_MARKER = "_CHECKPOINT_METADATA"
 
 @dataclass(frozen=True, repr=False)
 class Weights:
-    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone."""
+    """The variables of a network as NumPy arrays. `refiner` is None if they are those of an encoder alone.
+
+    `provenance` is what their file tells of their training, None if it tells nothing.
+    """
 
     variant: Variant
     refiner: Refiner | None
     variables: Variables
+    provenance: Provenance | None = None
 
     @property
     def table(self) -> list[Entry]:
@@ -100,12 +106,17 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
             f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
             f"name that `rvm weights` lists ({', '.join(RELEASES)})"
         )
+    if not path.is_dir():
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return replace(_read(path, known), provenance=provenances.read(path))
+
+
+def _read(path: Path, known: Sequence[Variant]) -> Weights:
     if path.is_dir():
         return _read_folder(path, known)
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".onnx":
         return _read_onnx(path, known)
     return _from_state_dict(read_state_dict(path), path, known)
@@ -136,8 +147,14 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     return Weights(variant, refiner, jax.tree.map(_widen, trees))
 
 
-def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) -> None:
-    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
+def write_weights(
+    weights: Weights, path: Location, *, overwrite: bool = False, provenance: Provenance | None = None
+) -> None:
+    """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none.
+
+    The file tells the provenance that is given, or that of the weights.
+    """
+    provenance = provenance or weights.provenance
     ending = Path(path).suffix
     suffix = ending.lower()
     if suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
@@ -146,7 +163,7 @@ def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) 
         )
     if is_url(path):
         with in_buckets.replacing(os.fspath(path), overwrite=overwrite) as copy:
-            write_weights(weights, copy)
+            write_weights(weights, copy, provenance=provenance)
         return
     path = Path(path)
     folder = suffix == ""
@@ -159,26 +176,31 @@ def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) 
     with replacing(path, overwrite=overwrite) as partial:
         if folder:
             _write_folder(weights.variables, partial)
+            provenances.write_to_folder(provenance, partial)
             return
-        _write_state_dict(to_state_dict(weights.variables, weights.table), partial, torch)
+        _write_state_dict(to_state_dict(weights.variables, weights.table), partial, torch, provenance)
 
 
-def write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, *, overwrite: bool = False) -> None:
+def write_state_dict(
+    arrays: Mapping[str, np.ndarray], path: Path, *, overwrite: bool = False, provenance: Provenance | None = None
+) -> None:
     """Write the entries of whatever network: as `.safetensors` if `path` ends so, else as PyTorch does."""
     torch = None if path.suffix.lower() == ".safetensors" else _import_torch(path)
     with replacing(path, overwrite=overwrite) as partial:
-        _write_state_dict(arrays, partial, torch)
+        _write_state_dict(arrays, partial, torch, provenance)
 
 
-def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any) -> None:
+def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any, provenance: Provenance | None) -> None:
     if torch is None:
         import safetensors.numpy
 
-        path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={"format": "pt"}))
+        metadata = {"format": "pt", **provenances.metadata(provenance)}
+        path.write_bytes(safetensors.numpy.save(dict(arrays), metadata=metadata))
         return
     tensors = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in arrays.items())
     with path.open("wb") as file:
         torch.save(tensors, file)
+    provenances.add_to_zip(provenance, path)
 
 
 def _write_folder(variables: Variables, path: Path) -> None:

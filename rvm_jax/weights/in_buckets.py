@@ -19,6 +19,7 @@ from rvm_jax.weights.orbax_folders import (
     best_iteration,
     whole_files,
 )
+from rvm_jax.weights.provenance import FILE
 
 IDENTITY = "recipe.json"
 """What a run has before its first checkpoint."""
@@ -37,7 +38,8 @@ def fetched(url: str) -> Iterator[Path]:
             yield copy
             return
         part = _part(url, names, copy)
-        buckets.download(url, copy, [name for name in names if name.startswith(part)])
+        told = {f"{folder}{FILE}" for folder in ("", part.removesuffix(f"{VARIABLES}/"))}
+        buckets.download(url, copy, [name for name in names if name.startswith(part) or name in told])
         yield copy / part
 
 

@@ -16,7 +16,7 @@ from rvm_jax.model.variants import Variant
 from rvm_jax.weights.names import Entry, is_encoder
 
 # Numbers of fields in ONNX's messages.
-GRAPH = 7  # of a model
+GRAPH, METADATA = 7, 14  # of a model
 NODE, INITIALIZER = 1, 5  # of a graph
 INPUT, KIND = 1, 4  # of a node
 DIMS, DTYPE, FLOATS, NAME, RAW, LOCATION = 1, 2, 4, 8, 9, 14  # of a tensor
@@ -40,6 +40,17 @@ def read_folded(path: Path) -> FoldedNetwork:
         raise InputError(
             f"{path} is not an ONNX file, or it is damaged, or its weights lie beside it: give a released file"
         ) from error
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The texts that a file has beside its graph, by their names; none if it is damaged."""
+    try:
+        entries = [
+            dict(_fields(value)) for number, value in _fields(memoryview(path.read_bytes())) if number == METADATA
+        ]
+        return {str(entry[1], "utf-8"): str(entry[2], "utf-8") for entry in entries}
+    except (IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError):
+        return {}
 
 
 def state_dict(network: FoldedNetwork, variant: Variant, table: list[Entry]) -> dict[str, np.ndarray] | None:

@@ -6,7 +6,6 @@ A batch has clips of one frame in training, and of several in validation; to the
 from collections.abc import Mapping
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -34,15 +33,8 @@ SMALLEST = 64
 
 @step.init.register
 def _(network: MODNet, key: Array) -> TrainState:
-    """As its code does it: kernels of convolutions are √6 times as large as PyTorch's, their biases are 0."""
-    variables = jax.jit(network.init)(key, jnp.zeros((1, SMALLEST, SMALLEST, 3)))
-    leaves = flax.traverse_util.flatten_dict(variables["params"])
-    for path, leaf in leaves.items():
-        if path[-1] == "kernel" and leaf.ndim == 4:
-            leaves[path] = 6**0.5 * leaf
-        elif path[-1] == "bias":
-            leaves[path] = jnp.zeros_like(leaf)
-    return step.from_variables({**variables, "params": flax.traverse_util.unflatten_dict(leaves)})
+    """Random weights, those of the heads that training alone looks at among them."""
+    return step.from_variables(jax.jit(network.init)(key, jnp.zeros((1, SMALLEST, SMALLEST, 3))))
 
 
 @step.layers.register

@@ -6,12 +6,12 @@ the published recipe has and is not mentioned here is kept: order of stages, fra
 
 from train.recipe.recipe import Rates, Recipe, Stage
 
-# Two sets of people, each lacking what the other has. SynthHuman: 298,008 renderings of 384×512 with exact alpha, faces
-# and hands included. P3M-10k: 9,421 photographs of a thousand pixels and more with hand-made alpha, faces blurred.
+# Two sets of people, each lacking what the other has. SynthHuman: 298,008 renderings with exact alpha and with faces,
+# but small (384×512, by its paper). P3M-10k: 9,421 photographs of a thousand pixels and more, with blurred faces.
 _PEOPLE = ("synthhuman", "p3m_10k")
 _SHARP_PEOPLE = ("p3m_10k",)
-# PASS has 1.4 million pictures without people, of 500 pixels. Beside a sharp person those would give the background
-# away by its blur, so wherever the refiner is trained the backgrounds are BG-20k alone, which is sharp.
+# PASS has 1.4 million pictures without people, of some 500 pixels. Beside a sharp person their blur would give the
+# background away, so where the refiner is trained all backgrounds are those of BG-20k, which are large.
 _SHARP_BACKGROUNDS = ("bg_20k",)
 
 CLEAN = Recipe(
@@ -21,9 +21,10 @@ CLEAN = Recipe(
         Stage(
             _PEOPLE,
             epochs=1,
-            samples=615_000,  # each picture twice. The published stage 1 has 317,000; here the encoder starts from nothing
+            # Each picture twice: about twice the 317,000 clips as published, since the encoder starts from nothing.
+            samples=612_000,
             frames=15,
-            # The encoder at the rate of all else: the published half of it is for ImageNet's weights, which are not free.
+            # The encoder at the rate of all else: half of it, as published, is for ImageNet's weights, not free.
             rates=Rates(encoder=2e-4, aspp=2e-4, decoder=2e-4, project_mat=2e-4, project_seg=2e-4),
         ),
         Stage(
@@ -36,7 +37,7 @@ CLEAN = Recipe(
         Stage(
             _SHARP_PEOPLE,
             epochs=1,
-            samples=9_421,  # each photograph once; the published 5,950 windows of 40 frames in one epoch
+            samples=9_300,  # each photograph for training once; the published 5,950 windows of 40 frames in one epoch
             frames=40,
             rates=Rates(1e-5, 1e-5, decoder=1e-5, project_mat=1e-5, project_seg=1e-5, refiner=2e-4),  # published
             high_frames=6,
@@ -45,7 +46,7 @@ CLEAN = Recipe(
         Stage(
             _SHARP_PEOPLE,
             epochs=1,
-            samples=47_105,  # each photograph five times, as the published stage 4 has five epochs (of 11,100 samples)
+            samples=46_600,  # each of them five times, as the published stage 4 has five epochs (of 11,100 samples)
             frames=40,
             rates=Rates(1e-5, 1e-5, decoder=5e-5, project_mat=5e-5, project_seg=5e-5, refiner=2e-4),  # published
             high_frames=6,

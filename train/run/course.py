@@ -14,6 +14,7 @@ from data_pipelines.sampling.schedule import StageData
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, write_weights
+from rvm_jax.weights.provenance import Provenance
 from train.device import parallel
 from train.device.step import TrainState
 from train.recipe.options import Options
@@ -32,7 +33,7 @@ class Course:
         network: What is trained, for which `train.device.step` and `evaluation` have methods.
         starts: The weights that it may start from, for a person.
         begin: Gives the state before the first iteration.
-        write: Writes variables into the run's folder, and gives the paths.
+        write: Writes variables into the run's folder, with what they tell of their training, and gives the paths.
     """
 
     sources: Sequence[input_pipeline.AnySources]
@@ -40,7 +41,7 @@ class Course:
     network: Any
     starts: str
     begin: Callable[[], TrainState]
-    write: Callable[[Mapping[str, Any], Path], list[Path]]
+    write: Callable[[Mapping[str, Any], Path, Provenance | None], list[Path]]
 
 
 def matting(recipe: Recipe, options: Options) -> Course:
@@ -64,8 +65,8 @@ def matting(recipe: Recipe, options: Options) -> Course:
     )
 
 
-def _write(recipe: Recipe, variables: Mapping[str, Any], folder: Path) -> list[Path]:
-    final = Weights(VARIANTS[recipe.variant], recipe.refiner, dict(variables))
+def _write(recipe: Recipe, variables: Mapping[str, Any], folder: Path, told: Provenance | None) -> list[Path]:
+    final = Weights(VARIANTS[recipe.variant], recipe.refiner, dict(variables), told)
     names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
     paths = [folder / name for name in names]
     for path in paths:

@@ -5,8 +5,9 @@ TFDS reads its array_record files without importing TensorFlow, so worker proces
 
 import functools
 import io
+import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from PIL import Image
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import ArchiveClip, Found, Record
 from data_pipelines.archives.error_messages import sized
+from data_pipelines.archives.members import ZipMember
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 from rvm_jax.video.picture_files import DAMAGED
 
 URL = "http://images.cocodataset.org/"
-ZIPS = ("zips/train2017.zip", "zips/val2017.zip", "annotations/panoptic_annotations_trainval2017.zip")
+ANNOTATIONS = "annotations/panoptic_annotations_trainval2017.zip"
+ZIPS = ("zips/train2017.zip", "zips/val2017.zip", ANNOTATIONS)
+SPLITS = {"train": "train2017", "validation": "val2017"}
 MASKED = ("person", "backpack", "tie")
 """What a person wears belongs to the matte."""
+FREE = "free"
+FREE_LICENCES = ("/licenses/by/", "flickr.com/commons/usage", "www.usa.gov/copyright")
+"""Of the addresses of the eight licences in COCO's JSON, those parts that tell licences which ask for no more than the
+photographer's name: CC BY, no known restrictions, works of the US government. Not those that forbid commercial use or
+changes, nor the one that asks for the same licence on what is made of a picture."""
 
 
 def panoptic_folder(data_dir: Path) -> Path:
@@ -32,12 +41,16 @@ def panoptic_folder(data_dir: Path) -> Path:
     return data_dir / "coco" / "2017_panoptic" / "1.1.0"
 
 
-def find(manual: Path, _: str, data_dir: Path) -> Found:
+def find(manual: Path, config: str, data_dir: Path) -> Found:
     """The pictures with a person, if TFDS's dataset is in `data_dir`; otherwise, whether it can be made.
 
-    The former reads all of that dataset, 20 GB, since labels lie beside the pictures there.
+    The former reads all of that dataset, 20 GB, since labels lie beside the pictures there. The config "free" takes
+    those pictures alone whose own licence is one of `FREE_LICENCES`.
     """
     found = Found()
+    if config not in ("", FREE):
+        found.errors.append(f"there is no dataset coco_person/{config}: expected coco_person or coco_person/{FREE}")
+        return found
     folder = panoptic_folder(data_dir)
     if not folder.is_dir():
         for url in ZIPS:
@@ -61,7 +74,12 @@ def find(manual: Path, _: str, data_dir: Path) -> Found:
             "and it is prepared anew from the owners' zip files"
         )
         return found
-    found.splits = {split: list(_person_clips(folder, split)) for split in ("train", "validation")}
+    try:
+        free = {split: _free_pictures(manual, split) if config == FREE else None for split in SPLITS}
+    except InputError as error:
+        found.errors.append(str(error))
+        return found
+    found.splits = {split: list(_person_clips(folder, split, free[split])) for split in SPLITS}
     return found
 
 
@@ -70,13 +88,31 @@ def places(manual: Path, _: str, data_dir: Path) -> list[Path]:
     return [panoptic_folder(data_dir), *(manual / Path(url).name for url in ZIPS)]
 
 
-def _person_clips(folder: Path, split: str) -> Iterator[ArchiveClip]:
+def _free_pictures(manual: Path, split: str) -> Set[str]:
+    """The file names of pictures under one of `FREE_LICENCES`, as COCO's JSON tells in the zip file of annotations."""
+    member = ZipMember(manual / ANNOTATIONS.split("/")[-1], f"annotations/panoptic_{SPLITS[split]}.json")
+    if not member.archive.is_file():
+        raise InputError(
+            f"{member.archive} is not there, which tells the licence of each picture: get it from {URL}{ANNOTATIONS}"
+        )
+    try:
+        content = json.loads(member.read_bytes())
+        free = {one["id"] for one in content["licenses"] if any(part in one["url"] for part in FREE_LICENCES)}
+        return {image["file_name"] for image in content["images"] if image["license"] in free}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{member} does not tell licences as COCO's does ({error!r}): get {member.archive} again"
+        ) from error
+
+
+def _person_clips(folder: Path, split: str, free: Set[str] | None) -> Iterator[ArchiveClip]:
     source = _source(folder, split)
     changed = (folder / "dataset_info.json",)  # written anew whenever the dataset is
     for index in with_progress(range(len(source)), f"{split} of {folder}"):
         example = source[index]
-        if "person" in _labels(folder, example):
-            name = example["image/filename"].decode().removesuffix(".jpg")
+        file_name = example["image/filename"].decode()
+        if (free is None or file_name in free) and "person" in _labels(folder, example):
+            name = file_name.removesuffix(".jpg")
             yield ArchiveClip(name, changed, functools.partial(encode, folder, split, index))
 
 

@@ -13,7 +13,10 @@ from rvm_jax.errors import InputError
 
 
 class Builder(ClipBuilder):
-    """The pictures of COCO 2017 with a person; the mask is the union of persons, backpacks and ties."""
+    """The pictures of COCO 2017 with a person; the mask is the union of persons, backpacks and ties.
+
+    The config "free" is of those alone that may be used commercially, by the licence of each.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
@@ -26,7 +29,7 @@ class Builder(ClipBuilder):
     CLIPS_PER_SHARD = 128
 
     def find(self, manual: Path) -> Found:
-        return archive.find(manual, "", self._shared_data_dir)
+        return archive.find(manual, self.config_name, self._shared_data_dir)
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
@@ -38,8 +41,8 @@ class Builder(ClipBuilder):
 
     @property
     def _shared_data_dir(self) -> Path:
-        """The data_dir of all datasets: without the name and the version (or temporary folder) of this one."""
-        return Path(self.data_dir).parents[1]
+        """The data_dir of all datasets: without the name, config and version (or temporary folder) of this one."""
+        return Path(self.data_dir).parents[2 if self.config_name else 1]
 
 
 def _prepare_panoptic(manual: Path, data_dir: Path) -> None:

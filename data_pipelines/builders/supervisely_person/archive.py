@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from data_pipelines.archives import decode
 from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
 from data_pipelines.archives.error_messages import first_few, sized
-from data_pipelines.archives.stills import by_stem, mask_record
+from data_pipelines.archives.stills import by_stem, mask_record, paired
 from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 
@@ -57,20 +57,8 @@ def places(manual: Path, *_: object) -> list[Path]:
 
 def _prepared(folder: Path, found: Found) -> list[ArchiveClip]:
     """Pictures in img/ and masks of the same names in seg/, whatever the extensions."""
-    pictures, masks = by_stem(folder / "img", found.errors), by_stem(folder / "seg", found.errors)
-    clips = []
-    for stem, paths in pictures.items():
-        several = paths if len(paths) > 1 else masks.get(stem, [])
-        if len(several) > 1:
-            found.errors.append(f"{stem} could be {' or '.join(map(str, several))}: remove what is not meant")
-        elif several:
-            files = (paths[0], masks[stem][0])
-            clips.append(ArchiveClip(stem, files, functools.partial(encode_prepared, *files)))
-    for these, kind, others in ((pictures, "seg", masks), (masks, "img", pictures)):
-        lonely = [str(these[stem][0]) for stem in sorted(these.keys() - others.keys())]
-        if lonely:
-            found.errors.append(f"{len(lonely)} files have no partner in {folder / kind}: {first_few(lonely)}")
-    return clips
+    pairs = paired(folder / "img", folder / "seg", found.errors)
+    return [ArchiveClip(stem, files, functools.partial(encode_prepared, *files)) for stem, files in pairs.items()]
 
 
 def _exported(folder: Path, found: Found) -> list[ArchiveClip]:

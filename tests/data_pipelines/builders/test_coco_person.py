@@ -16,8 +16,11 @@ from PIL import Image
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.object_detection.coco import Coco
 
+from data_pipelines.builders import catalog
 from data_pipelines.builders.coco_person import archive
 from data_pipelines.builders.coco_person.coco_person_dataset_builder import Builder
+from data_pipelines.records import licences
+from data_pipelines.records.clips import open_clips
 from rvm_jax.errors import InputError
 from tests.data_pipelines.building import OfArrayRecords
 from tests.data_pipelines.fake_still_archives import built, decoded
@@ -26,6 +29,15 @@ HEIGHT, WIDTH = 12, 16
 CATEGORIES = {"person": 1, "backpack": 27, "tie": 32, "rug-merged": 200}
 SEGMENTS = {"person": 70_000, "backpack": 300, "tie": 5, "rug-merged": 2**24 - 1}
 """The number of each category's segment, which needs one, two or three bytes of the picture."""
+LICENCES = {
+    1: "http://creativecommons.org/licenses/by-nc-sa/2.0/",
+    3: "http://creativecommons.org/licenses/by-nc-nd/2.0/",
+    4: "http://creativecommons.org/licenses/by/2.0/",
+    5: "http://creativecommons.org/licenses/by-sa/2.0/",
+    7: "http://flickr.com/commons/usage/",
+}
+LICENCE_OF = {11: 1, 12: 4, 13: 4, 14: 4, 21: 7, 22: 7}
+"""Of each picture, that of the person 11 not being free."""
 PICTURES = {
     "train2017": {
         11: ["person", "backpack", "rug-merged"],
@@ -73,7 +85,8 @@ def write_zips(folder: Path) -> None:
                     photos.writestr(f"{split}/{number:012d}.jpg", photo(number))
                     areas.writestr(f"panoptic_{split}/{number:012d}.png", encoded(colors, "PNG"))
                     file_name = f"{number:012d}.jpg"
-                    images.append({"id": number, "file_name": file_name, "height": HEIGHT, "width": WIDTH})
+                    size = {"height": HEIGHT, "width": WIDTH}
+                    images.append({"id": number, "file_name": file_name, "license": LICENCE_OF[number], **size})
                     segments = [
                         {
                             "id": SEGMENTS[label],
@@ -86,7 +99,8 @@ def write_zips(folder: Path) -> None:
                     ]
                     annotation = {"image_id": number, "file_name": f"{number:012d}.png", "segments_info": segments}
                     annotations.append(annotation)
-            content = {"images": images, "annotations": annotations, "categories": categories}
+            known = [{"id": number, "url": url} for number, url in LICENCES.items()]
+            content = {"licenses": known, "images": images, "annotations": annotations, "categories": categories}
             outer.writestr(f"annotations/panoptic_{split}.json", json.dumps(content))
             outer.writestr(f"annotations/panoptic_{split}.zip", inner.getvalue())
 
@@ -138,6 +152,31 @@ def test_records_bit_for_bit(coco):
         expected = np.zeros((HEIGHT, WIDTH), np.uint8)
         expected[list(rows)] = 255
         np.testing.assert_array_equal(decoded(record["mask"]), expected)
+
+
+def test_the_free_ones(coco):
+    """A picture that may not be used commercially is left out; the others are the same records."""
+    folder, records = coco
+    builder = catalog.builder("coco_person/free", folder / "data")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder / "manual"))
+    free = open_clips(["coco_person/free"], "train", folder / "data")
+    assert free.names == ["coco_person/free/000000000013"]
+    assert free.read(0) in records["train"]
+    assert len(open_clips(["coco_person/free"], "validation", folder / "data")) == 1
+    licence, all_of_them = (
+        licences.read(folder / "data" / name / "1.0.0") for name in ("coco_person/free", "coco_person")
+    )
+    assert (licence.commercial, all_of_them.commercial) == ("yes", "no")
+
+
+def test_licences_that_are_not_told(coco, tmp_path):
+    folder, _ = coco
+    (error,) = archive.find(tmp_path, "free", folder / "data").errors
+    assert error.startswith(f"{tmp_path}/panoptic_annotations_trainval2017.zip is not there, which tells the licence")
+    with zipfile.ZipFile(tmp_path / "panoptic_annotations_trainval2017.zip", "w") as file:
+        file.writestr("annotations/panoptic_train2017.json", json.dumps({"images": []}))
+    (error,) = archive.find(tmp_path, "free", folder / "data").errors
+    assert "panoptic_train2017.json does not tell licences as COCO's does" in error
 
 
 def test_what_is_extracted_is_removed(coco):

@@ -77,15 +77,11 @@ def test_all_frames_of_a_clip_move_and_color_alike():
 
 
 def test_a_still_that_is_seen_as_a_clip_moves_with_its_mask():
-    moving = replace(segmentation.NONE, move_stills=1.0)
+    same = stamped.clips([5], {"image": lambda _: np.dstack([disc(0)] * 3), "mask": lambda _: disc(0)})
+    moving = {"augmentation": replace(segmentation.NONE, move_stills=1.0), "frames": 5, "shape": (64, 64)}
     clips, stills = (
-        stamped.first(
-            segmentation.batches(
-                data, Slice(16), seed=1, stream="s", frames=5, size=64, augmentation=moving, shape=(64, 64)
-            ),
-            1,
-        )[0]
-        for data in (stamped.clips([5], {"image": lambda _: np.dstack([disc(0)] * 3), "mask": lambda _: disc(0)}), STILLS)
+        stamped.first(segmentation.batches(data, Slice(16), seed=1, stream="s", size=64, **moving), 1)[0]
+        for data in (same, STILLS)
     )
     np.testing.assert_array_equal(stills["mask"], stills["image"][..., :1] >= 128)
     assert (stills["mask"][:, 0] != stills["mask"][:, -1]).any((1, 2, 3)).all()

@@ -130,7 +130,7 @@ def test_nothing_there_is_told_dataset_by_dataset(tmp_path, capsys):
     assert run("check", *nowhere) == 0
     output = capsys.readouterr().out
     assert output.startswith(f"looking in {tmp_path}/none, which does not exist\n")
-    assert output.count(": not ready - ") == 8
+    assert output.count(": not ready - ") == len(catalog.DATASETS)
     assert run("check", "image_matte", "dvm_backgrounds", *nowhere) == 2
     assert "not ready: image_matte, dvm_backgrounds; see above" in capsys.readouterr().err
     assert run("prepare", "all", *nowhere) == 2
@@ -157,7 +157,7 @@ def test_all_that_is_there_is_prepared(backgrounds, tmp_path, capsys):
     assert "backgrounds has 3 pictures: add more" in output
     assert run("prepare", "all", *folders) == 0
     output = capsys.readouterr().out
-    assert output.count("leaving out what is not there") == 7
+    assert output.count("leaving out what is not there") == len(catalog.DATASETS) - 1
     assert output.splitlines()[-1].startswith("background_images: train 2 (2 frames), validation 1 (1 frames), ")
     assert run("check", "background_images", *folders) == 0
     assert "background_images: prepared - " in capsys.readouterr().out
@@ -230,7 +230,11 @@ PARTS = {
     "DVM/bg/tarin/0000.mp4": {"dvm_backgrounds"},
     "backgrounds/a.txt": {"background_images"},
     "youtube_vis_2021/train/JPEGImages/a.jpg": {"youtube_vis_2021"},
-    "val2017.zip": {"coco_person"},
+    "val2017.zip": {"coco_person", "coco_person/free"},
+    "synthhuman/a.txt": {"synthhuman"},
+    "pass/a.txt": {"pass_backgrounds"},
+    "P3M-10k/a.txt": {"p3m_10k"},
+    "BG-20k/a.txt": {"bg_20k"},
     "supervisely_person/a.txt": {"supervisely_person"},
 }
 

@@ -13,6 +13,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.host import buckets
 from rvm_jax.weights.files import Weights, read_weights, write_weights
 from rvm_jax.weights.in_buckets import weights_name
+from rvm_jax.weights.provenance import Provenance
 from tests import fake_bucket
 from tests.rvm_jax.conftest import write_tiny
 
@@ -128,11 +129,15 @@ def test_of_a_run_no_more_is_fetched_than_the_network_that_it_ended_with(folder,
 )
 def test_a_run_that_goes_on_gives_a_checkpoint(iterations, best, taken, folder, weights, bucket, fetched):
     url = f"{bucket}/runs/{len(iterations)}-{best}-{taken}"
+    told = Provenance((), "published", "random weights")
+    buckets.write(f"{url}/provenance.json", told.to_json().encode())
     put_run(folder, url, iterations, best)
     put(folder, f"{url}/weights")  # without its last file
     buckets.remove(url, ["weights/commit_success.txt"])
-    assert_same(read_weights(url), weights)
-    read = {name for name in fetched if not name.endswith("validation.json")}
+    read_again = read_weights(url)
+    assert_same(read_again, weights)
+    assert read_again.provenance == told
+    read = {name for name in fetched if not name.endswith(("validation.json", "provenance.json"))}
     assert {name.rpartition("/variables/")[0] for name in read} == {f"checkpoints/{taken}"}
 
 

@@ -60,11 +60,12 @@ def test_recipes_train_the_networks_of_their_names_on_datasets_that_there_are():
     assert {name: one.variant for name, one in RECIPES.items()} == {
         "mobilenetv3": "mobilenetv3",
         "resnet50": "resnet50",
+        "clean": "mobilenetv3",
         "demo": "tiny",
     }
     for one in RECIPES.values():
         datasets = [*one.backgrounds, *one.segmentation_clips, *one.segmentation_stills]
-        datasets += [name for stage in one.stages for name in stage.matting]
+        datasets += [name for stage in one.stages for name in (*stage.matting, *stage.backgrounds)]
         assert set(datasets) <= {*catalog.DATASETS, *catalog.SYNTHETIC}
         assert len(one.stages) == 4
         assert [bool(stage.high_frames) for stage in one.stages] == [False, False, True, True]

@@ -1,0 +1,1 @@
+"""BG-20k: still backgrounds without people or other salient objects."""

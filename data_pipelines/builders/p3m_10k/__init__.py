@@ -1,0 +1,1 @@
+"""P3M-10k: portraits with alpha, faces blurred."""

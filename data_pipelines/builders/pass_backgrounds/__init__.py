@@ -1,0 +1,1 @@
+"""PASS: pictures without people, in ten tar files."""

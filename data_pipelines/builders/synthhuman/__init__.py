@@ -1,0 +1,1 @@
+"""SynthHuman: rendered people with alpha, in 60 zip files."""

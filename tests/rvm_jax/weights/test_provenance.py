@@ -1,0 +1,114 @@
+"""Provenance: every kind of weight file tells what was trained on, and who reads the file keeps it."""
+
+import warnings
+import zipfile
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import rvm_jax
+from rvm_jax.cli.main import main
+from rvm_jax.errors import InputError
+from rvm_jax.export import formats
+from rvm_jax.export.export import export
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.model.variants import VARIANTS
+from rvm_jax.weights import provenance
+from rvm_jax.weights.files import Weights, read_weights, write_weights
+from rvm_jax.weights.provenance import Provenance, TrainingSet
+from tests.rvm_jax.conftest import random_variables
+
+TOLD = Provenance(
+    (
+        TrainingSet("synthhuman", "1.0.0", "CDLA-Permissive-2.0", "https://example.org/cdla", "yes", ""),
+        TrainingSet("drawn", "2.0.0", "own", "https://example.org", "unknown", "Drawn by Ä. Ö."),
+    ),
+    "clean",
+    "random weights",
+    unfree_allowed=True,
+)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    variables = jax.tree.map(np.asarray, random_variables(MattingNetwork("tiny"), np.float32))
+    return Weights(VARIANTS["tiny"], "deep_guided_filter", variables, TOLD)
+
+
+def test_every_kind_of_weights_hands_it_on(weights, tmp_path):
+    given = weights
+    for name in ("a.safetensors", "b.pth", "c", "d.pt", "e.safetensors"):
+        write_weights(given, tmp_path / name)
+        given = read_weights(tmp_path / name)
+        assert given.provenance == TOLD == provenance.read(tmp_path / name), name
+        jax.tree.map(np.testing.assert_array_equal, given.variables, weights.variables)
+    rvm_jax.save(rvm_jax.load(tmp_path / "c"), tmp_path / "f.pth")
+    assert provenance.read(tmp_path / "f.pth") == TOLD
+    write_weights(replace(weights, provenance=None), tmp_path / "g.pth")
+    assert provenance.read(tmp_path / "g.pth") is read_weights(tmp_path / "g.pth").provenance is None
+
+
+def test_pytorch_passes_over_the_record(weights, tmp_path):
+    write_weights(weights, tmp_path / "with.pth")
+    write_weights(replace(weights, provenance=None), tmp_path / "without.pth")
+    for options in ({}, {"mmap": True}):
+        given, expected = (
+            torch.load(tmp_path / name, weights_only=True, **options) for name in ("with.pth", "without.pth")
+        )
+        assert list(given) == list(expected)
+        assert all(torch.equal(given[name], expected[name]) for name in expected)
+    with zipfile.ZipFile(tmp_path / "with.pth") as archive:
+        assert archive.testzip() is None
+
+
+def test_exports_tell_it(weights, tmp_path):
+    formats.write_onnx(weights, tmp_path / "net.onnx", None, half=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        formats.write_torchscript(weights, tmp_path / "net.torchscript", None, half=False)
+    for name in ("net.onnx", "net.torchscript"):
+        assert provenance.read(tmp_path / name) == TOLD
+
+
+@pytest.mark.slow
+def test_a_report_tells_it_for_files_that_cannot(weights, tmp_path):
+    write_weights(weights, tmp_path / "net.safetensors")
+    export(tmp_path / "net.safetensors", tmp_path / "net.stablehlo", "stablehlo", size=(64, 96))
+    assert provenance.read(tmp_path / "net.stablehlo") == TOLD
+
+
+def test_a_run_tells_it_once_for_all_checkpoints(weights, tmp_path):
+    run = tmp_path / "run"
+    write_weights(replace(weights, provenance=None), run / "checkpoints" / "100" / "variables")
+    provenance.write_to_folder(TOLD, run)
+    for path in (run, run / "checkpoints" / "100", run / "checkpoints" / "100" / "variables"):
+        assert read_weights(path).provenance == TOLD
+    provenance.write_to_folder(TOLD, tmp_path)  # beside other weights, it does not speak of them
+    write_weights(replace(weights, provenance=None), tmp_path / "other")
+    assert read_weights(tmp_path / "other").provenance is None
+
+
+def test_what_is_no_provenance_is_named(weights, tmp_path):
+    write_weights(weights, tmp_path / "a")
+    (tmp_path / "a" / provenance.FILE).write_text('{"data": [{"dataset": "drawn"}]}')
+    with pytest.raises(InputError, match=r"a does not say what it was trained on in a form that is known here"):
+        read_weights(tmp_path / "a")
+
+
+def test_show_tells_every_dataset_and_its_licence(weights, tmp_path, capsys):
+    write_weights(weights, tmp_path / "a.safetensors")
+    assert main(["weights", "show", str(tmp_path / "a.safetensors")]) == 0
+    shown = capsys.readouterr().out
+    for text in ("recipe clean, from random weights", "synthhuman 1.0.0: CDLA-Permissive-2.0, commercial use: yes"):
+        assert text in shown
+    assert "drawn 2.0.0: own, commercial use: unknown" in shown
+    assert "allowed on request" in shown
+    write_weights(replace(weights, provenance=None), tmp_path / "b")
+    assert main(["weights", "show", str(tmp_path / "b")]) == 0
+    assert "does not tell what it was trained on" in capsys.readouterr().out
+    for words in (["show"], ["mobilenetv3", "a"], ["show", str(tmp_path / "none")]):
+        assert main(["weights", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,133 @@
+"""What a run tells of its weights, and what a recipe refuses that takes only free data."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import rvm_jax
+from data_pipelines.records import licences
+from data_pipelines.records.licences import Licence
+from rvm_jax.errors import InputError
+from rvm_jax.model.variants import VARIANTS
+from rvm_jax.weights.files import Weights, write_weights
+from rvm_jax.weights.provenance import Provenance, TrainingSet
+from tests.data_pipelines import conftest
+from tests.train.runs import RECIPE
+from train.device import step
+from train.recipe.published import RECIPES
+from train.run import input_pipeline, origin
+
+prepared = conftest.prepared
+FREE = Licence("CC0-1.0", "https://example.org/free", "yes", "nobody")
+CLIPS, STILLS = "synthetic/tiny_matting_clips", "synthetic/tiny_matting_images"
+CLEAN = replace(RECIPE, unfree="refuse")
+
+
+@pytest.fixture
+def licensed(prepared, tmp_path):
+    """Prepared data, all of it free."""
+    data = shutil.copytree(prepared, tmp_path / "data")
+    for folder in data.glob("synthetic/tiny_*/*"):
+        licences.write(FREE, folder)
+    return data
+
+
+def relicense(data, name, licence):
+    (folder,) = (data / name).glob("[0-9]*")
+    (folder / licences.FILE).unlink()
+    if licence is not None:
+        licences.write(licence, folder)
+
+
+def names(recipe, data):
+    return input_pipeline.fingerprints(input_pipeline.open_sources(recipe, data))
+
+
+def test_each_dataset_has_its_licence(licensed):
+    found = origin.of_datasets(CLEAN, names(CLEAN, licensed), licensed)
+    assert [one["dataset"] for one in found] == sorted(names(CLEAN, licensed))
+    assert found[0] == {
+        "dataset": "synthetic/tiny_background_clips",
+        "version": "1.0.0",
+        "licence": "CC0-1.0",
+        "link": "https://example.org/free",
+        "commercial": "yes",
+        "attribution": "nobody",
+    }
+
+
+@pytest.mark.parametrize(
+    ("licence", "why"),
+    [
+        (replace(FREE, name="CC-BY-NC-4.0", commercial="no"), "CC-BY-NC-4.0: does not allow commercial use"),
+        (replace(FREE, name="on request", commercial="unknown"), "on request: does not say that it may be sold"),
+        (None, "not said: does not say that it may be sold"),
+    ],
+)
+def test_what_is_not_free_is_refused_in_a_line_unless_it_is_allowed(licence, why, licensed):
+    relicense(licensed, CLIPS, licence)
+    with pytest.raises(InputError) as refused:
+        origin.of_datasets(CLEAN, names(CLEAN, licensed), licensed)
+    assert str(refused.value) == (
+        f"{CLIPS} is not free ({why}): name another dataset, or give --unfree allow, which the weights will tell"
+    )
+    allowed = origin.of_datasets(RECIPE, names(RECIPE, licensed), licensed)
+    told = origin.of_run(RECIPE, allowed, licensed, begins=True)
+    assert told.unfree_allowed
+    assert told.unfree == [CLIPS]
+
+
+def test_a_run_on_free_data_says_so_and_is_kept(licensed, tmp_path):
+    found = origin.of_datasets(CLEAN, names(CLEAN, licensed), licensed)
+    told = origin.of_run(CLEAN, found, tmp_path, begins=True)
+    assert (told.initial, told.unfree_allowed, told.unfree) == ("random weights", False, [])
+    origin.write(told, tmp_path)
+    assert origin.read(tmp_path) == told
+    # It goes on with other data and another start: what it has seen stays, and the start was another.
+    later = origin.of_run(replace(CLEAN, init="other.pth"), found[:1], tmp_path, begins=False)
+    assert later.data == told.data
+    assert later.initial == "random weights"
+
+
+def weights(path, provenance):
+    shapes = jax.eval_shape(partial(step.init, rvm_jax.MattingNetwork("tiny")), jax.random.key(0))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.variables)
+    write_weights(Weights(VARIANTS["tiny"], "deep_guided_filter", variables, provenance), path)
+    return path
+
+
+def test_what_it_starts_from_has_to_be_free_too(tmp_path):
+    begun = TrainingSet("old", "1.0.0", "CC0-1.0", "", "yes", "")
+    free = Provenance((begun,), "clean", "random weights")
+    unfree = Provenance((replace(begun, commercial="no"),), "mobilenetv3", "random weights", unfree_allowed=True)
+    path = weights(tmp_path / "free.safetensors", free)
+    told = origin.of_run(replace(CLEAN, init=path), [], tmp_path, begins=True)
+    assert (told.initial, told.data, told.unfree_allowed) == ("free.safetensors", (begun,), False)
+    for name, provenance, why in (
+        ("unfree", unfree, "which was trained on data that is not free"),
+        ("silent", None, "which says not what it was trained on"),
+    ):
+        path = weights(tmp_path / f"{name}.safetensors", provenance)
+        with pytest.raises(InputError, match=f"^--init {path}, {why}: begin without, or with weights of `rvm train"):
+            origin.of_run(replace(CLEAN, init=path), [], tmp_path, begins=True)
+        assert origin.of_run(replace(RECIPE, init=path), [], tmp_path, begins=True).unfree_allowed
+
+
+def test_a_recipe_is_told_by_what_is_otherwise():
+    clean = RECIPES["clean"]
+    assert origin.name(clean) == "clean"
+    assert origin.name(replace(clean, batch=64, seed=3, init="x", scaling="sqrt")) == "clean"
+    shorter = (replace(clean.stages[0], samples=10), *clean.stages[1:])
+    assert origin.name(replace(clean, variant="resnet50", stages=shorter)) == (
+        "clean, --variant resnet50, --stages.1.samples 10"
+    )
+    assert origin.name(RECIPE).startswith("demo, with ")
+
+
+def test_the_clean_recipe_takes_free_data_alone():
+    assert RECIPES["clean"].unfree == "refuse"
+    assert {name for name, one in RECIPES.items() if one.unfree == "refuse"} == {"clean"}

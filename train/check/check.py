@@ -1,0 +1,105 @@
+"""The check before a long run, top to bottom: `rvm train check` prints what it finds, and whether to go."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+
+import jax
+
+from data_pipelines.pipelines.workers import Workers
+from data_pipelines.sampling.schedule import StageData
+from rvm_jax.errors import InputError
+from rvm_jax.host.compilation_cache import enable_compilation_cache
+from rvm_jax.model.network import MattingNetwork
+from rvm_jax.weights.files import read_network
+from train.check import costs, data, figures, overfit
+from train.check.findings import Finding
+from train.check.options import CheckOptions
+from train.device import optimizer, parallel, repeatable
+from train.device.programs import Key, Programs
+from train.device.step import TrainState, init, joined
+from train.recipe.division import settle
+from train.recipe.options import Options
+from train.recipe.recipe import Recipe
+from train.run import input_pipeline, origin
+from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory
+from train.run.program_keys import needed_keys, program_key
+
+
+def check(recipe: Recipe, options: Options, asked: CheckOptions) -> bool:
+    """Print a line for all that is looked at, and `go` or `no-go`; gives whether it is `go`. Leaves nothing behind.
+
+    What would stop the run at once, such as data that is not there, raises `InputError` as the run would.
+    """
+    repeatable.set_flags()
+    if options.cpu_devices is not None:
+        parallel.set_cpu_devices(options.cpu_devices)
+    enable_compilation_cache(options.compilation_cache)
+    faults = 0
+    for found in _findings(recipe, options, asked):
+        print(found, flush=True)
+        faults += found.what == "fault"
+    print(f"no-go: {faults} fault{'s' * (faults > 1)}" if faults else "go", flush=True)
+    return not faults
+
+
+def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator[Finding]:
+    recipe, division = settle(recipe, options, jax.device_count())
+    network = None if asked.people is None else read_network(asked.people)
+
+    # Data
+    sources = input_pipeline.open_sources(recipe, options.data_dir)
+    stages = input_pipeline.stage_data(recipe, sources)
+    names = input_pipeline.fingerprints(sources)
+    licences = origin.of_datasets(recipe, names, options.data_dir)
+    yield _of_licences(licences)
+    yield from data.look(names, options.data_dir, network)
+
+    # Numbers
+    yield figures.check(recipe.variant, asked.figures or figures.STORED, store=asked.store)
+
+    # Memory, learning and time
+    trained = MattingNetwork(
+        recipe.variant,
+        recipe.refiner,
+        dtype=None if recipe.precision == "float32" else recipe.precision,
+        axis_name=parallel.AXIS,
+        remat=options.remat,
+    )
+    programs = Programs(trained, division.parts, optimizer.of_recipe(recipe))
+    share = Share(division.batch // jax.device_count(), asked=options.clips_per_device is not None)
+    random = jax.device_get(init(trained, jax.random.key(recipe.seed)))
+
+    def first() -> TrainState:
+        return parallel.replicate(joined(random))
+
+    try:
+        compile_ahead(programs, _largest(recipe, stages), first(), share, print, lambda: None)
+        with (
+            explaining_out_of_memory(programs, share),
+            Workers(options.data_processes, options.data_threads) as workers,
+        ):
+            with closing(
+                input_pipeline.feed(recipe, stages, sources, 0, parts=division.parts, workers=workers)
+            ) as feed:
+                _, passes = next(feed)
+                one, batch = next(passes)
+            yield overfit.check(programs, program_key(recipe, stages, one), first(), batch)
+            yield from costs.measure(recipe, stages, sources, programs, first(), workers)
+    except InputError as error:
+        yield Finding("fault", str(error))
+
+
+def _of_licences(licences: Sequence[Mapping[str, str]]) -> Finding:
+    unfree = [f"{one['dataset']} ({one['licence']})" for one in licences if one["commercial"] != "yes"]
+    if unfree:
+        return Finding("note", f"not free, or not said to be: {', '.join(unfree)}; the weights will tell")
+    return Finding("fine", f"all {len(licences)} datasets allow commercial use")
+
+
+def _largest(recipe: Recipe, stages: Sequence[StageData]) -> dict[Key, int]:
+    """The largest program of each kind of pass of each stage, which takes the most memory."""
+    found: dict[tuple[object, ...], tuple[Key, int]] = {}
+    for number in range(len(stages)):
+        for key in needed_keys(recipe, stages, number, 0):  # the largest first
+            found.setdefault((number, key.segmentation, key.frames, key.downsample_ratio), (key, number))
+    return dict(reversed(found.values()))

@@ -1,0 +1,107 @@
+"""What the stages of a run cost: the time of an iteration of each, on these devices and with these data."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+
+import jax
+import numpy as np
+
+from data_pipelines.pipelines.workers import Workers
+from data_pipelines.sampling import schedule, windows
+from data_pipelines.sampling.schedule import Pass, StageData
+from train.check.findings import Finding
+from train.device import parallel
+from train.device.programs import Key, Programs
+from train.device.step import MATTING, SEGMENTATION, TrainState
+from train.recipe.recipe import Recipe
+from train.run import input_pipeline
+from train.run.program_keys import program_key
+
+TIMED = 2
+"""Passes of each kind, after one that is not."""
+FED = 4
+"""Iterations whose batches are made, after those that were made ahead."""
+MOST_WAITING = 1.1
+"""Of the time of the devices, that data may take."""
+
+
+def measure(
+    recipe: Recipe,
+    stages: Sequence[StageData],
+    sources: Sequence[input_pipeline.Sources],
+    programs: Programs,
+    state: TrainState,
+    workers: Workers,
+) -> Iterator[Finding]:
+    """A finding for each stage, and one for all. `state` is on the devices, and used up."""
+    total, begin = 0.0, 0
+    for number, stage in enumerate(stages):
+        if stage.iterations:
+            state, devices = _devices(recipe, stages, begin, programs, state)
+            data = _data(recipe, stages, sources, begin, workers)
+            hours = stage.iterations * max(devices, data) / 3600
+            total += hours
+            text = (
+                f"stage {number + 1}: {stage.iterations} iterations of {devices:.3g} s on the devices, whose data take "
+                f"{data:.3g} s: {_duration(hours)}"
+            )
+            waits = data > MOST_WAITING * devices
+            yield Finding("note" if waits else "fine", text + ("; the devices will wait for data" if waits else ""))
+        begin += stage.iterations
+    yield Finding("fine", f"all stages: {_duration(total)}, without validation, checkpoints and compiling")
+
+
+def _devices(
+    recipe: Recipe, stages: Sequence[StageData], begin: int, programs: Programs, state: TrainState
+) -> tuple[TrainState, float]:
+    """Seconds of the devices for an iteration of the stage that begins there, on the average of its shapes."""
+    seconds = 0.0
+    end = begin + stages[schedule.stage_of(stages, begin)[0]].iterations
+    looked = range(begin, min(begin + 2, end))  # an even and an odd one
+    for one in (one for iteration in looked for one in schedule.passes(stages, recipe.seed, iteration)):
+        key = program_key(recipe, stages, one)
+        shards, times = _nothing(key, programs.parts), []
+        for _ in range(1 + TIMED):
+            start = time.perf_counter()
+            state, metrics = programs.run(key, state, shards, dict.fromkeys(key.groups, 0.0))
+            parallel.read_back(metrics)
+            times.append(time.perf_counter() - start)
+        seconds += min(times[1:]) * _average_pixels(stages, one) / (one.height * one.width)
+    return state, seconds / len(looked)
+
+
+def _data(
+    recipe: Recipe,
+    stages: Sequence[StageData],
+    sources: Sequence[input_pipeline.Sources],
+    begin: int,
+    workers: Workers,
+) -> float:
+    """Seconds that the host takes for the batches of an iteration."""
+    with closing(input_pipeline.feed(recipe, stages, sources, begin, workers=workers)) as feed:
+        times = []
+        for _, passes in islice(feed, 2 * FED):
+            for _ in passes:
+                pass
+            times.append(time.perf_counter())
+    late = times[len(times) // 2 :]
+    return (late[-1] - late[0]) / max(len(late) - 1, 1)
+
+
+def _nothing(key: Key, parts: int) -> dict[str, jax.Array]:
+    """A batch of black pictures, on the devices."""
+    channels = SEGMENTATION if key.segmentation else MATTING
+    clips = (key.samples, key.frames, key.height, key.width)
+    batch = {name: np.zeros((*clips, count), np.uint8) for name, count in channels.items()}
+    return parallel.shard(batch, parts)
+
+
+def _average_pixels(stages: Sequence[StageData], one: Pass) -> float:
+    stage = stages[one.stage]
+    return float(np.mean(windows.sizes(stage.shape(one.kind).size, stage.buckets))) ** 2
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
