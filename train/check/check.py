@@ -1,7 +1,8 @@
 """The check before a long run, top to bottom: `rvm train check` prints what it finds, and whether to go."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import jax
 
@@ -11,12 +12,13 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.compilation_cache import enable_compilation_cache
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.weights.files import read_network
+from rvm_jax.weights.provenance import Provenance
 from train.check import costs, data, figures, overfit
 from train.check.findings import Finding
 from train.check.options import CheckOptions
 from train.device import optimizer, parallel, repeatable
 from train.device.programs import Key, Programs
-from train.device.step import TrainState, init, joined
+from train.device.step import TrainState, init, joined, with_average
 from train.recipe.division import settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe
@@ -51,7 +53,7 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
     stages = input_pipeline.stage_data(recipe, sources)
     names = input_pipeline.fingerprints(sources)
     licences = origin.of_datasets(recipe, names, options.data_dir)
-    yield _of_licences(licences)
+    yield _of_licences(origin.of_run(recipe, licences, Path(), begins=True))
     yield from data.look(names, options.data_dir, network)
 
     # Numbers
@@ -67,7 +69,7 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
     )
     programs = Programs(trained, division.parts, optimizer.of_recipe(recipe))
     share = Share(division.batch // jax.device_count(), asked=options.clips_per_device is not None)
-    random = jax.device_get(init(trained, jax.random.key(recipe.seed)))
+    random = jax.device_get(with_average(init(trained, jax.random.key(recipe.seed)), programs.how))
 
     def first() -> TrainState:
         return parallel.replicate(joined(random))
@@ -89,11 +91,11 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
         yield Finding("fault", str(error))
 
 
-def _of_licences(licences: Sequence[Mapping[str, str]]) -> Finding:
-    unfree = [f"{one['dataset']} ({one['licence']})" for one in licences if one["commercial"] != "yes"]
-    if unfree:
-        return Finding("note", f"not free, or not said to be: {', '.join(unfree)}; the weights will tell")
-    return Finding("fine", f"all {len(licences)} datasets allow commercial use")
+def _of_licences(told: Provenance) -> Finding:
+    if told.unfree_allowed:
+        what = told.unfree or [told.initial]
+        return Finding("note", f"not free, or not said to be: {', '.join(what)}; the weights will tell")
+    return Finding("fine", f"all {len(told.data)} datasets allow commercial use; it begins from {told.initial}")
 
 
 def _largest(recipe: Recipe, stages: Sequence[StageData]) -> dict[Key, int]:
