@@ -16,16 +16,14 @@ from data_pipelines.pipelines.stills import plan
 from data_pipelines.records.clips import EMPTY, Clips, open_clips
 from data_pipelines.sampling.schedule import ClipShape, PassKind, StageData
 from rvm_jax.baselines import files
-from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
 from rvm_jax.baselines.modnet import MODNet
-from rvm_jax.baselines.names import Baseline
-from rvm_jax.baselines.u2net import U2Net
+from rvm_jax.baselines.names import NETWORKS, Baseline, name_of
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location
+from rvm_jax.weights.provenance import Provenance
 from train.baselines import steps  # noqa: F401 - how they are trained, registered
 from train.device import parallel, step
 from train.recipe.baselines import (
-    BGMV2,
     BackgroundMattingRecipe,
     ModnetRecipe,
     StillRecipe,
@@ -93,13 +91,9 @@ def network_of(recipe: StillRecipe) -> Baseline:
         "axis_name": parallel.AXIS,
         "freeze_norms": recipe.freeze_norms,
     }
-    match recipe:
-        case BackgroundMattingRecipe():
-            return MattingRefine(recipe.variant.removeprefix(BGMV2), sample_pixels=recipe.sample_pixels, **shared)
-        case U2NetRecipe():
-            return U2Net(recipe.variant, **shared)
-        case _:
-            return MODNet(**shared)
+    if isinstance(recipe, BackgroundMattingRecipe):
+        shared["sample_pixels"] = recipe.sample_pixels
+    return NETWORKS[recipe.variant].clone(**shared)
 
 
 def _open(recipe: StillRecipe, stage: StillStage, data_dir: Location) -> StillSources:
@@ -130,9 +124,10 @@ def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainSta
     random = jax.device_get(step.init(network, jax.random.key(seed)))
     if init is None:
         return random
-    loaded, variables = files.load(Path(init))
-    if _name(loaded) != _name(network):
-        raise InputError(f"{init} holds {_name(loaded)}: give weights of {_name(network)}, which the recipe trains")
+    loaded, variables = files.load(init)
+    # A coarse network alone begins a whole one.
+    if name_of(loaded).replace("_base_", "_") != name_of(network):
+        raise InputError(f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains")
 
     def begun(groups: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -148,25 +143,12 @@ def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainSta
     )
 
 
-def _name(network: Baseline) -> str:
-    match network:
-        case MODNet():
-            return "MODNet"
-        case U2Net():
-            return network.variant
-        case MattingBase():
-            return f"BackgroundMattingV2 of {network.backbone}"
-        case MattingRefine():
-            other = f", kernel size {network.kernel_size}" if network.kernel_size != 3 else ""
-            return f"BackgroundMattingV2 of {network.backbone}{other}"
-
-
-def _write(network: Baseline, variables: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Under the names of the released files: for everybody, and where PyTorch is installed, as its users have them."""
-    names = ["weights.safetensors"]
+def _write(network: Baseline, variables: Mapping[str, Any], folder: Path, told: Provenance | None) -> list[Path]:
+    """For JAX, under the names of the released files, and where PyTorch is installed as its users have them."""
+    names = ["weights", "weights.safetensors"]
     if importlib.util.find_spec("torch"):
         names.append("weights.ckpt" if isinstance(network, MODNet) else "weights.pth")
     paths = [folder / name for name in names]
     for path in paths:
-        files.save(network, dict(variables), path, overwrite=True)
+        files.save(network, dict(variables), path, overwrite=True, provenance=told)
     return paths

@@ -13,10 +13,6 @@ from rvm_jax.errors import InputError
 from train.recipe.recipe import Recipe, Validation
 from train.recipe.training import Training, at_least, one_of
 
-BACKBONES = ("resnet50", "resnet101", "mobilenetv2")
-BGMV2 = "bgmv2_"
-"""What the variants of BackgroundMattingV2 begin with; the backbone follows."""
-
 
 @dataclass(frozen=True)
 class ModnetRates:
@@ -210,7 +206,7 @@ class BackgroundMattingRecipe(StillRecipe):
     """
 
     published_batch: ClassVar[int] = 8
-    variants: ClassVar[tuple[str, ...]] = tuple(f"{BGMV2}{backbone}" for backbone in BACKBONES)
+    variants: ClassVar[tuple[str, ...]] = ("bgmv2_resnet50", "bgmv2_resnet101", "bgmv2_mobilenetv2")
     multiple: ClassVar[int] = 4
 
     backgrounds: tuple[str, ...]

@@ -36,7 +36,7 @@ def of_optax(kind, rate):
 @pytest.mark.parametrize("kind", ["adamw", "lamb", "sgd"])
 def test_an_optimizer_is_that_of_optax_for_each_group(kind, joins):
     """Three steps, with a group left out of the second."""
-    rng = np.random.default_rng(0)
+    rng, decay = np.random.default_rng(0), 0.0 if kind == "sgd" else DECAY
     expected = jax.tree.map(jnp.asarray, draw(rng))
     params = {group: join(tree) if joins else tree for group, tree in expected.items()}
     moments = optimizer.init(params)
@@ -45,7 +45,7 @@ def test_an_optimizer_is_that_of_optax_for_each_group(kind, joins):
     for groups in ("ab", "a", "ab"):
         gradients = {group: tree for group, tree in jax.tree.map(jnp.asarray, draw(rng)).items() if group in groups}
         of_params = {group: join(tree) if joins else tree for group, tree in gradients.items()}
-        params, moments = optimizer.update(params, moments, of_params, RATES, Update(kind, 0.0 if kind == "sgd" else DECAY))
+        params, moments = optimizer.update(params, moments, of_params, RATES, Update(kind, decay))
         expected = dict(expected)
         for group in groups:
             with jax.numpy_dtype_promotion("standard"):
