@@ -84,7 +84,19 @@ def test_the_container_installs_what_there_is():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
     assert all(any(fnmatch.fnmatch(name, pattern) for name in copied) for pattern in packages)
-    installed = re.findall(r"'\.\[(.*)\]'", dockerfile)
-    assert len(installed) == len(re.findall(r"^FROM source AS", dockerfile, re.M)) == 5
+    stages = {
+        name: (base, text)
+        for base, name, text in re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM|\Z)", dockerfile, re.M | re.S)
+    }
+    installed = [extra for _, text in stages.values() for extra in re.findall(r"'\.\[(.*)\]'", text)]
+    assert {name for name, (_, text) in stages.items() if "pip install" in text} == {
+        "cpu",
+        "tpu",
+        "cuda",
+        "serve",
+        "serve-cuda",
+    }
     assert all(extra in project["project"]["optional-dependencies"] for one in installed for extra in one.split(","))
-    assert dockerfile.count('ENTRYPOINT ["rvm"]') == 5
+    for base, text in stages.values():
+        if "pip install" in text:
+            assert 'ENTRYPOINT ["rvm"]' in text + stages[base][1]

@@ -108,7 +108,7 @@ def matte(
     with signals.late_interrupt():
         from rvm_jax.host.compilation_cache import enable_compilation_cache
         from rvm_jax.host.progress import Progress
-        from rvm_jax.matte import load
+        from rvm_jax.matte import load_rvm
         from rvm_jax.video import matting
         from rvm_jax.video.writing import targets
 
@@ -118,7 +118,7 @@ def matte(
     with signals.late_interrupt():
         enable_compilation_cache()
         computing_on = devices.choose(device)
-    network = load(weights, precision)
+    network = load_rvm(weights, precision)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
     with signals.stop_requests(ANSWER) as request:

@@ -19,7 +19,7 @@ from jax import Array
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
-from rvm_jax.matte import Matte, automatic_ratio, load
+from rvm_jax.matte import Matte, automatic_ratio, load_rvm
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
 from rvm_jax.video import backgrounds, compositing, demux, sink, source
@@ -173,7 +173,7 @@ def matte_video(
         behind = stack.enter_context(opened)
         ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
         check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
-        matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
+        matte = (weights if isinstance(weights, Matte) else load_rvm(weights, precision)).folded()
         length = chunk or (1 if urgent else automatic_chunk(*size))
         recorded = once and any(one.path is not None for one in outputs.values())
         stack.enter_context(_failures_told(name, size, length, lambda: recorded and tally.written > 0))

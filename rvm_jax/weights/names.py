@@ -6,10 +6,12 @@ and `[h, w, 1, C]`: one transposition serves all but those of linear layers, `[O
 (biases, statistics, counts) keeps its shape. No PyTorch is needed: the arrays are NumPy's.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from rvm_jax.model.variants import MobileNetV3, Refiner, ResNet, Variant
 
@@ -17,6 +19,20 @@ Variables = dict[str, Any]
 
 TO_FLAX = (2, 3, 1, 0)  # [O, I, h, w] → [h, w, I, O]
 TO_TORCH = (3, 2, 0, 1)
+
+# What is in the names of another network alone, PyTorch's and Flax's.
+BASELINES = {
+    "lr_branch.": "MODNet",
+    "f_branch.": "MODNet",
+    "hr_branch.": "MODNet",
+    "stage1.": "U²-Net",
+    "stage6.": "U²-Net",
+    "outconv.": "U²-Net",
+    "aspp.convs.": "BackgroundMattingV2",
+    "aspp.pool.": "BackgroundMattingV2",
+    "decoder.up1.": "BackgroundMattingV2",
+    "decoder.conv4.": "BackgroundMattingV2",
+}
 
 
 class Entry(NamedTuple):
@@ -79,6 +95,15 @@ def entries(variant: Variant, refiner: Refiner = "deep_guided_filter") -> list[E
             *conv_entries("refiner.conv.6", "refiner/conv3", (1, hidden, target), bias=True),
         ]
     return table
+
+
+def baseline_family(names: Iterable[str]) -> str | None:
+    """Which of the networks in `rvm_jax.baselines` has entries, or Flax variables, of these names; None if none has."""
+    for name in names:
+        for mark, family in BASELINES.items():
+            if mark in name.replace("/", "."):
+                return family
+    return None
 
 
 def is_encoder(entry: Entry) -> bool:
@@ -177,3 +202,14 @@ def to_state_dict(variables: Variables, table: list[Entry]) -> dict[str, np.ndar
             array = array.astype(np.int64)
         state_dict[name] = np.ascontiguousarray(array.transpose(_axes(entry, TO_TORCH))) if entry.kernel else array
     return state_dict
+
+
+def digest(variables: Variables) -> str:
+    """SHA-256 of variables: the same for the same network in whatever kind of file it lies."""
+    found = hashlib.sha256()
+    for path, leaf in sorted(flatten_dict(variables, sep="/").items()):
+        array = np.asarray(leaf)
+        array = array.astype(np.int64) if np.issubdtype(array.dtype, np.integer) else array  # counts
+        found.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()

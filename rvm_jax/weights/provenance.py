@@ -104,6 +104,18 @@ def metadata(provenance: Provenance | None) -> dict[str, str]:
     return {} if provenance is None else {KEY: provenance.to_json()}
 
 
+def put_into_safetensors(provenance: Provenance | None, content: bytes) -> bytes:
+    """The content of a file with it in its metadata, whose keys have a fixed order: equal weights, equal files."""
+    if provenance is None:
+        return content
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    header = {"__metadata__": {**header.pop("__metadata__", {}), **metadata(provenance)}, **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + content[8 + size :]
+
+
 def write_to_folder(provenance: Provenance | None, folder: Path) -> None:
     if provenance is not None:
         (folder / FILE).write_text(provenance.to_json() + "\n")

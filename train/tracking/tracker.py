@@ -7,7 +7,7 @@ In the run's folder are
     time_spent.json   where the time of each session went (see `goodput`)
     validation/       pictures: <iterations done>.png and .mp4
     wandb/            what W&B keeps; `wandb sync RUN/wandb/offline-run-*` sends what was recorded offline
-    wandb_id          the W&B run that all sessions belong to
+    wandb_id          the W&B run that all sessions belong to; its link in wandb_url
 """
 
 import contextlib

@@ -125,6 +125,9 @@ def mirror(
     if new:
         with replacing(id_file) as partial:
             partial.write_text(run_id)
+    if run.url:
+        with replacing(folder / "wandb_url", overwrite=True) as partial:
+            partial.write_text(run.url)
     run.define_metric(MAD, summary="min,last")
     best = math.inf if new else min((line[MAD] for line in metrics_file.read(metrics) if MAD in line), default=math.inf)
     # Iterations that were repeated after a resume are in W&B already, with the same numbers; it leaves them out.

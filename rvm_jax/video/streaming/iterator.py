@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from rvm_jax.errors import InputError
-from rvm_jax.matte import Matte, automatic_ratio, load
+from rvm_jax.matte import Matte, automatic_ratio, load_rvm
 from rvm_jax.model.network import check_frames
 from rvm_jax.video import backgrounds
 from rvm_jax.video.matting import PathLike, matte_chunk
@@ -38,7 +38,7 @@ def matte_frames(
     """
     if background != backgrounds.TRANSPARENT:
         backgrounds.check(background)
-    matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
+    matte = (weights if isinstance(weights, Matte) else load_rvm(weights, precision)).folded()
     return _mattes(frames, matte, background, downsample_ratio)
 
 

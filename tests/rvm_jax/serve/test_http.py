@@ -49,6 +49,8 @@ def test_the_description_names_every_route_and_no_other(page):
     "path",
     [
         "/static/../app.py",
+        "/static/app.py",
+        "/static/static/index.html",
         "/static/%2e%2e/app.py",
         "/static/..%2fapp.py",
         "/static//etc/passwd",
@@ -284,6 +286,7 @@ def test_a_name_is_no_header_and_no_place(page, video, name):
     disposition = answer.headers["Content-Disposition"]
     assert re.fullmatch(r"attachment; filename(=\"[\w.:=-]+\"|\*=utf-8\'\'[\w.%~-]+)", disposition)
     assert len(job["name"]) <= 61
+    assert not re.search(r"[/\\\x00-\x1f]", job["name"])
 
 
 def test_bodies_have_a_length_that_is_not_too_long(page):

@@ -16,7 +16,7 @@ from tests.rvm_jax import videos
 from tests.rvm_jax.serve.servers import Server, ask, form
 
 COUNT = int(os.environ.get("RVM_JOBS", "30"))
-SIZES = [(48 + 8 * number, 160 - 4 * number) for number in range(30 if COUNT >= 100 else 3)]
+SIZES = [(48 + 5 * number, 160 - 4 * number) for number in range(30 if COUNT >= 100 else 3)]
 MORE = 1.15
 """What the heap may grow by: it is never as tidy again."""
 
@@ -41,7 +41,9 @@ def test_memory_and_disk_after_many_jobs_are_as_after_one_of_each_size(server):
     first, files = 0, server.files()
     for number, size in enumerate(order):
         body, kind = form(video=("me.png", picture(SIZES[size])), background=("green", "blur")[size % 2])
-        job = ask(server.address, "POST", "/v1/jobs", body, Content_Type=kind).json
+        answer = ask(server.address, "POST", "/v1/jobs", body, Content_Type=kind)
+        assert answer.status == 201, answer.body
+        job = answer.json
         where = f"/v1/jobs/{job['id']}"
         assert ask(server.address, "GET", f"{where}/matte?wait=1").body[1:4] == b"PNG"
         assert ask(server.address, "DELETE", where).status == 204

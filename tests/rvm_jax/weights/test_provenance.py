@@ -7,6 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 import rvm_jax
@@ -18,6 +19,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import provenance
 from rvm_jax.weights.files import Weights, read_weights, write_weights
+from rvm_jax.weights.names import to_state_dict
 from rvm_jax.weights.provenance import Provenance, TrainingSet
 from tests.rvm_jax.conftest import random_variables
 
@@ -49,6 +51,17 @@ def test_every_kind_of_weights_hands_it_on(weights, tmp_path):
     assert provenance.read(tmp_path / "f.pth") == TOLD
     write_weights(replace(weights, provenance=None), tmp_path / "g.pth")
     assert provenance.read(tmp_path / "g.pth") is read_weights(tmp_path / "g.pth").provenance is None
+
+
+def test_equal_weights_give_equal_files(weights, tmp_path):
+    for name in ("a.safetensors", "b.safetensors"):
+        write_weights(weights, tmp_path / name)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    loaded = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+    table = to_state_dict(weights.variables, weights.table)
+    assert all(np.array_equal(loaded[name], array) for name, array in table.items())
+    with safetensors.safe_open(tmp_path / "a.safetensors", "np") as opened:
+        assert opened.metadata() == {"format": "pt", provenance.KEY: TOLD.to_json()}
 
 
 def test_pytorch_passes_over_the_record(weights, tmp_path):

@@ -1,0 +1,149 @@
+"""Rows of the table of baselines: how a network was trained and what it scores, one JSON file each.
+
+A row is of one network, or of several runs of one recipe that differ in their seed: then every figure is a list, one
+value a run, and is shown as mean ± deviation. What is scored on another test set is added to the same file.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.host.files import replacing
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How the weights of one run came to be. What is not known is None, as of weights that somebody else trained.
+
+    Attributes:
+        name: Of the weights, as they were given.
+        sum: SHA-256 of the variables (`weights.names.digest`), the same in every kind of file.
+        seed: Of the run.
+        stage: How many stages are done, "4 of 4".
+        iterations: How many are done.
+        hardware: The devices that it ran on.
+        hours: How long it ran, with all that it waited for.
+        frames_per_second: The median over its iterations.
+        precision: What it computed in.
+        commit: Of this project, that trained it.
+        wandb: The link of its W&B run, or its id where it was recorded offline.
+    """
+
+    name: str
+    sum: str
+    seed: int | None = None
+    stage: str | None = None
+    iterations: int | None = None
+    hardware: str | None = None
+    hours: float | None = None
+    frames_per_second: float | None = None
+    precision: str | None = None
+    commit: str | None = None
+    wandb: str | None = None
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """What was scored on one test set, and how.
+
+    Attributes:
+        dataset: As its folder is called.
+        size: Width × height of its frames, or "several sizes".
+        clips: How many.
+        made_here: Whether its composites are those of `rvm data testset`, other than the published ones.
+        settings: How networks were run and scored: ratio, precision, high resolution.
+        scores: The means of each metric, one value for each run.
+    """
+
+    dataset: str
+    size: str
+    clips: int
+    made_here: bool
+    settings: Mapping[str, Any]
+    scores: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A row of the table.
+
+    Attributes:
+        name: What the table calls it.
+        network: In a few words, with its parameters.
+        runs: The runs that it is the mean of.
+        data: What they were trained on: `dataset`, `version`, `licence`, `link`, `commercial`, `attribution` and, where
+            it is known, the `fingerprint` of what was prepared; None where the weights do not tell.
+        recipe_name: As the weights tell it; None where they do not.
+        recipe: Without its seed, as the run's `recipe.json` has it; None where there is none.
+        testsets: What they score.
+        scored: When, on what, by which version.
+    """
+
+    name: str
+    network: str
+    runs: tuple[RunRecord, ...]
+    data: tuple[Mapping[str, str], ...] | None
+    recipe_name: str | None
+    recipe: Mapping[str, Any] | None
+    testsets: tuple[SetScores, ...]
+    scored: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(path: Path) -> ResultRow:
+    """The row in a file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        runs = tuple(RunRecord(**run) for run in found["runs"])
+        testsets = tuple(SetScores(**testset) for testset in found["testsets"])
+        data = None if found["data"] is None else tuple(found["data"])
+        return ResultRow(**{**found, "runs": runs, "testsets": testsets, "data": data})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no row ({error}): give a file that `rvm evaluate --row` wrote") from error
+
+
+def write(row: ResultRow, path: Path) -> ResultRow:
+    """Write a row, or add what it scores to the file of the same network; gives what the file has then."""
+    if path.exists():
+        row = _together(read(path), row, path)
+    with replacing(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(asdict(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    return row
+
+
+def check_alike(recipes: Mapping[str, Mapping[str, Any] | None], networks: Mapping[str, str]) -> None:
+    """Raise `InputError` unless these are one network, or runs of one recipe. Both are by the names of methods."""
+    first, *others = networks
+    for other in others:
+        alike = recipes[first] is not None and recipes[first] == recipes[other] and networks[first] == networks[other]
+        if not alike:
+            raise InputError(
+                f"--row is for one network, or for runs of one recipe that differ in their seed, and {first} and "
+                f"{other} are not: write a row of each"
+            )
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float | None] | None:
+    """Of what is known; the deviation, that of a sample, only of two or more."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def _together(old: ResultRow, new: ResultRow, path: Path) -> ResultRow:
+    """What is scored now beside what was; of the same test set and settings, what is scored now."""
+    if [run.sum for run in old.runs] != [run.sum for run in new.runs]:
+        raise InputError(
+            f"{path} is the row of other weights ({', '.join(run.name for run in old.runs)}): give another name"
+        )
+    again = {(one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) for one in new.testsets}
+    kept = [
+        one for one in old.testsets if (one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) not in again
+    ]
+    return replace(new, testsets=(*kept, *new.testsets))
