@@ -30,10 +30,14 @@ class MODNetOutput(NamedTuple):
 
 
 class MODNet(nn.Module):
-    """MODNet. Its convolutions compute in `dtype`, by default that of the images."""
+    """MODNet. Its convolutions compute in `dtype`, by default that of the images.
+
+    With `freeze_norms`, BatchNorm uses its running statistics in training too, and keeps them.
+    """
 
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    freeze_norms: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, side_outputs: bool = False) -> MODNetOutput:
@@ -44,7 +48,7 @@ class MODNet(nn.Module):
             raise InputError(f"images of {width}x{height}: MODNet takes sides that are multiples of {MULTIPLE} alone")
         side_outputs |= self.is_initializing()
         given, dtype = images.dtype, images.dtype if self.dtype is None else self.dtype
-        conv, norm = conv_and_norm(train, dtype, self.axis_name)
+        conv, norm = conv_and_norm(train and not self.freeze_norms, dtype, self.axis_name)
         half, quarter = (resize(images, (height // scale, width // scale)) for scale in (2, 4))
         images, half, quarter = (x.astype(dtype) for x in (images, half, quarter))
 

@@ -10,10 +10,11 @@ import jax
 
 from data_pipelines.sampling.schedule import StageData
 from rvm_jax.errors import InputError
+from rvm_jax.model.network import MattingNetwork
 from train.device import parallel
 from train.device.programs import AT_ONCE, Key, Programs
 from train.device.step import TrainState
-from train.recipe.recipe import Recipe
+from train.recipe.baselines import AnyRecipe
 from train.run.program_keys import needed_keys
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -36,7 +37,7 @@ class Share(NamedTuple):
         return f"{each}--accumulation {parts}"
 
 
-def first_keys(recipe: Recipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
+def first_keys(recipe: AnyRecipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
     """What is compiled before a run goes on after `done` iterations, with the first stage that needs it.
 
     All of the stage that it is in, and the largest of the later ones, so that none proves too large after a day: of
@@ -175,12 +176,14 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
 
 def _with_less_memory(programs: Programs, share: Share) -> Iterator[tuple[str, Programs]]:
     """What else the command may be given that needs less of devices with such a share; what costs least first."""
-    frugal = programs.network.clone(remat=True)
-    if not programs.network.remat:
-        yield "--remat", Programs(frugal, programs.parts, programs.how)
+    frugal, remat = programs.network, ""
+    if isinstance(frugal, MattingNetwork):
+        frugal, remat = frugal.clone(remat=True), "--remat "
+        if not programs.network.remat:
+            yield remat.strip(), Programs(frugal, programs.parts, programs.how)
     for parts in range(programs.parts + 1, share.clips + 1):
         if share.clips % parts == 0:
-            yield f"--remat {share.flags(parts)}", Programs(frugal, parts, programs.how)
+            yield f"{remat}{share.flags(parts)}", Programs(frugal, parts, programs.how)
 
 
 def _largest(programs: Programs, stage: int, keys: Sequence[Key]) -> str:
