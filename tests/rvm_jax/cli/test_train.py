@@ -203,8 +203,8 @@ def test_what_the_user_has_to_mend_is_one_line_and_status_2(arguments, message, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "{mobilenetv3, resnet50, clean, demo, check, compare}"),
-        ("vgg", "mobilenetv3, resnet50, clean, demo, check, compare"),
+        ("", "{mobilenetv3, resnet50, clean, demo, modnet, bgmv2, u2net, check, compare}"),
+        ("vgg", "mobilenetv3, resnet50, clean, demo, modnet, bgmv2, u2net, check, compare"),
         ("demo --stages.5.epochs 1", "--stages.5.epochs"),
         ("demo --stages.1.epochs many", "--stages.1.epochs"),
         ("demo --precision half", "'float32'"),
