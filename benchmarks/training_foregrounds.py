@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from rvm_jax.foreground import estimate_foreground  # noqa: E402
 from rvm_jax.model.network import MattingNetwork  # noqa: E402
 from train.device import evaluation, parallel  # noqa: E402
 from train.device.programs import Programs  # noqa: E402
-from train.device.step import init, joined  # noqa: E402
+from train.device.step import TrainState, init, joined  # noqa: E402
 from train.recipe.published import DEMO  # noqa: E402
 from train.recipe.recipe import Recipe, Validation, learning_rates  # noqa: E402
 from train.run import input_pipeline  # noqa: E402
@@ -93,7 +94,7 @@ def recipe_of(seed: int, iterations: int) -> Recipe:
     """Stage 1 of the demo, on stills, of one shape."""
     first = replace(DEMO.stages[0], frames=2, iterations=iterations)
     stages = (first, *(replace(stage, iterations=0) for stage in DEMO.stages[1:]))
-    shown = Validation(clips=4 * HELD_OUT, frames=2, height=96, width=128)
+    shown = Validation(clips=2 * HELD_OUT, frames=2, height=96, width=128)
     return replace(DEMO, stages=stages, batch=BATCH, buckets=1, seed=seed, schedule="cosine", validation=shown)
 
 
@@ -103,7 +104,7 @@ def train(recipe: Recipe, source: input_pipeline.Sources) -> dict[str, float]:
     stages = input_pipeline.stage_data(recipe, sources)
     network = MattingNetwork(recipe.variant, recipe.refiner, axis_name=parallel.AXIS)
     programs = Programs(network)
-    state = parallel.replicate(joined(jax.device_get(init(network, jax.random.key(recipe.seed)))))
+    state = parallel.replicate(joined(first_state(network, recipe.seed)))
     for number, passes in input_pipeline.feed(recipe, stages, sources, 0):
         for one, batch in passes:
             if one.kind == "matting_low":
@@ -114,6 +115,11 @@ def train(recipe: Recipe, source: input_pipeline.Sources) -> dict[str, float]:
     found = evaluation.validate(evaluation.program(network, 1.0), state, batches)
     assert found is not None
     return found[0]
+
+
+@cache
+def first_state(network: MattingNetwork, seed: int) -> TrainState:
+    return jax.device_get(init(network, jax.random.key(seed)))
 
 
 def main() -> None:
