@@ -130,7 +130,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype, kernel_init=kernel_init)
+        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype, param_dtype=float, kernel_init=kernel_init)
         gate = nn.relu(dense(x.shape[-1] // 4, name="squeeze")(x.mean((1, 2), keepdims=True)))
         return x * nn.sigmoid(dense(x.shape[-1], name="excite")(gate))
 

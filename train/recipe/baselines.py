@@ -266,6 +266,7 @@ MODNET = ModnetRecipe(
     optimizer="sgd",
     stages=tuple(_modnet_stage(rate) for rate in (1e-2, 1e-3, 1e-4, 1e-5)),
     backgrounds=("background_images",),
+    validation=Validation(clips=64, frames=1, height=512, width=512),
 )
 
 _REFINED = BackgroundMattingStage(
@@ -285,11 +286,13 @@ BACKGROUND_MATTING = BackgroundMattingRecipe(
     ),
     backgrounds=("background_images",),
     buckets=4,
+    validation=Validation(clips=32, frames=1),
 )
 
 U2NET = U2NetRecipe(
     variant="u2net",
     stages=(U2NetStage(("supervisely_person",), epochs=0, rates=U2NetRates(1e-3, 1e-3), size=288, iterations=600_000),),
+    validation=Validation(clips=64, frames=1, height=320, width=320),
 )
 
 RECIPES: dict[str, StillRecipe] = {"modnet": MODNET, "bgmv2": BACKGROUND_MATTING, "u2net": U2NET}

@@ -23,6 +23,8 @@ EXHAUSTED = "RESOURCE_EXHAUSTED"
 MANY_MAPS = 10_000
 """Memory maps of programs from which on it is worth asking whether there will be too many."""
 FEWER_FRAMES = "fewer --stages.N.frames or --stages.N.high-frames, or on more devices"
+SMALLER = "a smaller --stages.N.size, or on more devices"
+"""For networks that see stills."""
 
 
 class Share(NamedTuple):
@@ -101,7 +103,7 @@ def explain_out_of_memory(programs: Programs, share: Share, error: jax.errors.Ja
     """What to do when devices with such a share each ran out of memory in training; None for any other error."""
     if EXHAUSTED not in str(error):
         return None
-    flags, _ = next(_with_less_memory(programs, share), (FEWER_FRAMES, None))
+    flags, _ = next(_with_less_memory(programs, share), (_last_resort(programs), None))
     return InputError(f"the devices ran out of memory: start the same command with {flags}")
 
 
@@ -160,7 +162,7 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
     compiled, limit = programs.compiled.get(key), parallel.memory_limit()
     needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
     has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
-    mend = FEWER_FRAMES
+    mend = _last_resort(programs)
     for flags, other in _with_less_memory(programs, share):
         try:
             fits = all(_fits(other, one) for one in other.compile([key], state))
@@ -172,6 +174,10 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
     return InputError(
         f"stage {stage + 1}: {key.describe()} needs {needs} of each device{has}: start the same command with {mend}"
     )
+
+
+def _last_resort(programs: Programs) -> str:
+    return FEWER_FRAMES if isinstance(programs.network, MattingNetwork) else SMALLER
 
 
 def _with_less_memory(programs: Programs, share: Share) -> Iterator[tuple[str, Programs]]:

@@ -16,6 +16,7 @@ from rvm_jax.cli import train as cli
 from rvm_jax.cli.main import main
 from rvm_jax.errors import Stopped
 from tests.test_docs import FOUND
+from train.recipe import baselines
 from train.recipe.division import divide
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -27,7 +28,7 @@ def run(monkeypatch):
     """Runs `rvm train …`; gives the recipe and the options with which training was called."""
     called: list[tuple[Recipe, Options]] = []
     loop = ModuleType("train.loop")
-    loop.train = lambda recipe, options: called.append((recipe, options))
+    loop.train = lambda recipe, options, *prepare: called.append((recipe, options))
     monkeypatch.setitem(sys.modules, "train.loop", loop)
     monkeypatch.setattr(train, "loop", loop, raising=False)
 
@@ -125,6 +126,15 @@ def test_rates_are_options(run):
 def test_fields_of_the_recipe_are_options(arguments, field, value, run):
     recipe, _ = run("mobilenetv3", *arguments.split())
     assert getattr(recipe, field) == value
+
+
+@pytest.mark.parametrize("name", baselines.RECIPES)
+def test_other_networks_are_trained_by_recipes_of_their_own(name, run):
+    recipe, options = run(name, "--stages.1.size", "1024", "--seed", "3")
+    wanted = baselines.RECIPES[name]
+    first = dataclasses.replace(wanted.stages[0], size=1024)
+    assert recipe == dataclasses.replace(wanted, seed=3, stages=(first, *wanted.stages[1:]))
+    assert options.out == Path("runs") / name
 
 
 def test_validation_is_an_option(run):
