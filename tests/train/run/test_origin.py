@@ -100,12 +100,14 @@ def weights(path, provenance):
 def test_what_it_starts_from_has_to_be_free_too(tmp_path):
     begun = TrainingSet("old", "1.0.0", "CC0-1.0", "", "yes", "")
     free = Provenance((begun,), "clean", "random weights")
-    unfree = Provenance((replace(begun, commercial="no"),), "mobilenetv3", "random weights", unfree_allowed=True)
+    unfree = Provenance((replace(begun, commercial="no"),), "mobilenetv3", "random weights")
+    allowed = Provenance((begun,), "mobilenetv3", "mobilenet_v3_large.pth", unfree_allowed=True)
     path = weights(tmp_path / "free.safetensors", free)
     told = origin.of_run(replace(CLEAN, init=path), [], tmp_path, begins=True)
     assert (told.initial, told.data, told.unfree_allowed) == ("free.safetensors", (begun,), False)
     for name, provenance, why in (
         ("unfree", unfree, "which was trained on data that is not free"),
+        ("allowed", allowed, "which was trained on data that is not free"),
         ("silent", None, "which says not what it was trained on"),
     ):
         path = weights(tmp_path / f"{name}.safetensors", provenance)
