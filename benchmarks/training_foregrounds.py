@@ -1,6 +1,6 @@
 """Training with estimated foregrounds against the same training with true ones.
 
-    python benchmarks/training_foregrounds.py [--seeds 2] [--iterations 1000] [--people 96] [--foregrounds true estimated]
+    python benchmarks/training_foregrounds.py [--seeds 2] [--iterations 1000] [--foregrounds true estimated]
 
 SynthHuman and P3M-10k come as pictures with alpha, so their foregrounds are estimated at preparation. Here the truth is
 known: synthetic people are put before synthetic scenery, and the tiny network is trained from the same first weights,
