@@ -30,7 +30,7 @@ MOST_WAITING = 1.1
 def measure(
     recipe: Recipe,
     stages: Sequence[StageData],
-    sources: Sequence[input_pipeline.Sources],
+    sources: Sequence[input_pipeline.AnySources],
     programs: Programs,
     state: TrainState,
     workers: Workers,
@@ -75,7 +75,7 @@ def _devices(
 def _data(
     recipe: Recipe,
     stages: Sequence[StageData],
-    sources: Sequence[input_pipeline.Sources],
+    sources: Sequence[input_pipeline.AnySources],
     begin: int,
     workers: Workers,
 ) -> float:
