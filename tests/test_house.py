@@ -64,6 +64,10 @@ ROOMS = {
         "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
     ),
     "train.tracking": "rvm_jax.errors rvm_jax.host rvm_jax.report train.recipe train.device train.run",
+    "train.baselines": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.weights rvm_jax.baselines train.recipe train.device train.run "
+        "data_pipelines.records data_pipelines.sampling data_pipelines.pipelines"
+    ),
     "train.loop": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights train.recipe train.device train.run train.tracking "
         "data_pipelines.sampling data_pipelines.pipelines"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -39,6 +40,29 @@ class ConvNormRelu(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = self.conv(self.features, self.kernel_size, dilation=self.dilation, use_bias=self.use_bias, name="conv")(x)
         return nn.relu(self.norm(name="norm")(x))
+
+
+class Dropout(nn.Module):
+    """Sets this part of all values to 0, and raises the others.
+
+    Which ones follows from the key and from a sample's place in the batch of all devices of `axis_name`, so that it is
+    the same however many there are.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, ...]` → the same."""
+        if not self.rate:
+            return x
+        devices, device = 1, jnp.int32(0)
+        if self.axis_name is not None:
+            devices, device = lax.axis_size(self.axis_name), lax.axis_index(self.axis_name)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (devices * x.shape[0], *x.shape[1:]))
+        kept = lax.dynamic_slice_in_dim(kept, device * x.shape[0], x.shape[0])
+        return jnp.where(kept, x / (1 - self.rate), 0)
 
 
 def resize(x: Array, size: Sequence[int]) -> Array:

@@ -32,11 +32,15 @@ class MODNetOutput(NamedTuple):
 
 
 class MODNet(nn.Module):
-    """MODNet. Its convolutions compute in `dtype`, by default that of the images."""
+    """MODNet. Its convolutions compute in `dtype`, by default that of the images.
+
+    With `freeze_norms`, BatchNorm uses its running statistics in training too, and keeps them.
+    """
 
     dtype: DTypeLike | None = None
     axis_name: str | None = None
     folded: bool = False
+    freeze_norms: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, side_outputs: bool = False) -> MODNetOutput:
@@ -47,7 +51,7 @@ class MODNet(nn.Module):
             raise InputError(f"images of {width}x{height}: MODNet takes sides that are multiples of {MULTIPLE} alone")
         side_outputs |= self.is_initializing()
         given, dtype = images.dtype, images.dtype if self.dtype is None else self.dtype
-        conv, norm = modnet_layers(train, dtype, self.axis_name, self.folded)
+        conv, norm = modnet_layers(train and not self.freeze_norms, dtype, self.axis_name, self.folded)
         half, quarter = (resize(images, (height // scale, width // scale)) for scale in (2, 4))
         images, half, quarter = (x.astype(dtype) for x in (images, half, quarter))
 
@@ -137,7 +141,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype, kernel_init=kernel_init)
+        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype, param_dtype=float, kernel_init=kernel_init)
         gate = nn.relu(dense(x.shape[-1] // 4, name="squeeze")(x.mean((1, 2), keepdims=True)))
         return x * nn.sigmoid(dense(x.shape[-1], name="excite")(gate))
 
