@@ -19,6 +19,9 @@ def matte(
     paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT", help_behavior_hint="(required)")],
     *,
     weights: Annotated[str, arg(metavar="NAME|FILE|FOLDER|URL")],
+    plate: Annotated[str | None, arg(metavar="FILE|auto")] = None,
+    align_plate: bool = False,
+    one_frame_delay: bool = False,
     background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
     alpha: Annotated[str | None, arg(metavar="OUT")] = None,
     foreground: Annotated[str | None, arg(metavar="OUT")] = None,
@@ -54,12 +57,18 @@ def matte(
 
     Example: rvm matte clips 'mattes/{name}.mov' --weights runs/mobilenetv3
 
+    Example: rvm matte talk.mp4 talk.mov --weights pytorch_resnet50.pth --plate empty_room.png
+
     Example: rvm matte webcam virtual --weights mobilenetv3 --background blur
 
     Args:
         paths: What to matte, and what to write.
         weights: A name of `rvm weights`, a .pth, .safetensors or released .onnx file, a JAX folder, or the folder of a
-            training run; gs:// and s3:// too.
+            training run; gs:// and s3:// too. Of RVM, or of MODNet, BackgroundMattingV2 or U²-Net.
+        plate: The same view without the person, which BackgroundMattingV2 needs: a picture, or a video, of which the
+            median is taken; auto is the median of IN.
+        align_plate: The camera was in a hand: warp the plate to each frame.
+        one_frame_delay: Take out what flickers for one frame, in networks that do not remember the frames before.
         background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
             blurred. By default .mp4 is green and everything else transparent.
         alpha: Also write alpha, as gray.
@@ -110,15 +119,18 @@ def matte(
         from rvm_jax.host.progress import Progress
         from rvm_jax.matte import load
         from rvm_jax.video import matting
+        from rvm_jax.video.plates import opening
         from rvm_jax.video.writing import targets
 
-    read = targets.read_places(names, background)
+    read = targets.read_places(names, background, plate)
     for _, places in jobs:
         targets.check(read, [targets.target(text, pipe) for text in places.values()], force=force, mbps=mbps)
     with signals.late_interrupt():
         enable_compilation_cache()
         computing_on = devices.choose(device)
     network = load(weights, precision)
+    for name in names:
+        opening.check(network, plate, align_plate, one_frame_delay, name)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
     with signals.stop_requests(ANSWER) as request:
@@ -129,6 +141,9 @@ def matte(
                         name,
                         **places,
                         weights=network,
+                        plate=plate,
+                        align_plate=align_plate,
+                        one_frame_delay=one_frame_delay,
                         background=background,
                         downsample_ratio=downsample_ratio,
                         resize=size,
@@ -167,6 +182,8 @@ def matte(
                     late = (
                         f"; {1000 * done.latency:.0f} ms from reading to sending, {done.dropped} dropped for newer ones"
                     )
+                if done.unaligned:
+                    late += f"; {plate} could not be aligned with {done.unaligned} of them"
                 if not done.complete:
                     held = f"{name} had given nothing"
                     if done.frames:

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from rvm_jax.model.resize import resize_axis
+from rvm_jax.video.hdr import from_srgb
 
 BLUR_SIDE = 64
 """How many pixels the short side of a frame has while it is blurred."""
@@ -26,6 +27,40 @@ def to_integers(x: Array, dtype: DTypeLike = jnp.uint8) -> Array:
 def to_floats(x: Array, dtype: DTypeLike) -> Array:
     """Whole numbers of 8 or 16 bits to floats in 0..1."""
     return x.astype(dtype) / jnp.iinfo(x.dtype).max
+
+
+def pictures(
+    frames: Array,
+    foreground: Array | None,
+    alpha: Array,
+    background: Array | None,
+    kinds: tuple[str, ...],
+    deep: tuple[str, ...] = (),
+    transfer: int | None = None,
+) -> dict[str, Array]:
+    """`[T, H, W, C]` of each kind (see `rvm_jax.video.matting.CHANNELS`), uint16 of those that are `deep`, else uint8.
+
+    `background` is uint8 or uint16 and broadcasts to the frames; without one it is the frames' own, blurred. With a
+    `transfer` frames and foreground are HDR, and so is what is made. Alpha alone needs no foreground.
+    """
+    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
+    made = {"alpha": to_integers(alpha, types["alpha"])} if "alpha" in kinds else {}
+    if kinds == ("alpha",):
+        return made
+    assert foreground is not None
+    if "cut_out" in kinds:
+        made["cut_out"] = cut_out(foreground, alpha, types["cut_out"])
+    composites = [kind for kind in ("composite", "view") if kind in kinds]
+    if composites:
+        if background is None:
+            behind = blurred(frames, alpha)
+        else:
+            behind = to_floats(background, frames.dtype)
+            behind = behind if transfer is None else from_srgb(behind, transfer)
+        made |= {kind: composite(foreground, alpha, behind, types[kind]) for kind in composites}
+    if "foreground" in kinds:
+        made["foreground"] = to_integers(foreground, types["foreground"])
+    return made
 
 
 def cut_out(foreground: Array, alpha: Array, dtype: DTypeLike = jnp.uint8) -> Array:

@@ -17,17 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
 from rvm_jax.video import backgrounds, compositing, demux, sink, source
-from rvm_jax.video.backgrounds import Background
 from rvm_jax.video.frames import Part, Size
-from rvm_jax.video.hdr import from_seen, from_srgb, to_seen
+from rvm_jax.video.hdr import from_seen, to_seen
+from rvm_jax.video.plates import opening
+from rvm_jax.video.plates.alignment import alignment
 from rvm_jax.video.sink import Pictures, Quality
-from rvm_jax.video.streaming import cameras
+from rvm_jax.video.streaming import cameras, memoryless
 from rvm_jax.video.streaming.cameras import CameraMode
 from rvm_jax.video.streaming.chunks import Chunk, newer, read_chunks
 from rvm_jax.video.streaming.latency import Tally
@@ -56,13 +58,18 @@ class VideoResult(NamedTuple):
     """How many more a live source gave that were left out, for newer ones had come."""
     latency: float | None = None
     """The median of the seconds from when a frame was read to when its matte was sent; of what goes to no file."""
+    unaligned: int = 0
+    """To how many frames the clean plate could not be aligned."""
 
 
 def matte_video(
     name: PathLike,
     target: PathLike,
     *,
-    weights: PathLike | Matte,
+    weights: PathLike | Matte | BaselineMatte,
+    plate: str | None = None,
+    align_plate: bool = False,
+    one_frame_delay: bool = False,
     alpha: PathLike | None = None,
     foreground: PathLike | None = None,
     view: PathLike | None = None,
@@ -104,6 +111,10 @@ def matte_video(
       name: what to matte.
       target: what to write: people before `background`, or cut out of their frames.
       weights: a file or folder that `rvm_jax.load` takes, or what it returned.
+      plate: the same view without the person, which BackgroundMattingV2 needs: a picture or a video, whose median is
+        taken, or "auto" for the median of what is matted.
+      align_plate: warp it to each frame, for a camera in somebody's hand.
+      one_frame_delay: smooth flicker over three frames; for networks that do not remember the frames before.
       alpha: also write alpha as gray, here.
       foreground: also write the colours of people, without what shone through them, here.
       view: also write what players that know no transparency can show, here: as `target`, but what is transparent there
@@ -136,7 +147,7 @@ def matte_video(
     name = os.fspath(name)
     others = {"alpha": alpha, "foreground": foreground, "view": view}
     outputs = targets.outputs(target, background, others, pipe)
-    targets.check(targets.read_places([name], background), list(outputs.values()), force=force, mbps=mbps)
+    targets.check(targets.read_places([name], background, plate), list(outputs.values()), force=force, mbps=mbps)
     if encoder == "nvenc":
         live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:
@@ -159,7 +170,8 @@ def matte_video(
 
     with contextlib.ExitStack() as stack:
         fps = Fraction(rate).limit_denominator(1001)
-        opened_source = source.open_source(name, part, rate=fps, keep_hdr=hdr == "keep", camera=camera)
+        open_again = partial(source.open_source, name, part, rate=fps, keep_hdr=hdr == "keep", camera=camera)
+        opened_source = open_again()
         video = stack.enter_context(prefetch.entered(opened_source, asked_to_stop) if once else opened_source)
         if video is None:
             return VideoResult(0, complete=False)
@@ -171,9 +183,18 @@ def matte_video(
         size = (video.height, video.width)
         opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, *size, video.pixel_aspect)
         behind = stack.enter_context(opened)
-        ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
-        check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
-        matte = (weights if isinstance(weights, Matte) else load(weights, precision)).folded()
+        matte = (weights if isinstance(weights, Matte | BaselineMatte) else load(weights, precision)).folded()
+        opening.check(matte, plate, align_plate, one_frame_delay, name)
+        if plate is not None and video.colors.hdr:
+            raise InputError("--hdr keep with a clean plate, which is not HDR: give --hdr tone-map")
+        clean = None if plate is None else opening.open_plate(plate, video, open_again, align_plate)
+        plates = alignment(clean, f"--plate {plate}") if clean is not None and align_plate else None
+        given = None if downsample_ratio is None else float(downsample_ratio)
+        ratio = automatic_ratio(size) if given is None else given
+        if isinstance(matte, Matte):
+            check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
+        else:
+            memoryless.check(matte, size, given)
         length = chunk or (1 if urgent else automatic_chunk(*size))
         recorded = once and any(one.path is not None for one in outputs.values())
         stack.enter_context(_failures_told(name, size, length, lambda: recorded and tally.written > 0))
@@ -181,7 +202,7 @@ def matte_video(
         # Closed last: a source may stall, and what is written is not to wait for it.
         chunks = stack.enter_context(
             prefetch.prefetched(
-                read_chunks(video, length, behind, at_once=once),
+                read_chunks(video, length, behind, plates, at_once=once),
                 1 if urgent else QUEUED,
                 asked_to_stop if once else lambda: False,
                 merge=newer if urgent else None,
@@ -198,20 +219,17 @@ def matte_video(
             writers[kind] = stack.enter_context(writer)
         deep = tuple(kind for kind, one in outputs.items() if sink.keeps_depth(one.ending, video))
         transfer = video.colors.transfer if video.colors.hdr else None
-        compute = partial(matte_chunk, ratio=ratio, kinds=tuple(writers), deep=deep, transfer=transfer)
-        done = _run(
-            matte,
-            _until_gone(chunks, name),
-            ratio,
-            compute,
-            behind,
-            writers,
-            lambda done: progress(done, video.length),
-            asked_to_stop,
-            look,
-            urgent=urgent,
-        )
-    return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None)
+        still = None if behind.still is None else jax.device_put(behind.still)
+        known = _until_gone(chunks, name)
+        if isinstance(matte, Matte):
+            mattes = _remembered(matte, known, ratio, still, tuple(writers), deep, transfer)
+        else:
+            mattes = memoryless.mattes(
+                matte, known, clean, given, transfer, one_frame_delay, still, tuple(writers), deep
+            )
+        done = _write(mattes, writers, lambda done: progress(done, video.length), asked_to_stop, look, urgent=urgent)
+    unaligned = 0 if plates is None else plates.failed
+    return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None, unaligned)
 
 
 def automatic_chunk(height: int, width: int) -> int:
@@ -236,12 +254,30 @@ def _part(start: float, end: float | None, resize: tuple[int, int | None] | None
     return Part(exact[0] or Fraction(0), exact[1], None if resize is None else Size(*resize))
 
 
-def _run(
+def _remembered(
     matte: Matte,
     chunks: Iterator[Chunk],
     ratio: float,
-    compute: Callable[..., tuple[dict[str, Array], State]],
-    background: Background,
+    still: Array | None,
+    kinds: tuple[str, ...],
+    deep: tuple[str, ...],
+    transfer: int | None,
+) -> Iterator[tuple[Chunk, dict[str, Array]]]:
+    """Each chunk, and what is made of it and of the state that those before it left."""
+    state: State | None = None
+    for chunk in chunks:
+        if state is None:
+            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
+        pixels, moving = jax.device_put((chunk.pixels, chunk.background))
+        shown = still if moving is None else moving
+        made, state = matte_chunk(
+            matte.network, matte.variables, pixels, state, shown, ratio, kinds=kinds, deep=deep, transfer=transfer
+        )
+        yield chunk, made
+
+
+def _write(
+    mattes: Iterator[tuple[Chunk, dict[str, Array]]],
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
@@ -250,15 +286,8 @@ def _run(
     urgent: bool,
 ) -> int:
     """Returns how many frames are done. If they are urgent, the next is only taken when one is done, and so newer."""
-    still = None if background.still is None else jax.device_put(background.still)
-    state: State | None = None
     done = 0
-    for chunk in chunks:
-        if state is None:
-            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
-        pixels, moving = jax.device_put((chunk.pixels, chunk.background))
-        shown = still if moving is None else moving
-        made, state = compute(matte.network, matte.variables, pixels, state, shown)
+    for chunk, made in mattes:
         if urgent:
             jax.block_until_ready(made)
         for kind, write in writers.items():
@@ -286,8 +315,7 @@ def matte_chunk(
 ) -> tuple[dict[str, Array], State]:
     """uint8 or uint16 `[T, H, W, 3]` → `[T, H, W, C]` of each kind, and the state.
 
-    What is made is uint16 for the kinds that are `deep`, else uint8. `background` is either and broadcasts to the
-    frames; without one it is the frames' own, blurred. With a `transfer` frames are HDR, and so is what is made.
+    See `compositing.pictures`. With a `transfer` frames are HDR.
     """
     frames = compositing.to_floats(pixels, state.r1.dtype)
     seen = frames if transfer is None else to_seen(frames, transfer)
@@ -296,22 +324,7 @@ def matte_chunk(
     if transfer is not None:  # what the network takes off the frames, in their space
         change = from_seen(foreground, transfer) - from_seen(seen, transfer)
         foreground = jnp.clip(frames + change, 0, 1)
-    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
-    made = {}
-    if "cut_out" in kinds:
-        made["cut_out"] = compositing.cut_out(foreground, alpha, types["cut_out"])
-    composites = [kind for kind in ("composite", "view") if kind in kinds]
-    if composites:
-        if background is None:
-            behind = compositing.blurred(frames, alpha)
-        else:
-            behind = compositing.to_floats(background, frames.dtype)
-            behind = behind if transfer is None else from_srgb(behind, transfer)
-        made |= {kind: compositing.composite(foreground, alpha, behind, types[kind]) for kind in composites}
-    if "alpha" in kinds:
-        made["alpha"] = compositing.to_integers(alpha, types["alpha"])
-    if "foreground" in kinds:
-        made["foreground"] = compositing.to_integers(foreground, types["foreground"])
+    made = compositing.pictures(frames, foreground, alpha, background, kinds, deep, transfer)
     return made, result.state
 
 

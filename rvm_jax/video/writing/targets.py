@@ -58,10 +58,11 @@ def outputs(
     return found | {kind: target(text, pipe) for kind, text in others.items() if text is not None}
 
 
-def read_places(names: Sequence[str], background: str | None = None) -> Places:
+def read_places(names: Sequence[str], background: str | None = None, plate: str | None = None) -> Places:
     """Where no target may be, since it is to be read or holds what is; `names` are all that is to be matted."""
     found: Places = {}
-    for name, what in [*((name, "matted") for name in names), (background or "", "put behind people")]:
+    others = [(background or "", "put behind people"), (plate or "", "taken as the clean plate")]
+    for name, what in [*((name, "matted") for name in names), *others]:
         if in_bucket(name):
             local_path(name)
         if file := _existing(name):
