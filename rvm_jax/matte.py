@@ -10,7 +10,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from rvm_jax.baselines.files import network_of
+from rvm_jax.baselines.files import save as save_baseline
+from rvm_jax.baselines.matte import BaselineMatte
+from rvm_jax.baselines.names import Baseline
 from rvm_jax.errors import InputError
+from rvm_jax.frame_arrays import check_clips
 from rvm_jax.model.decoder import State
 from rvm_jax.model.folding import fold_batch_norm
 from rvm_jax.model.network import (
@@ -23,9 +28,18 @@ from rvm_jax.model.network import (
     variant_table,
 )
 from rvm_jax.model.variants import Variant
-from rvm_jax.weights.files import Location, Weights, checked_weights, describe, read_network, write_weights
+from rvm_jax.weights.files import (
+    Location,
+    Weights,
+    checked_weights,
+    contents_of,
+    describe,
+    weights_of,
+    whole_network,
+    write_weights,
+)
 from rvm_jax.weights.in_buckets import exists
-from rvm_jax.weights.names import Variables
+from rvm_jax.weights.names import Variables, baseline_family
 
 LONGEST_SIDE = 512
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -42,6 +56,9 @@ class Matte:
 
     network: MattingNetwork = field(metadata={"static": True})
     variables: Variables
+
+    keeps_state = True
+    """Whether a frame is matted with what was seen before it."""
 
     def __repr__(self) -> str:
         text = describe(variant_table(self.network.variant), self.network.refiner, self.variables)
@@ -65,8 +82,23 @@ class Matte:
         """What the variables, the state and the results are. The network may compute in less: `network.dtype`."""
         return jax.tree.leaves(self.variables["params"])[0].dtype
 
+    @property
+    def name(self) -> str:
+        """What tables and files call it: rvm_mobilenetv3, …"""
+        return f"rvm_{variant_table(self.network.variant).name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it wants besides frames: nothing."""
+        return ()
+
     def __call__(
-        self, frames: ArrayLike, state: State | None = None, downsample_ratio: float | None = None
+        self,
+        frames: ArrayLike,
+        state: State | None = None,
+        downsample_ratio: float | None = None,
+        *,
+        background: None = None,
     ) -> MattingOutput:
         """Matte clips `[B, T, H, W, 3]` or one frame `[H, W, 3]`: RGB, uint8 in 0..255 or floats in 0..1.
 
@@ -75,9 +107,12 @@ class Matte:
         their size; by default that makes their longest side about 512 pixels, or leaves smaller frames as they are.
 
         A call does not wait for the device. Floats of a NumPy array are checked to lie in 0..1; a JAX array is taken
-        as it is, for to look into it is to wait until it is computed.
+        as it is, for to look into it is to wait until it is computed. `background` is there because other networks,
+        which `load` gives as well, need one; this takes none.
         """
-        size = self._check(frames)
+        if background is not None:
+            raise InputError(f"{self.name} takes no background: leave it out")
+        size = check_clips(frames)
         ratio = automatic_ratio(size) if downsample_ratio is None else _static(downsample_ratio)
         return self._apply(frames, state, ratio, segmentation=False)
 
@@ -88,36 +123,8 @@ class Matte:
 
         They have the size at which the network looks at the frames: `downsample_ratio` times theirs, rounded down.
         """
-        self._check(frames)
+        check_clips(frames)
         return self._apply(frames, state, _static(downsample_ratio), segmentation=True)
-
-    def _check(self, frames: Any) -> tuple[int, int]:
-        """Refuse what are no frames; returns their height and width."""
-        if not isinstance(frames, (np.ndarray, Array)):
-            raise InputError(
-                f"frames are a {type(frames).__name__}: expected a NumPy or JAX array, uint8 or floats in 0..1"
-            )
-        shape = tuple(frames.shape)
-        if len(shape) == 4:
-            raise InputError(
-                f"frames have shape {shape}: give frames[None] if they are one clip [1, T, H, W, 3], or "
-                "frames[:, None] if they have nothing to do with one another [B, 1, H, W, 3]"
-            )
-        if len(shape) not in (3, 5) or shape[-1] != 3:
-            raise InputError(
-                f"frames have shape {shape}: expected [B, T, H, W, 3] for clips or [H, W, 3] for one frame, RGB last"
-            )
-        if 0 in shape:
-            raise InputError(f"frames have shape {shape}, which holds no pixel: give at least one frame")
-        floats = jnp.issubdtype(frames.dtype, jnp.floating)
-        if not floats and frames.dtype != np.uint8:
-            raise InputError(f"frames are {frames.dtype}: expected uint8 in 0..255 or floats in 0..1")
-        if floats and isinstance(frames, np.ndarray):
-            low, high = float(frames.min()), float(frames.max())
-            if not (low >= 0 and high <= 1):  # also true of NaN
-                mend = "divide by 255, or give uint8" if high > 2 else "clip them"
-                raise InputError(f"frames range from {low:g} to {high:g}: expected 0..1, so {mend}")
-        return shape[-3], shape[-2]
 
     def _apply(self, frames: Any, state: State | None, ratio: float, segmentation: bool) -> Any:
         if isinstance(frames, np.ndarray) and frames.dtype != np.uint8:
@@ -141,10 +148,12 @@ def automatic_ratio(size: tuple[int, ...], longest: int = LONGEST_SIDE) -> float
     return float(nearest if float(nearest) >= ratio else np.nextafter(nearest, np.float32(1)))
 
 
-def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte:
+def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | None = None) -> Matte | BaselineMatte:
     """Load a `.pth`, `.safetensors` or released `.onnx` file, a saved folder, or a release by its name (`rvm weights`).
 
-    Variant and refiner are read from the weights. URLs of buckets, gs:// and s3://, are taken as paths are.
+    Which network it is, and its variant, is read from the weights: RVM, or one of `rvm_jax.baselines` (MODNet,
+    BackgroundMattingV2, U²-Net), of whose released files `.ckpt` and `.pt` are taken as well. What comes back is called
+    alike; its `needs` tells whether it wants `background=`. URLs of buckets, gs:// and s3://, are taken as paths are.
 
     A variant of one's own has to be given, for only those in `rvm_jax.model.variants.VARIANTS` are known.
 
@@ -161,28 +170,53 @@ def load(path: Location, dtype: DTypeLike = jnp.float32, *, variant: Variant | N
         raise InputError(f"dtype is {dtype}: expected one of {', '.join(DTYPES)}")
     if dtype == jnp.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs JAX's x64 mode: jax.config.update('jax_enable_x64', True)")
-    return from_weights(read_network(path, variant), dtype)
+    with contents_of(path) as contents:
+        if variant is None and baseline_family(contents.arrays):
+            return _from_baseline(*network_of(contents), dtype)
+        return from_weights(whole_network(weights_of(contents, variant), path), dtype)
+
+
+def load_rvm(path: Location, dtype: DTypeLike = jnp.float32) -> Matte:
+    """`load`, but refuse another network than RVM."""
+    loaded = load(path, dtype)
+    if isinstance(loaded, BaselineMatte):
+        raise InputError(f"{path} holds {loaded.name}: expected weights of RVM")
+    return loaded
 
 
 def from_weights(loaded: Weights, dtype: DTypeLike = jnp.float32) -> Matte:
     """What `load` gives, of weights that were read before."""
-    dtype = jnp.dtype(dtype)
-    parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.float32
+    variables, computed = _on_device(loaded.variables, jnp.dtype(dtype))
+    return Matte(loaded.network(computed), variables)
+
+
+def _from_baseline(network: Baseline, variables: Variables, dtype: jnp.dtype) -> BaselineMatte:
+    variables, computed = _on_device(variables, dtype)
+    return BaselineMatte(network.clone(dtype=computed), variables)
+
+
+def _on_device(variables: Variables, dtype: jnp.dtype) -> tuple[Variables, jnp.dtype | None]:
+    """The variables in `dtype`, or in float32 if that is half; and what to compute in, if it is not what they are."""
+    parameter_dtype = dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
     def converted(x: np.ndarray) -> np.ndarray:
         return x.astype(parameter_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
-    network = loaded.network(None if dtype == parameter_dtype else dtype)
-    return Matte(network, jax.device_put(jax.tree.map(converted, loaded.variables)))  # each by `asarray` takes a second
+    on_device = jax.device_put(jax.tree.map(converted, variables))  # each by `asarray` takes a second
+    return on_device, None if dtype == parameter_dtype else dtype
 
 
-def save(matte: Matte, path: Location, *, overwrite: bool = False) -> None:
+def save(matte: Matte | BaselineMatte, path: Location, *, overwrite: bool = False) -> None:
     """Write the variables as the ending of `path` says: `.pth`, `.safetensors`, or a folder if it has none.
 
-    `load` reads from it what is saved, bit for bit (in half precision: widened to float32).
+    Networks of `rvm_jax.baselines` are written under the names of their released files, also as `.ckpt`. `load` reads
+    from it what is saved, bit for bit (in half precision: widened to float32).
     """
     if not overwrite and exists(path):
         raise InputError(f"{path} exists already: choose another name, or replace it with overwrite=True")
+    if isinstance(matte, BaselineMatte):
+        save_baseline(matte.network, matte.variables, path, overwrite=overwrite)
+        return
     network = matte.network
     if network.folded:
         raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")

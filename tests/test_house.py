@@ -22,8 +22,11 @@ ROOMS = {
     "rvm_jax.host": "rvm_jax.errors",
     "rvm_jax.model": "rvm_jax.errors",
     "rvm_jax.weights": "rvm_jax.errors rvm_jax.host rvm_jax.model",
-    "rvm_jax.baselines": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
-    "rvm_jax.matte": "rvm_jax.errors rvm_jax.model rvm_jax.weights",
+    "rvm_jax.frame_arrays": "rvm_jax.errors",
+    "rvm_jax.baselines": (
+        "rvm_jax.errors rvm_jax.foreground rvm_jax.frame_arrays rvm_jax.host rvm_jax.model rvm_jax.weights"
+    ),
+    "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
     "rvm_jax.video": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.baselines rvm_jax.foreground"
     ),

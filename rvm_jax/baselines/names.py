@@ -27,6 +27,26 @@ def entries(network: Baseline) -> list[Entry]:
             return [*_matting_base(network.backbone), *_refiner(network.kernel_size)]
 
 
+def name_of(network: Baseline) -> str:
+    """What files and tables call a network; with `NETWORKS` the other way round."""
+    match network:
+        case MODNet():
+            return "modnet"
+        case U2Net():
+            return network.variant
+        case MattingBase():
+            return f"bgmv2_base_{network.backbone}"
+        case MattingRefine():
+            return f"bgmv2_{network.backbone}{'_k1' if network.kernel_size == 1 else ''}"
+
+
+_ALL: list[Baseline] = [MODNet(), *map(U2Net, VARIANTS), *map(MattingBase, BACKBONES)]
+_ALL += [MattingRefine(backbone, kernel_size=size) for size in (3, 1) for backbone in BACKBONES]
+
+NETWORKS = {name_of(network): network for network in _ALL}
+"""Every network with the options that it has by default."""
+
+
 def _u2net(variant: str) -> Iterator[Entry]:
     table = VARIANTS[variant]
     inputs = IMAGE

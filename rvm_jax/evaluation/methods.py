@@ -9,7 +9,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.evaluation import layout
 from rvm_jax.evaluation.layout import EvaluationClip
 from rvm_jax.host.paths import is_url
-from rvm_jax.matte import Matte, load
+from rvm_jax.matte import Matte, load_rvm
 from rvm_jax.weights.in_buckets import weights_name
 from rvm_jax.weights.released import RELEASES
 
@@ -42,13 +42,13 @@ def named_method(text: str, clips: Sequence[EvaluationClip], precision: str = "f
     if not name:
         raise InputError(f"{text} gives a method no name: expected letters or digits, as in NAME=PATH")
     if is_url(path):
-        return Method(name, matte=load(path, precision))
+        return Method(name, matte=load_rvm(path, precision))
     if layout.holds_predictions(folder, list(clips)):
         return Method(name, predictions=folder)
     if not folder.exists() and path not in RELEASES:
         raise InputError(f"{path} does not exist: give weights, or a folder of predictions, as PATH or NAME=PATH")
     try:
-        return Method(name, matte=load(folder, precision))
+        return Method(name, matte=load_rvm(folder, precision))
     except InputError as error:
         if not folder.is_dir():
             raise

@@ -7,15 +7,12 @@ entry. A file may also hold an encoder alone, as torchvision's ImageNet networks
 
 import contextlib
 import os
-import pickle
-import re
 import time
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -29,7 +26,15 @@ from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
 from rvm_jax.weights import in_buckets, onnx_files, orbax_folders, torch_files
-from rvm_jax.weights.names import Entry, Variables, entries, is_encoder, to_state_dict, to_variables
+from rvm_jax.weights.names import (
+    Entry,
+    Variables,
+    baseline_family,
+    entries,
+    is_encoder,
+    to_state_dict,
+    to_variables,
+)
 from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -80,6 +85,22 @@ def describe(variant: Variant, refiner: Refiner | None, variables: Variables) ->
     return f"{variant.name}, {part}, {count:,} parameters"
 
 
+class Contents(NamedTuple):
+    """What a file or folder holds, before it is known of which network it is.
+
+    Attributes:
+      path: where it lies.
+      arrays: by PyTorch's names, or by those of Flax's variables, `params/…/kernel`.
+      folder: whether the names are Flax's.
+      onnx: of an `.onnx` file all that was read.
+    """
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+    folder: bool = False
+    onnx: onnx_files.FoldedNetwork | None = None
+
+
 def read_weights(path: Location, variant: Variant | None = None) -> Weights:
     """Read a weight file or folder; raise `InputError` if it is not one, or not one of this network.
 
@@ -88,10 +109,17 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
     names of its entries; a `variant` that is not among them is given. What is in a bucket is fetched before. The name
     of a release stands for its file in the cache, if nothing here is called so.
     """
+    with contents_of(path) as contents:
+        return weights_of(contents, variant)
+
+
+@contextlib.contextmanager
+def contents_of(path: Location) -> Iterator[Contents]:
+    """What `read_weights` reads, of whatever network; as long as the block runs, the copy of what is in a bucket."""
     if is_url(path):
-        with in_buckets.fetched(os.fspath(path)) as copy:
-            return read_weights(copy, variant)
-    known = list(VARIANTS.values()) if variant is None else [variant]
+        with in_buckets.fetched(os.fspath(path)) as copy, contents_of(copy) as contents:
+            yield contents
+        return
     path = Path(path)
     if not path.exists():
         path = released_path(os.fspath(path)) or path
@@ -101,24 +129,41 @@ def read_weights(path: Location, variant: Variant | None = None) -> Weights:
             f"name that `rvm weights` lists ({', '.join(RELEASES)})"
         )
     if path.is_dir():
-        return _read_folder(path, known)
+        yield _read_folder(path)
+        return
     try:
         path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".onnx":
-        return _read_onnx(path, known)
-    return _from_state_dict(read_state_dict(path), path, known)
+        network = onnx_files.read_folded(path)
+        yield Contents(path, network.named, onnx=network)
+        return
+    yield Contents(path, read_state_dict(path))
+
+
+def weights_of(contents: Contents, variant: Variant | None = None) -> Weights:
+    """`read_weights`, of what was read."""
+    path, known = contents.path, list(VARIANTS.values()) if variant is None else [variant]
+    if contents.folder:
+        return _from_flax_names(contents.arrays, path, known)
+    if contents.onnx:
+        return _from_onnx(contents.onnx, path, known)
+    return _from_state_dict(contents.arrays, path, known)
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """The entries of a PyTorch or `.safetensors` file, of whatever network, by the names that they have there."""
-    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else torch_files.read(path)
 
 
 def read_network(path: Location, variant: Variant | None = None) -> Weights:
     """`read_weights`, but refuse an encoder alone: what can matte is a whole network."""
-    loaded = read_weights(path, variant)
+    return whole_network(read_weights(path, variant), path)
+
+
+def whole_network(loaded: Weights, path: Location) -> Weights:
+    """The same, if it is not an encoder alone."""
     if loaded.refiner is None:
         raise InputError(
             f"{path} holds an encoder alone, which cannot matte: it is a start for training, "
@@ -133,20 +178,34 @@ def checked_weights(variant: Variant, refiner: Refiner, variables: Variables, wh
     trees = {name: tree for name, tree in variables.items() if name in ("params", "batch_stats")}
     expected = {"/".join(entry.path): entry.shape for entry in table}
     check_entries(flax.traverse_util.flatten_dict(trees, sep="/"), expected, variant.name, what)
-    return Weights(variant, refiner, jax.tree.map(_widen, trees))
+    return Weights(variant, refiner, jax.tree.map(widen, trees))
 
 
 def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) -> None:
     """Write `weights` as the ending of `path` says: `.pth` or `.pt`, `.safetensors`, or a folder if it has none."""
+    write_variables(weights.variables, weights.table, path, TORCH_SUFFIXES, overwrite=overwrite)
+
+
+def write_variables(
+    variables: Variables,
+    table: list[Entry],
+    path: Location,
+    torch_suffixes: Sequence[str],
+    *,
+    overwrite: bool = False,
+    prefix: str = "",
+) -> None:
+    """Write variables as the ending of `path` says, in a file under the names of `table`, with a prefix."""
     ending = Path(path).suffix
     suffix = ending.lower()
-    if suffix not in (*TORCH_SUFFIXES, ".safetensors", ""):
+    if suffix not in (*torch_suffixes, ".safetensors", ""):
         raise InputError(
-            f"{path} ends in {ending!r}: expected .pth or .safetensors for a file, or no ending for a JAX folder"
+            f"{path} ends in {ending!r}: expected {torch_suffixes[0]} or .safetensors for a file, or no ending for a "
+            "JAX folder"
         )
     if is_url(path):
         with in_buckets.replacing(os.fspath(path), overwrite=overwrite) as copy:
-            write_weights(weights, copy)
+            write_variables(variables, table, copy, torch_suffixes, prefix=prefix)
         return
     path = Path(path)
     folder = suffix == ""
@@ -155,19 +214,13 @@ def write_weights(weights: Weights, path: Location, *, overwrite: bool = False) 
         raise InputError(f"{path} is a {kind}, and a {wanted} would be written: choose another name")
     if path.is_dir() and any(path.iterdir()) and not (path / ORBAX_MARKER).exists():
         raise InputError(f"{path} is a folder that holds other things than weights: choose another name")
-    torch = _import_torch(path) if suffix in TORCH_SUFFIXES else None
+    torch = torch_files.import_torch(path) if suffix in torch_suffixes else None
     with replacing(path, overwrite=overwrite) as partial:
         if folder:
-            _write_folder(weights.variables, partial)
+            _write_folder(variables, partial)
             return
-        _write_state_dict(to_state_dict(weights.variables, weights.table), partial, torch)
-
-
-def write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, *, overwrite: bool = False) -> None:
-    """Write the entries of whatever network: as `.safetensors` if `path` ends so, else as PyTorch does."""
-    torch = None if path.suffix.lower() == ".safetensors" else _import_torch(path)
-    with replacing(path, overwrite=overwrite) as partial:
-        _write_state_dict(arrays, partial, torch)
+        arrays = to_state_dict(variables, table)
+        _write_state_dict({f"{prefix}{name}": array for name, array in arrays.items()}, partial, torch)
 
 
 def _write_state_dict(arrays: Mapping[str, np.ndarray], path: Path, torch: Any) -> None:
@@ -197,16 +250,20 @@ def _write_folder(variables: Variables, path: Path) -> None:
         raise OSError(orbax_folders.error_reason(error)) from error
 
 
-def _read_folder(path: Path, known: Sequence[Variant]) -> Weights:
+def _read_folder(path: Path) -> Contents:
     path = orbax_folders.variables_in(path)
     variables = orbax_folders.read_arrays(path)
     if not isinstance(variables, dict) or not all(isinstance(key, str) for key in variables):
         raise InputError(f"{path} holds no variables of a network: expected a folder made by `rvm convert`")
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    return Contents(path, flax.traverse_util.flatten_dict(variables, sep="/"), folder=True)
+
+
+def _from_flax_names(flat: Mapping[str, np.ndarray], path: Path, known: Sequence[Variant]) -> Weights:
     variant, refiner, table = _identify(flat, lambda entry: "/".join(entry.path), path, known)
     expected = {"/".join(entry.path): entry.shape for entry in table}
     check_entries(flat, expected, variant.name, path)
-    return Weights(variant, refiner, jax.tree.map(_widen, variables))
+    variables = flax.traverse_util.unflatten_dict({name: widen(array) for name, array in flat.items()}, sep="/")
+    return Weights(variant, refiner, variables)
 
 
 def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path, known: Sequence[Variant]) -> Weights:
@@ -221,7 +278,7 @@ def _from_state_dict(arrays: Mapping[str, np.ndarray], path: Path, known: Sequen
         # PyTorch wrote no counts before version 0.4.1, and reads such files as if they were zero.
         arrays = {**arrays, **{n: np.zeros((), np.int64) for n in expected if n.endswith(COUNTS)}}
     check_entries(arrays, expected, variant.name, path)
-    return Weights(variant, refiner, to_variables({n: _widen(a) for n, a in arrays.items()}, table))
+    return Weights(variant, refiner, to_variables({n: widen(a) for n, a in arrays.items()}, table))
 
 
 def _identify(
@@ -236,6 +293,8 @@ def _identify(
     variant = max(known, key=likeness)
     table = entries(variant)
     found = [entry for entry in table if name_of(entry) in given]
+    if (other := baseline_family(given)) is not None:
+        raise InputError(f"{path} holds {other}, and RVM is wanted: give weights of `rvm_jax.MattingNetwork`")
     if len(found) < len(given) / 2 or not found:
         first = f" (the first is {next(iter(given))!r})" if given else ""
         raise InputError(
@@ -275,43 +334,7 @@ def _kind(array: np.ndarray) -> str:
     return next((name for name, kind in kinds.items() if jnp.issubdtype(dtype, kind)), str(dtype))
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    plain = torch_files.read_plain(path)
-    if plain is not None:
-        return plain
-    if not torch_files.may_be_pytorchs(path):
-        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged")
-    torch = _import_torch(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats: the error, if there is one, says enough
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may make the unpickler raise anything
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted and isinstance(error, pickle.UnpicklingError):
-            raise InputError(
-                f"{path} wants to run code when opened ({wanted[1]}), which is refused: "
-                "ask for a file that holds a plain state_dict of tensors"
-            ) from error
-        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged") from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}: expected a state_dict, names with tensors")
-    arrays = {}
-    for name, tensor in checkpoint.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-            kind = "tensor without values" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise InputError(
-                f"{path} holds a {kind} under {name!r}: expected a flat state_dict of tensors, "
-                "so save that of the network alone"
-            )
-        # NumPy has no bfloat16 or float8; float32 holds both exactly.
-        narrow = tensor.is_floating_point() and tensor.dtype.itemsize < 4
-        arrays[name] = (tensor.float() if narrow else tensor).detach().numpy()
-    return arrays
-
-
-def _read_onnx(path: Path, known: Sequence[Variant]) -> Weights:
-    network = onnx_files.read_folded(path)
+def _from_onnx(network: onnx_files.FoldedNetwork, path: Path, known: Sequence[Variant]) -> Weights:
     for variant in known:
         arrays = onnx_files.state_dict(network, variant, entries(variant))
         with contextlib.suppress(InputError):
@@ -321,16 +344,6 @@ def _read_onnx(path: Path, known: Sequence[Variant]) -> Weights:
         f"{path} is not a released network: {len(network.folded)} convolutions with a folded BatchNorm; give a "
         ".pth or .safetensors file, or what it was exported from"
     )
-
-
-def _import_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path.name} needs PyTorch: pip install 'rvm-jax[torch]', or use .safetensors, which needs nothing more"
-        ) from error
-    return torch
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -344,7 +357,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _widen(array: np.ndarray) -> np.ndarray:
+def widen(array: np.ndarray) -> np.ndarray:
     """Half-precision weights as float32; others as they are."""
     array = np.asarray(array)
     half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < 4

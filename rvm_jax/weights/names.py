@@ -6,7 +6,7 @@ and `[h, w, 1, C]`: one transposition serves all but those of linear layers, `[O
 (biases, statistics, counts) keeps its shape. No PyTorch is needed: the arrays are NumPy's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,20 @@ Variables = dict[str, Any]
 
 TO_FLAX = (2, 3, 1, 0)  # [O, I, h, w] → [h, w, I, O]
 TO_TORCH = (3, 2, 0, 1)
+
+# What is in the names of another network alone, PyTorch's and Flax's.
+BASELINES = {
+    "lr_branch.": "MODNet",
+    "f_branch.": "MODNet",
+    "hr_branch.": "MODNet",
+    "stage1.": "U²-Net",
+    "stage6.": "U²-Net",
+    "outconv.": "U²-Net",
+    "aspp.convs.": "BackgroundMattingV2",
+    "aspp.pool.": "BackgroundMattingV2",
+    "decoder.up1.": "BackgroundMattingV2",
+    "decoder.conv4.": "BackgroundMattingV2",
+}
 
 
 class Entry(NamedTuple):
@@ -79,6 +93,15 @@ def entries(variant: Variant, refiner: Refiner = "deep_guided_filter") -> list[E
             *conv_entries("refiner.conv.6", "refiner/conv3", (1, hidden, target), bias=True),
         ]
     return table
+
+
+def baseline_family(names: Iterable[str]) -> str | None:
+    """Which of the networks in `rvm_jax.baselines` has entries, or Flax variables, of these names; None if none has."""
+    for name in names:
+        for mark, family in BASELINES.items():
+            if mark in name.replace("/", "."):
+                return family
+    return None
 
 
 def is_encoder(entry: Entry) -> bool:

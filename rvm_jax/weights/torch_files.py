@@ -1,4 +1,4 @@
-"""Reading of a plain `.pth` file without PyTorch, the import of which takes a second.
+"""Reading of `.pth` files, plain ones without PyTorch, the import of which takes a second.
 
 Since PyTorch 1.6 such a file is a zip archive of a pickle and of the numbers of each tensor. The pickle is read with
 nothing but the two functions that a state_dict of tensors needs.
@@ -6,6 +6,8 @@ nothing but the two functions that a state_dict of tensors needs.
 
 import io
 import pickle
+import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from rvm_jax.errors import InputError
 
 DTYPES: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -22,6 +26,53 @@ DTYPES: dict[str, Any] = {
     "LongStorage": np.int64,
     "IntStorage": np.int32,
 }
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The entries of a state_dict; PyTorch is asked where a file is not plain, and never runs what is in it."""
+    plain = read_plain(path)
+    if plain is not None:
+        return plain
+    if not may_be_pytorchs(path):
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged")
+    torch = import_torch(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats: the error, if there is one, says enough
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may make the unpickler raise anything
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted and isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"{path} wants to run code when opened ({wanted[1]}), which is refused: "
+                "ask for a file that holds a plain state_dict of tensors"
+            ) from error
+        raise InputError(f"{path} is not a PyTorch checkpoint, or it is damaged") from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}: expected a state_dict, names with tensors")
+    arrays = {}
+    for name, tensor in checkpoint.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "tensor without values" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise InputError(
+                f"{path} holds a {kind} under {name!r}: expected a flat state_dict of tensors, "
+                "so save that of the network alone"
+            )
+        # NumPy has no bfloat16 or float8; float32 holds both exactly.
+        narrow = tensor.is_floating_point() and tensor.dtype.itemsize < 4
+        arrays[name] = (tensor.float() if narrow else tensor).detach().numpy()
+    return arrays
+
+
+def import_torch(path: Path) -> Any:
+    """PyTorch, to read or to write a file."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path.name} needs PyTorch: pip install 'rvm-jax[torch]', or use .safetensors, which needs nothing more"
+        ) from error
+    return torch
 
 
 def read_plain(path: Path) -> dict[str, np.ndarray] | None:
