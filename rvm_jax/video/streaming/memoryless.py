@@ -1,5 +1,6 @@
 """Mattes by networks without memory: each frame by itself or smoothed over three, and with a foreground estimated."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -91,6 +92,7 @@ def predict(
     transfer: int | None = None,
 ) -> Prediction:
     """Of uint8 or uint16 `[T, H, W, 3]`, and a plate `[H, W, 3]` or one for each frame."""
+    matte = dataclasses.replace(matte, estimate_foreground=False)  # that is `finish`, which is on the host
     frames = compositing.to_floats(pixels, matte.dtype)
     seen = frames if transfer is None else to_seen(frames, transfer)
     background = None

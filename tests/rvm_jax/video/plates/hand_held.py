@@ -1,6 +1,6 @@
 """A clip from a hand, with its plate, and a small network that compares the two, trained while one waits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import jax
@@ -58,44 +58,46 @@ def _seen(place: np.ndarray, height: int, width: int, motion: np.ndarray | None 
     )
 
 
-def trained(steps: int, side: int = 64, batch: int = 4) -> BaselineMatte:
-    """BackgroundMattingV2's coarse network with a small backbone, trained on synthetic people."""
+def small_network() -> BaselineMatte:
+    """BackgroundMattingV2's coarse network with a small backbone and random weights."""
     background_matting.BACKBONES["small"] = SMALL
     network = MattingBase("small", dropout=0.0)
-    rng = np.random.default_rng(0)
-    samples = [_sample(index, side) for index in range(48)]
-    columns = [np.stack(column) for column in zip(*samples, strict=True)]
-    key = jax.random.key(0)
-    variables = network.init(key, *(jnp.zeros((1, side, side, 3)),) * 2)
+    images = jnp.zeros((1, 32, 32, 3), jnp.float32)
+    return BaselineMatte(network, jax.jit(network.init)(jax.random.key(0), images, images))
+
+
+def trained(steps: int, side: int = 48, batch: int = 4) -> BaselineMatte:
+    """The same, trained on synthetic people."""
+    matte = small_network()
+    network, variables = matte.network, dict(matte.variables)
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
 
     @jax.jit
-    def step(variables, state, source, plate, foreground, alpha):
-        def loss(params):
-            output, changed = network.apply(
-                {**variables, "params": params}, source, plate, train=True, mutable=["batch_stats"]
-            )
+    def step(variables: Any, state: Any, plates: jax.Array, foreground: jax.Array, alpha: jax.Array) -> Any:
+        source = foreground * alpha + plates * (1 - alpha)
+
+        def loss(params: Any) -> Any:
+            changing = {**variables, "params": params}
+            output, changed = network.apply(changing, source, plates, train=True, mutable=["batch_stats"])
             return matting_base_loss(output, foreground, alpha)["total"], changed
 
-        (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        gradient, changed = jax.grad(loss, has_aux=True)(variables["params"])
         updates, state = optimizer.update(gradient, state)
-        return {"params": optax.apply_updates(variables["params"], updates), **changed}, state, value
+        return {"params": optax.apply_updates(variables["params"], updates), **changed}, state
 
+    people, alphas, places = _samples(48, side)
     state = optimizer.init(variables["params"])
-    for number in range(steps):
-        chosen = rng.permutation(len(samples))[:batch]
-        behind = rng.permutation(len(samples))[:batch]
-        foreground, alpha, places = columns[0][chosen], columns[1][chosen], columns[2][behind]
-        source = foreground * alpha + places * (1 - alpha) + rng.normal(0, 0.01, places.shape)
-        variables, state, value = step(
-            variables, state, *(jnp.asarray(x, jnp.float32) for x in (source, places, foreground, alpha))
-        )
-        if number % 20 == 0:
-            print(number, float(value))
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        chosen, behind = (rng.permutation(len(people))[:batch] for _ in range(2))
+        variables, state = step(variables, state, places[behind], people[chosen], alphas[chosen])
     return BaselineMatte(network, variables)
 
 
-def _sample(index: int, side: int):
-    foreground, alpha = synthetic.person_clip(7, index, 1, side, side)
-    place = synthetic.background_clip(7, index, 1, side, side)
-    return foreground[0] / np.float32(255), alpha[0] / np.float32(255), place[0] / np.float32(255)
+def _samples(count: int, side: int) -> list[np.ndarray]:
+    """Foregrounds, alphas and places without people, float32 [count, side, side, C] in 0..1."""
+    samples = [
+        (*synthetic.person_clip(7, index, 1, side, side), synthetic.background_clip(7, index, 1, side, side))
+        for index in range(count)
+    ]
+    return [np.concatenate(column) / np.float32(255) for column in zip(*samples, strict=True)]
