@@ -112,13 +112,27 @@ def _container(name: str, camera: CameraMode) -> av.container.InputContainer:
         raise InputError(f"{name} is no camera: --camera-size, --camera-rate and --camera-format are for webcam")
     try:
         return av.open(file, format=form, **options)
-    except (av.FFmpegError, OSError) as error:
-        empty = not is_live(name) and Path(name).stat().st_size == 0
-        reason = "it is empty" if empty else str(error.strerror).lower()
-        where = f" ({file})" if file != name else ""
-        asked = "".join(f" {text}" for text in options.get("options", {}).values())
-        mend = f"; it may not do{asked}" if asked else ""
-        raise InputError(f"{name}{where} cannot be read as a video: {reason}{mend}") from error
+    except OSError as error:  # those of FFmpeg too
+        if device is not None:
+            raise InputError(f"{name} ({file}): {cameras.mend(device, camera, error)}") from error
+        raise InputError(f"{name} cannot be read as a video: {_reason(name, error)}") from error
+
+
+def _reason(name: str, error: OSError) -> str:
+    """Why a file or a stream cannot be opened, as far as it can be seen."""
+    if not is_live(name):
+        with Path(name).open("rb") as file:
+            start = file.read(12)
+        if not start:
+            return "it is empty"
+        if start[4:8] in (b"ftyp", b"mdat", b"wide", b"free") and isinstance(error, av.InvalidDataError):
+            return (
+                "its index is missing or damaged, as where a copy, a download or a recording was cut short: copy or "
+                "download it again, or mend it with a tool such as untrunc"
+            )
+    if isinstance(error, av.InvalidDataError):
+        return "it is of no kind that FFmpeg knows, or its beginning is damaged"
+    return str(error.strerror).lower()
 
 
 def _start(container: av.container.InputContainer) -> Fraction:
