@@ -115,12 +115,15 @@ def matte(
     keep_freed_memory()
     with signals.late_interrupt():  # no JAX yet, which takes seconds, as long as something may be refused
         from rvm_jax.host.progress import Progress
-        from rvm_jax.video import backgrounds, options
+        from rvm_jax.video import backgrounds, options, source
         from rvm_jax.video.streaming.preview import open_preview
         from rvm_jax.video.writing import targets
 
+    devices.check(device)
+    if len(names) == 1:  # of several, it is told beside the others
+        source.check(names[0])
     options.part(*seconds, size)
-    options.check_numbers(rate=fps, chunk=chunk, mbps=mbps, camera_rate=camera_rate)
+    options.check_numbers(rate=fps, chunk=chunk, mbps=mbps, downsample_ratio=downsample_ratio, camera_rate=camera_rate)
     backgrounds.check(background or "green")
     if fps != 30 and not any(Path(name).is_dir() for name in names):
         raise InputError(f"--rate is for folders of pictures, and {names[0]} is none: leave it out")
@@ -134,6 +137,8 @@ def matte(
         return
     if not is_url(weights):
         released.existing(Path(weights))
+    stack = contextlib.ExitStack()
+    look = stack.enter_context(open_preview()) if preview else lambda made: None
     with signals.late_interrupt():
         from rvm_jax.host.compilation_cache import enable_compilation_cache
         from rvm_jax.matte import load
@@ -144,8 +149,7 @@ def matte(
         network = load(weights, precision)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
-    window = open_preview() if preview else contextlib.nullcontext(lambda made: None)
-    with window as look, signals.stop_requests(ANSWER) as request:
+    with stack, signals.stop_requests(ANSWER) as request:
         for number, (name, places) in enumerate(jobs):
             try:
                 with Progress(Path(name).name) as progress:

@@ -112,13 +112,13 @@ def _container(name: str, camera: CameraMode) -> av.container.InputContainer:
         raise InputError(f"{name} is no camera: --camera-size, --camera-rate and --camera-format are for webcam")
     try:
         return av.open(file, format=form, **options)
-    except OSError as error:  # those of FFmpeg too
+    except (av.FFmpegError, OSError) as error:
         if device is not None:
             raise InputError(f"{name} ({file}): {cameras.mend(device, camera, error)}") from error
         raise InputError(f"{name} cannot be read as a video: {_reason(name, error)}") from error
 
 
-def _reason(name: str, error: OSError) -> str:
+def _reason(name: str, error: av.FFmpegError | OSError) -> str:
     """Why a file or a stream cannot be opened, as far as it can be seen."""
     if not is_live(name):
         with Path(name).open("rb") as file:

@@ -65,7 +65,7 @@ def options(form: str, mode: CameraMode) -> dict[str, str]:
     return chosen
 
 
-def mend(device: Device, mode: CameraMode, error: OSError) -> str:
+def mend(device: Device, mode: CameraMode, error: av.FFmpegError | OSError) -> str:
     """Why a camera does not open, and what to do."""
     if isinstance(error, PermissionError):
         return "you may not use it: join its group (on Linux: sudo usermod -aG video $USER, and log in again)"

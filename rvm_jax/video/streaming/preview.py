@@ -58,7 +58,8 @@ def open_preview() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         try:
             yield show
         finally:
-            show({"": None})
+            with contextlib.suppress(queue.Full):  # the last is drawn, unless the window hangs or was closed
+                newest.put(None, timeout=SECONDS_TO_CLOSE if thread.is_alive() else 0)
             thread.join(SECONDS_TO_CLOSE)
             if thread.is_alive():  # the window takes nothing
                 window.kill()

@@ -38,5 +38,5 @@ def test_what_changes_nothing_is_refused(names, given, message):
 def test_numbers_are_above_zero():
     options.check_numbers(chunk=None, camera_rate=30)
     for wrong in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(InputError, match="^--camera-rate .*: expected a number above 0$"):
+        with pytest.raises(InputError, match=r"^--camera-rate .*: expected a number above 0$"):
             options.check_numbers(camera_rate=wrong)
