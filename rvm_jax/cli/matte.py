@@ -120,8 +120,6 @@ def matte(
         from rvm_jax.video.writing import targets
 
     devices.check(device)
-    if len(names) == 1:  # of several, it is told beside the others
-        source.check(names[0])
     options.part(*seconds, size)
     options.check_numbers(rate=fps, chunk=chunk, mbps=mbps, downsample_ratio=downsample_ratio, camera_rate=camera_rate)
     backgrounds.check(background or "green")
@@ -135,6 +133,8 @@ def matte(
         options.check_written(outputs, quality=quality, mbps=mbps, pictures=pictures, pipe=pipe)
     if not jobs:
         return
+    if len(names) == 1:  # of several, it is told beside the others
+        source.check(names[0])
     if not is_url(weights):
         released.existing(Path(weights))
     stack = contextlib.ExitStack()

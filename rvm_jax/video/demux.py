@@ -132,7 +132,12 @@ def _reason(name: str, error: av.FFmpegError | OSError) -> str:
             )
     if isinstance(error, av.InvalidDataError):
         return "it is of no kind that FFmpeg knows, or its beginning is damaged"
-    return str(error.strerror).lower()
+    return _plainly(error)
+
+
+def _plainly(error: av.FFmpegError | OSError) -> str:
+    """FFmpeg's words for an error, or plainer ones."""
+    return "it cannot be decoded" if isinstance(error, av.InvalidDataError) else str(error.strerror).lower()
 
 
 def _start(container: av.container.InputContainer) -> Fraction:
@@ -285,12 +290,12 @@ def _read(
                     if live or not decoded:
                         continue
                     large = isinstance(error, av.ArgumentError)  # so FFmpeg calls it
-                    raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
+                    raise damaged("a frame is too large" if large else _plainly(error)) from error
                 decoded += len(frames)
                 interlaced |= any(frame.interlaced_frame for frame in frames)
                 yield from shown_of(frames, last=packet.dts is None and not packet.size)
     except av.FFmpegError as error:
-        reason = str(error.strerror).lower()
+        reason = _plainly(error)
         if not live or not decoded:
             raise damaged(reason) from error
         print(f"{name} broke off: {reason}", file=sys.stderr)
