@@ -4,7 +4,6 @@ Frames go to the device as bytes, a few at a time; the state stays there; what c
 """
 
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +22,7 @@ from rvm_jax.host import prefetch
 from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
-from rvm_jax.video import backgrounds, compositing, demux, sink, source
-from rvm_jax.video.frames import Part, Size
+from rvm_jax.video import backgrounds, compositing, demux, options, sink, source
 from rvm_jax.video.hdr import from_seen, to_seen
 from rvm_jax.video.plates import opening
 from rvm_jax.video.plates.alignment import alignment
@@ -147,16 +145,15 @@ def matte_video(
     name = os.fspath(name)
     others = {"alpha": alpha, "foreground": foreground, "view": view}
     outputs = targets.outputs(target, background, others, pipe)
-    targets.check(targets.read_places([name], background, plate), list(outputs.values()), force=force, mbps=mbps)
+    targets.check(targets.read_places([name], background, plate), list(outputs.values()), force=force)
+    options.check_written(list(outputs.values()), quality=quality, mbps=mbps, pictures=pictures, pipe=pipe)
     if encoder == "nvenc":
         live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:
         background = background or "green"
         backgrounds.check(background)
-    part = _part(start, end, resize)
-    for option, value in (("rate", rate), ("chunk", chunk), ("mbps", mbps), ("camera-rate", camera_rate)):
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"--{option} {value:g}: expected a number above 0")
+    part = options.part(start, end, resize)
+    options.check_numbers(rate=rate, chunk=chunk, mbps=mbps, camera_rate=camera_rate)
     camera = CameraMode(camera_size, camera_rate, camera_format)
     once = demux.is_live(name)
     urgent = demux.drops_frames(name) and next(iter(outputs.values())).path is None
@@ -175,6 +172,8 @@ def matte_video(
         video = stack.enter_context(prefetch.entered(opened_source, asked_to_stop) if once else opened_source)
         if video is None:
             return VideoResult(0, complete=False)
+        if hdr == "keep" and not video.colors.hdr:
+            print(f"{name} is not HDR: --hdr keep changes nothing of it", file=sys.stderr)
         for kind, one in outputs.items():
             if kind != "alpha":
                 sink.check_hdr(one.name, one.ending or f".{pictures}", video)
@@ -211,7 +210,8 @@ def matte_video(
         )
         # All files are closed before the first of them gets its name.
         places = {kind: stack.enter_context(place(one, force, once, stop, tally)) for kind, one in outputs.items()}
-        how = Encoding(quality, mbps, pictures, encoder, once, not demux.drops_frames(name), 1 if urgent else QUEUED)
+        paced, queued = not demux.drops_frames(name), 1 if urgent else QUEUED
+        how = Encoding(quality, mbps, pictures, encoder, once, paced, queued, asked_to_stop)
         writers: dict[str, ChunkWriter] = {}
         for kind, one in outputs.items():
             counts = Tally() if writers else tally
@@ -241,17 +241,6 @@ def automatic_chunk(height: int, width: int) -> int:
     if jax.default_backend() == "cpu":
         return 1
     return max(1, min(LONGEST_CHUNK, PIXELS_AT_ONCE // (height * width)))
-
-
-def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:
-    if not 0 <= start < math.inf or (end is not None and not start < end < math.inf):
-        given = f"--start {start:g}" + ("" if end is None else f" --end {end:g}")
-        raise InputError(f"{given}: expected seconds from the start, and an end after the start")
-    if resize is not None and min(resize[0], resize[1] or 1) < 1:
-        given = "x".join(str(side) for side in resize if side is not None)
-        raise InputError(f"--resize {given}: expected pixels, such as 1280x720 or 1280")
-    exact = [None if number is None else Fraction(number).limit_denominator(10**6) for number in (start, end)]
-    return Part(exact[0] or Fraction(0), exact[1], None if resize is None else Size(*resize))
 
 
 def _remembered(
