@@ -125,6 +125,7 @@ def matte(
     with signals.late_interrupt():  # no JAX yet, which takes seconds, as long as something may be refused
         from rvm_jax.host.progress import Progress
         from rvm_jax.video import backgrounds, options, source
+        from rvm_jax.video.plates import opening
         from rvm_jax.video.streaming.preview import open_preview
         from rvm_jax.video.writing import targets
 
@@ -132,6 +133,8 @@ def matte(
     options.part(*seconds, size)
     options.check_numbers(rate=fps, chunk=chunk, mbps=mbps, downsample_ratio=downsample_ratio, camera_rate=camera_rate)
     backgrounds.check(background or "green")
+    for name in names:
+        opening.check_options(plate, align_plate, name)
     if fps != 30 and not any(Path(name).is_dir() for name in names):
         raise InputError(f"--rate is for folders of pictures, and {names[0]} is none: leave it out")
     jobs = _to_do(jobs, pipe, force)
@@ -152,13 +155,11 @@ def matte(
         from rvm_jax.host.compilation_cache import enable_compilation_cache
         from rvm_jax.matte import load
         from rvm_jax.video import matting
-        from rvm_jax.video.plates import opening
 
         enable_compilation_cache()
         computing_on = devices.choose(device)
         network = load(weights, precision)
-    for name, _ in jobs:
-        opening.check(network, plate, align_plate, one_frame_delay, name)
+    opening.check_network(network, plate, one_frame_delay)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
     with stack, signals.stop_requests(ANSWER) as request:

@@ -154,6 +154,7 @@ def matte_video(
         backgrounds.check(background)
     part = options.part(start, end, resize)
     options.check_numbers(rate=rate, chunk=chunk, mbps=mbps, camera_rate=camera_rate)
+    opening.check_options(plate, align_plate, name)
     camera = CameraMode(camera_size, camera_rate, camera_format)
     once = demux.is_live(name)
     urgent = demux.drops_frames(name) and next(iter(outputs.values())).path is None
@@ -183,7 +184,7 @@ def matte_video(
         opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, *size, video.pixel_aspect)
         behind = stack.enter_context(opened)
         matte = (weights if isinstance(weights, Matte | BaselineMatte) else load(weights, precision)).folded()
-        opening.check(matte, plate, align_plate, one_frame_delay, name)
+        opening.check_network(matte, plate, one_frame_delay)
         if plate is not None and video.colors.hdr:
             raise InputError("--hdr keep with a clean plate, which is not HDR: give --hdr tone-map")
         clean = None if plate is None else opening.open_plate(plate, video, open_again, align_plate)

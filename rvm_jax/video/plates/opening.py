@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
-from rvm_jax.matte import Matte
 from rvm_jax.video import demux, source
 from rvm_jax.video.frames import Frame, Source, resized
+
+if TYPE_CHECKING:  # importing them takes JAX, and it takes seconds
+    from rvm_jax.baselines.matte import BaselineMatte
+    from rvm_jax.matte import Matte
 
 AUTO = "auto"
 
@@ -21,8 +24,22 @@ FEWEST_FRAMES = 3
 DARKEST = 8  # of 255: a plate with no channel above it is black
 
 
-def check(matte: Matte | BaselineMatte, plate: str | None, align: bool, smooth: bool, name: str) -> None:
-    """Refuse a plate that the network does not take, the lack of one that it needs, and what cannot be done."""
+def check_options(plate: str | None, align: bool, name: str) -> None:
+    """Refuse what cannot be done with what is matted under a `name`, whatever the network."""
+    if plate is None and align:
+        raise InputError("--align-plate without a plate: give --plate FILE as well")
+    if plate == AUTO and align:
+        raise InputError("--plate auto is for a camera that stands still: with --align-plate give --plate FILE")
+    if plate == AUTO and demux.is_live(name):
+        raise InputError(f"--plate auto reads a video twice, and {name} can be read once: give --plate FILE")
+    if plate is not None and plate != AUTO:
+        if demux.is_live(plate):
+            raise InputError(f"--plate {plate}: expected a file, a picture or a video of the view without the person")
+        source.check(plate)
+
+
+def check_network(matte: "Matte | BaselineMatte", plate: str | None, smooth: bool) -> None:
+    """Refuse a plate that the network does not take, the lack of one that it needs, and smoothing of what is smooth."""
     if smooth and matte.keeps_state:
         raise InputError(f"{matte.name} remembers the frames before, and does not flicker: leave --one-frame-delay out")
     if plate is not None and not matte.needs:
@@ -32,14 +49,6 @@ def check(matte: Matte | BaselineMatte, plate: str | None, align: bool, smooth: 
             f"{matte.name} needs a clean plate: give --plate FILE, a picture of the same view without the person, or "
             "--plate auto, the median of the video"
         )
-    if plate is None and align:
-        raise InputError("--align-plate without a plate: give --plate FILE as well")
-    if plate == AUTO and align:
-        raise InputError("--plate auto is for a camera that stands still: with --align-plate give --plate FILE")
-    if plate == AUTO and demux.is_live(name):
-        raise InputError(f"--plate auto reads a video twice, and {name} can be read once: give --plate FILE")
-    if plate not in (None, AUTO) and demux.is_live(plate):
-        raise InputError(f"--plate {plate}: expected a file, a picture or a video of the view without the person")
 
 
 def open_plate(

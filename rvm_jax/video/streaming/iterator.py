@@ -50,7 +50,9 @@ def matte_frames(
         backgrounds.check(background)
     matte = (weights if isinstance(weights, Matte | BaselineMatte) else load(weights, precision)).folded()
     given = plate if plate is None or isinstance(plate, np.ndarray) else os.fspath(plate)
-    opening.check(matte, "plate" if isinstance(given, np.ndarray) else given, align_plate, False, "-")
+    opening.check_network(matte, "given" if isinstance(given, np.ndarray) else given, smooth=False)
+    if not isinstance(given, np.ndarray):
+        opening.check_options(given, align_plate, "-")
     if isinstance(matte, Matte):
         return _mattes(frames, matte, background, downsample_ratio)
     pixels = opening.read_plate(given) if isinstance(given, str) else given

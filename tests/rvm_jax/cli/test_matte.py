@@ -238,6 +238,7 @@ def test_what_is_wrong_is_told_before_jax_is_imported(clips, tmp_path):
         "none.pth": [clip, "--weights", "none.pth"],
         "none.mp4": ["none.mp4", "--weights", "x"],
         "--chunk": [clip, "--weights", "x", "--chunk", "0"],
+        "none.png": [clip, "--weights", "x", "--plate", "none.png"],
         "--device": [clip, "--weights", "x", "--device", "abacus"],
         other: [clip, "--weights", "x", "--alpha", other],
     }

@@ -204,7 +204,6 @@ def test_a_person_may_have_so_many_files(service, monkeypatch):
     ("given", "message"),
     [
         ({}, "no video was given: send one"),
-        ({"video": "a", "plate": {"upload": "b"}}, "this network takes no clean plate: leave the plate out"),
         ({"video": "a", "kind": "mp4"}, "there is no option kind: expected video, background, plate, detail"),
         ({"video": "a", "start": "soon"}, "start soon: expected seconds, such as 1.5"),
         ({"video": "a", "start": [1]}, "start [1]: expected seconds"),

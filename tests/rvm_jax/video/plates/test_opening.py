@@ -18,20 +18,33 @@ COMPARES = SimpleNamespace(name="bgmv2_resnet50", needs=("background",), keeps_s
 
 
 @pytest.mark.parametrize(
-    ("matte", "plate", "align", "smooth", "name", "message"),
+    ("plate", "align", "name", "message"),
     [
-        (REMEMBERS, None, False, True, "a.mp4", "rvm_tiny remembers the frames before, and does not flicker"),
-        (FORGETS, "p.png", False, False, "a.mp4", "modnet takes no clean plate: leave --plate out"),
-        (COMPARES, None, False, False, "a.mp4", "bgmv2_resnet50 needs a clean plate: give --plate FILE, a picture"),
-        (FORGETS, None, True, False, "a.mp4", "--align-plate without a plate: give --plate FILE as well"),
-        (COMPARES, "auto", True, False, "a.mp4", "--plate auto is for a camera that stands still"),
-        (COMPARES, "auto", False, False, "-", "--plate auto reads a video twice, and - can be read once"),
-        (COMPARES, "webcam", False, False, "a.mp4", "--plate webcam: expected a file, a picture or a video"),
+        (None, True, "a.mp4", "--align-plate without a plate: give --plate FILE as well"),
+        ("auto", True, "a.mp4", "--plate auto is for a camera that stands still"),
+        ("auto", False, "-", "--plate auto reads a video twice, and - can be read once"),
+        ("webcam", False, "a.mp4", "--plate webcam: expected a file, a picture or a video"),
+        ("nothing.png", False, "a.mp4", "nothing.png does not exist"),
     ],
 )
-def test_what_does_not_go_together_is_refused(matte, plate, align, smooth, name, message):
+def test_what_cannot_be_done_is_refused(plate, align, name, message):
     with pytest.raises(InputError) as caught:
-        opening.check(matte, plate, align, smooth, name)
+        opening.check_options(plate, align, name)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("matte", "plate", "smooth", "message"),
+    [
+        (REMEMBERS, None, True, "rvm_tiny remembers the frames before, and does not flicker"),
+        (FORGETS, "p.png", False, "modnet takes no clean plate: leave --plate out"),
+        (COMPARES, None, False, "bgmv2_resnet50 needs a clean plate: give --plate FILE, a picture"),
+    ],
+)
+def test_what_the_network_does_not_take_is_refused(matte, plate, smooth, message):
+    with pytest.raises(InputError) as caught:
+        opening.check_network(matte, plate, smooth)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
