@@ -41,6 +41,8 @@ class Alignment:
     gray: np.ndarray
     """The plate as it is compared, float32 [h, w]."""
     features: Features
+    ramp: np.ndarray
+    """float32 [H, W]: 0 at the edge of the plate, 1 from a feather's width on."""
     homography: np.ndarray = field(default_factory=lambda: np.eye(3))
     """From the frame to the plate, where both have sides of 1; the newest."""
     person: np.ndarray | None = None
@@ -58,7 +60,7 @@ def alignment(plate: np.ndarray, name: str) -> Alignment:
         raise InputError(
             f"{name} has {len(found.points)} corners, too few to align it by: film from a tripod, without --align-plate"
         )
-    return Alignment(plate, gray, found)
+    return Alignment(plate, gray, found, _ramp(*plate.shape[:2]))
 
 
 def aligned(alignment: Alignment, frame: np.ndarray) -> np.ndarray:
@@ -145,7 +147,7 @@ def _warped(alignment: Alignment, frame: np.ndarray) -> np.ndarray:
     shape = frame.shape[:2]
     plate = at_depth(alignment.plate, frame.dtype)
     warped = _through_homography(plate, alignment.homography, shape)
-    weight = _through_homography(_ramp(*plate.shape[:2]), alignment.homography, shape)
+    weight = _through_homography(alignment.ramp, alignment.homography, shape)
     edge = weight < 1
     share = weight[edge][:, None]
     warped[edge] = np.rint(warped[edge] * share + frame[edge] * (1 - share))
@@ -153,7 +155,6 @@ def _warped(alignment: Alignment, frame: np.ndarray) -> np.ndarray:
 
 
 def _ramp(height: int, width: int) -> np.ndarray:
-    """float32 [H, W]: 0 at the edge of a plate, 1 from a feather's width on."""
     x, y = (np.minimum(np.arange(side), np.arange(side)[::-1]) / (FEATHER * width) for side in (width, height))
     return np.minimum(np.minimum(y[:, None], x), 1).astype(np.float32)
 

@@ -51,7 +51,9 @@ def matte_frames(
     matte = (weights if isinstance(weights, Matte | BaselineMatte) else load(weights, precision)).folded()
     given = plate if plate is None or isinstance(plate, np.ndarray) else os.fspath(plate)
     opening.check_network(matte, "given" if isinstance(given, np.ndarray) else given, smooth=False)
-    if not isinstance(given, np.ndarray):
+    if isinstance(given, np.ndarray):
+        _shape(given, "a plate")
+    else:
         opening.check_options(given, align_plate, "-")
     if isinstance(matte, Matte):
         return _mattes(frames, matte, background, downsample_ratio)
@@ -121,12 +123,12 @@ def _alike(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _shape(frame: Any) -> tuple[int, ...]:
-    """Its shape, if it is a frame."""
+def _shape(frame: Any, what: str = "a frame") -> tuple[int, ...]:
+    """Its shape, if it is a frame, or something else like one."""
     shape: tuple[int, ...] = getattr(frame, "shape", ())
     dtype = getattr(frame, "dtype", type(frame).__name__)
     if len(shape) != 3 or shape[-1] != 3 or dtype != np.uint8:
-        raise InputError(f"a frame is {dtype} of shape {tuple(shape)}: expected a NumPy array, uint8 [H, W, 3], RGB")
+        raise InputError(f"{what} is {dtype} of shape {tuple(shape)}: expected a NumPy array, uint8 [H, W, 3], RGB")
     return tuple(shape)
 
 
