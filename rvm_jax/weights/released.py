@@ -143,6 +143,17 @@ ELSEWHERE: Mapping[str, Elsewhere] = {
 """On Google Drive, which asks a person before it gives large files."""
 
 
+def existing(path: Path) -> Path:
+    """The file or folder of weights that is called so, or else the file of a release of this name."""
+    found = path if path.exists() else released_path(str(path)) or path
+    if not found.exists():
+        raise InputError(
+            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
+            f"name that `rvm weights` lists ({', '.join(RELEASES)})"
+        )
+    return found
+
+
 def released_path(name: str) -> Path | None:
     """The file that a name stands for, None if it is not that of a release; one that is not there is refused."""
     release = RELEASES.get(name)
