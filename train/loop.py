@@ -5,10 +5,9 @@ from the recipe, so a run that was stopped at any moment goes on from its last c
 """
 
 import contextlib
-import importlib.util
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NoReturn
@@ -17,29 +16,27 @@ import jax
 
 from data_pipelines.pipelines.batches import Batch
 from data_pipelines.pipelines.workers import Workers
-from data_pipelines.sampling.schedule import Pass, StageData, stage_of
+from data_pipelines.sampling.schedule import Pass, stage_of
 from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import buckets, signals
 from rvm_jax.host.compilation_cache import IN_RUN, enable_compilation_cache
 from rvm_jax.host.paths import is_url
-from rvm_jax.model.network import MattingNetwork
-from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights import orbax_folders
-from rvm_jax.weights.files import Weights, write_weights
 from train.device import cluster, evaluation, flops, hosts, optimizer, parallel, repeatable
 from train.device.joined import split
 from train.device.programs import Key, Programs
 from train.device.step import Metrics, TrainState, init, joined, with_average
+from train.recipe.baselines import AnyRecipe
 from train.recipe.division import Division, Kept, describe_batch, describe_parts, settle
 from train.recipe.options import Options
-from train.recipe.recipe import Recipe, learning_rates
+from train.recipe.recipe import learning_rates
 from train.recipe.text import describe, to_json
-from train.run import input_pipeline, origin, run_folder
+from train.run import course, input_pipeline, origin, run_folder
 from train.run.agreement import agree
 from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory, first_keys
-from train.run.initial_state import initial_state
+from train.run.course import Course
 from train.run.program_keys import needed_keys, program_key
 from train.tracking import profiling, provenance, report
 from train.tracking.clock import Clock, PassTimes, speed
@@ -53,12 +50,10 @@ ANSWER = "stopping, as soon as what has begun is done and saved; the same signal
 class Run:
     """What stays the same from the first iteration to the last."""
 
-    recipe: Recipe
+    recipe: AnyRecipe
     options: Options
     division: Division
-    sources: Sequence[input_pipeline.Sources]
-    stages: Sequence[StageData]
-    network: MattingNetwork
+    course: Course
     programs: Programs
     workers: Workers
     checkpoints: Checkpoints
@@ -70,7 +65,7 @@ class Run:
 
     @property
     def iterations(self) -> int:
-        return sum(stage.iterations for stage in self.stages)
+        return sum(stage.iterations for stage in self.course.stages)
 
     @property
     def share(self) -> Share:
@@ -100,10 +95,10 @@ class Iteration:
     passes: Sequence[PassTimes]
 
 
-def train(recipe: Recipe, options: Options) -> None:
+def train(recipe: AnyRecipe, options: Options, prepare: Callable[[Any, Options], Course] = course.matting) -> None:
     """Train by a recipe in the folder `options.out`, going on where an earlier run of the same recipe stopped.
 
-    Leaves `weights` (and `weights.pth`, where PyTorch is installed) and `report.html` there. When it is told to stop,
+    `prepare` opens what the recipe brings. Leaves the weights and `report.html` there. When it is told to stop,
     by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, it saves a checkpoint and raises `Stopped`. On several hosts, an exception
     on one of them ends the processes of all.
     """
@@ -116,40 +111,38 @@ def train(recipe: Recipe, options: Options) -> None:
     with hosts.together() as others, BucketRun(options.out, first_host=jax.process_index() == 0) as bucket:
         in_bucket = buckets.join(options.out, IN_RUN) if is_url(options.out) else None
         enable_compilation_cache(options.compilation_cache, default=in_bucket)
-        _train(recipe, options, others, bucket, clock)
+        _train(recipe, options, prepare, others, bucket, clock)
 
 
-def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: BucketRun, clock: Clock) -> None:
+def _train(
+    recipe: AnyRecipe,
+    options: Options,
+    prepare: Callable[[Any, Options], Course],
+    others: hosts.Hosts,
+    bucket: BucketRun,
+    clock: Clock,
+) -> None:
     # What the batch is divided into
     first_host = jax.process_index() == 0
     kept = parallel.word_from_first_host(run_folder.kept(bucket.folder) if first_host else None)
     recipe, division = settle(recipe, options, jax.device_count(), kept and Kept(*kept))
 
-    # Data
-    sources = input_pipeline.open_sources(recipe, options.data_dir)
-    stages = input_pipeline.stage_data(recipe, sources)
-    digests = input_pipeline.fingerprints(sources)
+    # Data and network
+    brought = prepare(recipe, options)
+    digests = input_pipeline.fingerprints(brought.sources)
     identity: dict[str, Any] = {
         "recipe": to_json(recipe),
-        "iterations": {str(number): stage.iterations for number, stage in enumerate(stages, 1)},
+        "iterations": {str(number): stage.iterations for number, stage in enumerate(brought.stages, 1)},
         "data": digests,
         "licences": origin.of_datasets(recipe, digests, options.data_dir),
     }
     agree(others, identity, options)
-    total = sum(stage.iterations for stage in stages)
+    total = sum(stage.iterations for stage in brought.stages)
     if options.profiled and options.profiled.stop > total:
         raise InputError(f"--profile {options.profile}: expected iterations below {total}, which is how many there are")
 
-    # Network
-    network = MattingNetwork(
-        recipe.variant,
-        recipe.refiner,
-        dtype=None if recipe.precision == "float32" else recipe.precision,
-        axis_name=parallel.AXIS,
-        remat=options.remat,
-    )
     how = optimizer.of_recipe(recipe)
-    shapes = jax.eval_shape(lambda key: with_average(init(network, key), how), jax.random.key(recipe.seed))
+    shapes = jax.eval_shape(lambda key: with_average(init(brought.network, key), how), jax.random.key(recipe.seed))
 
     with contextlib.ExitStack() as stack:
         # The run's folder, and the state from which it begins or goes on
@@ -157,7 +150,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         changed: list[str] = []
         # A run that goes on does not need what it began with, which may be gone by now.
         begins = first_host and not orbax_folders.saved_iterations(folder)
-        first = with_average(initial_state(network, recipe.seed, recipe.init), how) if begins else None
+        first = with_average(brought.begin(), how) if begins else None
         if first_host:
             told = origin.of_run(recipe, identity["licences"], bucket.folder, begins=begins)
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
@@ -187,9 +180,9 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
         profile = stack.enter_context(Profile(traced, place, tracker.message, bucket.name(place)))
         stops = others.agree_on_stopping(stack.enter_context(signals.stop_requests(ANSWER)))
         tools = checkpoints, tracker, clock, profile, bucket, stops
-        programs = Programs(network, division.parts, how)
+        programs = Programs(brought.network, division.parts, how)
         workers = stack.enter_context(input_pipeline.open_workers(options, others))
-        run = Run(recipe, options, division, sources, stages, network, programs, workers, *tools)
+        run = Run(recipe, options, division, brought, programs, workers, *tools)
         _log_start(run, done, changed)
 
         # Iterations
@@ -204,7 +197,7 @@ def _train(recipe: Recipe, options: Options, others: hosts.Hosts, bucket: Bucket
 
 def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
     run.tracker.message(describe(run.recipe))
-    iterations = " + ".join(str(stage.iterations) for stage in run.stages)
+    iterations = " + ".join(str(stage.iterations) for stage in run.course.stages)
     run.tracker.message(
         f"\n{run.iterations} iterations ({iterations}) on {jax.device_count()} × {jax.devices()[0].device_kind}, in "
         f"{run.options.out}" + (f"; going on after {done}" if done else "")
@@ -220,14 +213,12 @@ def _log_start(run: Run, done: int, changed: Iterable[str]) -> None:
     if run.options.profiled and run.options.profiled.stop <= done:
         run.tracker.message(f"--profile {run.options.profile}: these iterations are done, so nothing is traced")
     if run.recipe.init is None and done == 0 and run.recipe.variant != "tiny":
-        run.tracker.message(
-            "it starts from random weights; --init takes ImageNet's, which `rvm convert` makes of torchvision's"
-        )
+        run.tracker.message(f"it starts from random weights; --init takes {run.course.starts}")
 
 
 def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     """All iterations that are left, with their validations and checkpoints. `state` is that on the devices."""
-    _compile(run, first_keys(run.recipe, run.stages, done), state, done)
+    _compile(run, first_keys(run.recipe, run.course.stages, done), state, done)
     if _validates(run, done) and not run.checkpoints.validated(done):  # a run that is stopped leaves that for later
         _save(run, state, done, validates=True)
     if run.stops():
@@ -235,15 +226,17 @@ def _train_iterations(run: Run, state: TrainState, done: int) -> TrainState:
     fresh_moments = parallel.pmap(_with_fresh_moments, (0,), donated=(0,))
     pending: Iteration | None = None  # the devices compute it
     parts = run.division.parts
-    batches = input_pipeline.feed(run.recipe, run.stages, run.sources, done, *parallel.host(), parts, run.workers)
+    batches = input_pipeline.feed(
+        run.recipe, run.course.stages, run.course.sources, done, *parallel.host(), parts, run.workers
+    )
     with contextlib.closing(batches):
         for number, passes in run.clock.feed(batches):
-            stage, in_stage = stage_of(run.stages, number)
+            stage, in_stage = stage_of(run.course.stages, number)
             if in_stage == 0 and number > 0:
-                keys = needed_keys(run.recipe, run.stages, stage, number)
+                keys = needed_keys(run.recipe, run.course.stages, stage, number)
                 _compile(run, dict.fromkeys(keys, stage), state, done)
                 state = fresh_moments(state)
-            rates = learning_rates(run.recipe, stage, in_stage, run.stages[stage].iterations)
+            rates = learning_rates(run.recipe, stage, in_stage, run.course.stages[stage].iterations)
             state, iteration = _dispatch(run, state, number, passes, rates)
             if pending is not None:  # the devices are busy with this iteration, so that one is done soon
                 _log_iteration(run, pending)
@@ -295,17 +288,17 @@ def _dispatch(
     rates: Mapping[str, float],
 ) -> tuple[TrainState, Iteration]:
     """Give the devices the passes of an iteration, each as soon as its batch is there."""
-    stage, _ = stage_of(run.stages, number)
+    stage, _ = stage_of(run.course.stages, number)
     metrics: dict[str, Metrics] = {}
     frames, operations, timed = 0, 0.0, []
     with run.profile.step(number):
         for times, (one, batch) in passes:
-            key = program_key(run.recipe, run.stages, one)
+            key = program_key(run.recipe, run.course.stages, one)
             shards = parallel.shard(batch, run.division.parts)
             times.given = time.perf_counter()
             state, metrics[one.kind] = run.programs.run(key, state, shards, rates)
             run.clock.dispatched(times, shards, metrics[one.kind])
-            frames += run.stages[stage].samples(one.kind) * one.frames
+            frames += run.course.stages[stage].samples(one.kind) * one.frames
             operations += run.programs.compiled[key].program.flops
             timed.append(times)
     return state, Iteration(number, stage, metrics, rates, frames, operations, timed)
@@ -350,13 +343,13 @@ def _raise_if_not_finite(run: Run, iteration: Iteration, metrics: Mapping[str, f
 
 def _validates(run: Run, done: int) -> bool:
     """Whether it is time to validate after so many iterations: before the first, now and then, and after a stage."""
-    ends = accumulate(stage.iterations for stage in run.stages)
+    ends = accumulate(stage.iterations for stage in run.course.stages)
     return done % run.options.validate_every == 0 or done in ends
 
 
 def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
     """Save a checkpoint, validated if it is time."""
-    stage, _ = stage_of(run.stages, max(done - 1, 0))
+    stage, _ = stage_of(run.course.stages, max(done - 1, 0))
     mad = None
     if validates:
         with run.clock.during("validation"):
@@ -371,9 +364,9 @@ def _save(run: Run, state: TrainState, done: int, *, validates: bool) -> None:
 def _validate(run: Run, state: TrainState, done: int, number: int) -> float | None:
     """Validate as stage `number` has it, log the metrics with pictures, and return MAD; None if it is to stop."""
     stage = run.recipe.stages[number]
-    evaluate = evaluation.program(run.network, stage.downsample_ratio if stage.high_frames else 1.0)
+    evaluate = evaluation.program(run.course.network, stage.validation_ratio)
     batches = input_pipeline.validation_batches(
-        run.recipe, stage, run.sources[number], jax.device_count(), *parallel.host(), run.workers
+        run.recipe, stage, run.course.sources[number], jax.device_count(), *parallel.host(), run.workers
     )
     with contextlib.closing(batches):
         found = evaluation.validate(evaluate, state, batches, run.stops)
@@ -390,11 +383,8 @@ def _validate(run: Run, state: TrainState, done: int, number: int) -> float | No
 
 def _write_results(run: Run, state: TrainState) -> None:
     """Write the weights and the report."""
-    final = Weights(VARIANTS[run.recipe.variant], run.recipe.refiner, state.variables, origin.read(run.bucket.folder))
-    names = ["weights", "weights.pth"] if importlib.util.find_spec("torch") else ["weights"]
-    for name in names:
-        write_weights(final, run.bucket.folder / name, overwrite=True)
+    weights = run.course.write(state.variables, run.bucket.folder, origin.read(run.bucket.folder))
     run.tracker.flush()
-    written = [report.write(run.bucket.folder), *(run.bucket.folder / name for name in names)]
+    written = [report.write(run.bucket.folder), *weights]
     run.bucket.finish()
     run.tracker.message(f"wrote {', '.join(str(run.bucket.name(path)) for path in written)}")

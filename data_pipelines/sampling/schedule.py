@@ -2,7 +2,8 @@
 
 An iteration has two or three passes, each an optimizer step of its own: low-resolution matting, high-resolution matting
 where the stage has one, and segmentation, on clips at even iterations and on stills at odd ones. Every stream of a
-stage counts its own batches, so the iteration is the position in all of them.
+stage counts its own batches, so the iteration is the position in all of them. A network that knows stills alone has one
+pass on them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Literal
 from data_pipelines.sampling import windows
 from rvm_jax.errors import InputError
 
-PassKind = Literal["matting_low", "matting_high", "segmentation_video", "segmentation_stills"]
+PassKind = Literal["matting_low", "matting_high", "segmentation_video", "segmentation_stills", "stills"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class StageData:
         high: Shape of the high-resolution matting clips, if the stage has such a pass.
         segmentation_size: Side of the square for segmentation.
         buckets: How many heights, and how many widths, the batches of each kind may have.
+        stills: Its only pass is one of stills, of the shape `low`.
     """
 
     iterations: int
@@ -47,6 +49,7 @@ class StageData:
     high: ClipShape | None = None
     segmentation_size: int = 512
     buckets: int = windows.BUCKETS
+    stills: bool = False
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.batch < 1:
@@ -58,7 +61,7 @@ class StageData:
     def shape(self, kind: PassKind) -> ClipShape:
         """Frames and square size of the samples of this kind of pass."""
         match kind:
-            case "matting_low":
+            case "matting_low" | "stills":
                 return self.low
             case "matting_high":
                 if self.high is None:
@@ -115,6 +118,8 @@ def stage_of(stages: Sequence[StageData], iteration: int) -> tuple[int, int]:
 
 def kinds(stage: StageData, iteration: int) -> list[PassKind]:
     """The passes of a stage's iteration, in order."""
+    if stage.stills:
+        return ["stills"]
     segmentation: PassKind = "segmentation_stills" if iteration % 2 else "segmentation_video"
     return ["matting_low", "matting_high", segmentation] if stage.high else ["matting_low", segmentation]
 

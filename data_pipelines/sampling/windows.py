@@ -84,12 +84,15 @@ def background(at: random_draws.Position, images: Clips, clips: Clips, frames: i
 def sizes(size: int, buckets: int = BUCKETS) -> tuple[int, ...]:
     """The heights and widths that a step at square size `size` may have: an even grid over size/2 .. size − 1.
 
-    Each is the middle of its bucket, so the mean is what it would be if every size were allowed.
+    Each is the middle of its bucket, so the mean is what it would be if every size were allowed. Without buckets it is
+    `size` alone.
     """
-    if buckets < 1:
-        raise InputError(f"{buckets} buckets of sizes: expected 1 or more")
+    if buckets < 0:
+        raise InputError(f"{buckets} buckets of sizes: expected 0 or more")
     if size < SMALLEST:
         raise InputError(f"a square of {size} pixels: expected {SMALLEST} or more")
+    if not buckets:
+        return (size,)
     return tuple(size // 2 + (2 * bucket + 1) * size // (4 * buckets) for bucket in range(buckets))
 
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from rvm_jax.baselines.layers import (
     ConvNormRelu,
+    Dropout,
     Layer,
     check_images,
     conv_and_norm,
@@ -69,20 +70,25 @@ class MattingBase(nn.Module):
     """The coarse network alone.
 
     `backbone` is "resnet50", "resnet101" or "mobilenetv2". The convolutions compute in `dtype`, by default that of the
-    images. In training, `dropout` of the values after the ASPP are left out, which takes `rngs={"dropout": key}`.
+    images. In training, `dropout` of the values after the ASPP are left out, which takes `rngs={"dropout": key}`. With
+    `freeze_norms`, BatchNorm uses its running statistics in training too, and keeps them.
     """
 
     backbone: str = "resnet50"
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
+    freeze_norms: bool = False
 
     @nn.compact
     def __call__(self, source: Array, background: Array, *, train: bool = False) -> MattingBaseOutput:
         """Frames and what is behind the people in them, `[N, H, W, 3]` in 0..1, of any size."""
         check_pair(source, background)
-        conv, norm = conv_and_norm(train, source.dtype if self.dtype is None else self.dtype, self.axis_name)
-        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        updates = train and not self.freeze_norms
+        dtype = source.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
+        dropout = Dropout(self.dropout if train else 0, self.axis_name)
         maps = coarse_network(self.backbone, conv, norm, dropout, source, background)
         return MattingBaseOutput(maps.alpha, jnp.clip(maps.residual + source, 0, 1), maps.error, maps.hidden)
 
@@ -109,17 +115,21 @@ class MattingRefine(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
+    freeze_norms: bool = False
 
     @nn.compact
     def __call__(self, source: Array, background: Array, *, train: bool = False) -> MattingRefineOutput:
         """Frames and what is behind the people in them, `[N, H, W, 3]` in 0..1, sides multiples of 4."""
         check_pair(source, background)
         self._check_options(source.shape[1], source.shape[2], train)
-        conv, norm = conv_and_norm(train, source.dtype if self.dtype is None else self.dtype, self.axis_name)
+        updates = train and not self.freeze_norms
+        dtype = source.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
         size = source.shape[1:3]
         low = scaled_size(size, self.scale)
         low_source, low_background = resize(source, low), resize(background, low)
-        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        dropout = Dropout(self.dropout if train else 0, self.axis_name)
         maps = coarse_network(self.backbone, conv, norm, dropout, low_source, low_background)
 
         quarter = (size[0] // 4, size[1] // 4)

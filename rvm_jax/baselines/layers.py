@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -15,9 +16,14 @@ from rvm_jax.model.resize import resize_axis
 Layer = Callable[..., nn.Module]
 
 
-def conv_and_norm(train: bool, dtype: DTypeLike | None, axis_name: str | None) -> tuple[Layer, Layer]:
-    """What makes a network's convolutions, which compute in `dtype`, and its BatchNorms."""
-    return partial(Conv, dtype=dtype), partial(BatchNorm, use_running_average=not train, axis_name=axis_name)
+def conv_and_norm(
+    train: bool, dtype: DTypeLike | None, axis_name: str | None, folded: bool = False
+) -> tuple[Layer, Layer]:
+    """What makes a network's convolutions, which compute in `dtype`, and its BatchNorms, which may be folded."""
+    if folded and train:
+        raise InputError("BatchNorm is folded into the convolutions of this network: train what it was made of")
+    norm = partial(BatchNorm, use_running_average=not train, axis_name=axis_name, folded=folded)
+    return partial(Conv, dtype=dtype), norm
 
 
 class ConvNormRelu(nn.Module):
@@ -34,6 +40,29 @@ class ConvNormRelu(nn.Module):
     def __call__(self, x: Array) -> Array:
         x = self.conv(self.features, self.kernel_size, dilation=self.dilation, use_bias=self.use_bias, name="conv")(x)
         return nn.relu(self.norm(name="norm")(x))
+
+
+class Dropout(nn.Module):
+    """Sets this part of all values to 0, and raises the others.
+
+    Which ones follows from the key and from a sample's place in the batch of all devices of `axis_name`, so that it is
+    the same however many there are.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, ...]` → the same."""
+        if not self.rate:
+            return x
+        devices, device = 1, jnp.int32(0)
+        if self.axis_name is not None:
+            devices, device = lax.axis_size(self.axis_name), lax.axis_index(self.axis_name)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (devices * x.shape[0], *x.shape[1:]))
+        kept = lax.dynamic_slice_in_dim(kept, device * x.shape[0], x.shape[0])
+        return jnp.where(kept, x / (1 - self.rate), 0)
 
 
 def resize(x: Array, size: Sequence[int]) -> Array:

@@ -92,11 +92,16 @@ class U2NetOutput(NamedTuple):
 
 
 class U2Net(nn.Module):
-    """U²-Net. `variant` is "u2net" or "u2netp"; the convolutions compute in `dtype`, by default that of the images."""
+    """U²-Net. `variant` is "u2net" or "u2netp"; the convolutions compute in `dtype`, by default that of the images.
+
+    With `freeze_norms`, BatchNorm uses its running statistics in training too, and keeps them.
+    """
 
     variant: str = "u2net"
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
+    freeze_norms: bool = False
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> U2NetOutput:
@@ -105,7 +110,9 @@ class U2Net(nn.Module):
             raise InputError(f"unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
         check_images(images)
         table = VARIANTS[self.variant]
-        conv, norm = conv_and_norm(train, images.dtype if self.dtype is None else self.dtype, self.axis_name)
+        updates = train and not self.freeze_norms
+        dtype = images.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
 
         x = images
         skips: list[Array] = []

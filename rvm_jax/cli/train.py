@@ -20,9 +20,12 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.paths import located
 from rvm_jax.host.quiet_import import quiet_import
 from train.check.options import CheckOptions
+from train.recipe import baselines, published
+from train.recipe.baselines import AnyRecipe
 from train.recipe.options import Options
-from train.recipe.published import RECIPES
-from train.recipe.recipe import Recipe, Stage, Validation
+from train.recipe.recipe import Recipe, Validation
+
+RECIPES: dict[str, AnyRecipe] = {**published.RECIPES, **baselines.RECIPES}
 
 COMMANDS = {
     "mobilenetv3": "Train a MobileNetV3 network by the published recipe, in four stages.\n\n"
@@ -35,10 +38,18 @@ COMMANDS = {
     "demo": "Train a tiny network on synthetic clips, in four short stages.\n\n"
     "`rvm data prepare synthetic` makes the clips.\n\n"
     "Example: rvm train demo --out runs/first",
+    "modnet": "Train MODNet on stills, with trimaps made of their mattes; every frame of a clip is a still as well.\n\n"
+    "Example: rvm train modnet --init modnet.ckpt --freeze-norms --stages.1.data footage/mine "
+    "--stages.2.epochs 0 --stages.3.epochs 0 --stages.4.epochs 0",
+    "bgmv2": "Train BackgroundMattingV2 on stills before a background and that background as a camera took it: the "
+    "coarse network, then with the refiner.\n\n"
+    "Example: rvm train bgmv2 --variant bgmv2_mobilenetv2 --out runs/bgmv2",
+    "u2net": "Train U²-Net on stills and masks of what is to be found in them.\n\n"
+    "Example: rvm train u2net --variant u2netp --stages.1.data supervisely_person coco_person",
 }
 
 GROUPS = {
-    "run": ("out", "init", "data_dir", "batch", "clips_per_device", "precision", "seed"),
+    "run": ("out", "init", "data_dir", "batch", "clips_per_device", "freeze_norms", "precision", "seed"),
     "memory_and_time": (
         *("remat", "accumulation", "buckets", "compilation_cache", "cpu_devices"),
         *("data_processes", "data_threads"),
@@ -47,7 +58,7 @@ GROUPS = {
     "network": ("variant", "refiner"),
     "data": (
         *("backgrounds", "background_motion", "segmentation_clips", "segmentation_stills", "segmentation_size"),
-        "unfree",
+        *("unknown", "sample_pixels", "unfree"),
     ),
     "checkpoint_and_tracking": (
         *("save_every", "validate_every", "keep", "requeue_status"),
@@ -96,7 +107,7 @@ class _App(tyro.extras.SubcommandApp):
         return tyro.extras.SubcommandApp.cli(app, args=words, **others)
 
 
-def _commands(*, brief: bool = False, act: Callable[[str, Recipe, Options], None] | None = None) -> "_App":
+def _commands(*, brief: bool = False, act: Callable[[str, Any, Options], None] | None = None) -> "_App":
     """A command for each recipe, to train or to `act`; `brief` ones do not have the options of stages 2 to 4."""
     commands = _App()
     for name in RECIPES:
@@ -106,16 +117,17 @@ def _commands(*, brief: bool = False, act: Callable[[str, Recipe, Options], None
     return commands
 
 
-def _command(name: str, brief: bool, act: Callable[[str, Recipe, Options], None]) -> Callable[..., None]:
+def _command(name: str, brief: bool, act: Callable[[str, Any, Options], None]) -> Callable[..., None]:
+    made = type(RECIPES[name])
     defaults = _options(RECIPES[name], Options(out=Path("runs") / name), brief)
 
     def train(asked: Annotated[type(defaults), arg(name="")] = defaults) -> None:  # type: ignore[valid-type]
         values = {field: value for group in GROUPS for field, value in vars(getattr(asked, group)).items()}
         recipe, options = (
-            {field.name: values[field.name] for field in dataclasses.fields(made) if field.name in values}
-            for made in (Recipe, Options)
+            {field.name: values[field.name] for field in dataclasses.fields(described) if field.name in values}
+            for described in (made, Options)
         )
-        act(name, Recipe(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
+        act(name, made(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
 
     train.__name__, train.__doc__ = name, COMMANDS[name]
     return train
@@ -140,6 +152,8 @@ def check(
         recipe: The recipe, followed by what `rvm train` would be given.
     """
     assert run is not None
+    if not isinstance(run[0], Recipe):
+        raise InputError(f"there is no check of {recipe} yet: the recipes of RVM have one")
     quiet_import("data_pipelines.pipelines.batches")
     from train.check import check as checking
 
@@ -165,22 +179,31 @@ def compare(
     print(f"wrote {page.write([located(run) for run in runs], out)}")
 
 
-def _options(recipe: Recipe, options: Options, brief: bool) -> Any:
+def _options(recipe: AnyRecipe, options: Options, brief: bool) -> Any:
     """A tree of dataclasses for tyro, whose defaults are those of a recipe and of options."""
     values = {**vars(recipe), **vars(options)}
-    hints = typing.get_type_hints(Recipe) | typing.get_type_hints(Options)
-    helps = _helps(Recipe) | _helps(Options)
+    if not isinstance(recipe, Recipe):
+        del values["remat"]  # of which other networks have no form
+    hints = typing.get_type_hints(type(recipe)) | typing.get_type_hints(Options)
+    helps = _helps(type(recipe)) | _helps(Options)
+    stage, *others = (str(number) for number, _ in enumerate(recipe.stages, 1))
 
     def option(name: str) -> tuple[str, Any, Any]:
         hint = "(optional)" if values[name] is None else None
         shown = arg(prefix_name=False, help=helps[name], metavar=METAVARS.get(name), help_behavior_hint=hint)
         return name, Annotated[hints[name], shown], dataclasses.field(default=values[name])
 
-    groups = {title: dataclasses.make_dataclass(title, map(option, names)) for title, names in GROUPS.items()}
-    others = "The first stage. --stages.2, --stages.3 and --stages.4 have the same options, and defaults of their own."
+    groups = {
+        title: dataclasses.make_dataclass(title, [option(name) for name in names if name in values])
+        for title, names in GROUPS.items()
+    }
+    named = " and ".join(", ".join(f"--stages.{number}" for number in others).rsplit(", ", 1))
+    told = f"The first stage. {named} have the same options, and defaults of their own." if others else None
     stages = tuple(
-        Annotated[(Stage, arg(name=number, help=others if brief else None), *[Suppress] * (brief and number > "1"))]
-        for number in "1234"
+        Annotated[
+            (type(one), arg(name=number, help=told if brief else None), *[Suppress] * (brief and number in others))
+        ]
+        for number, one in zip((stage, *others), recipe.stages, strict=True)
     )
     fields = [
         *((title, group, dataclasses.field(default_factory=group)) for title, group in groups.items()),
@@ -191,14 +214,16 @@ def _options(recipe: Recipe, options: Options, brief: bool) -> Any:
 
 
 def _helps(described: type) -> dict[str, str]:
-    """What the docstring of a class says of its attributes."""
-    attributes = inspect.cleandoc(described.__doc__ or "").partition("Attributes:\n")[2]
-    return {
-        name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.M)
-    }
+    """What the docstring of a class, and those of its bases, say of its attributes."""
+    found: dict[str, str] = {}
+    for one in reversed(described.__mro__):
+        attributes = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2]
+        said = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.M)
+        found |= {name: " ".join(text.split()) for name, text in said}
+    return found
 
 
-def _train(name: str, recipe: Recipe, options: Options) -> None:
+def _train(name: str, recipe: AnyRecipe, options: Options) -> None:
     if options.clips_per_device is not None and recipe.batch is not None:
         raise InputError(
             f"--batch {recipe.batch} and --clips-per-device {options.clips_per_device} both say how many clips a step "
@@ -208,7 +233,13 @@ def _train(name: str, recipe: Recipe, options: Options) -> None:
     from train import loop
 
     recipe = dataclasses.replace(recipe, init=recipe.init and located(recipe.init))
-    loop.train(recipe, dataclasses.replace(options, out=located(options.out), data_dir=located(options.data_dir)))
+    options = dataclasses.replace(options, out=located(options.out), data_dir=located(options.data_dir))
+    if isinstance(recipe, Recipe):
+        loop.train(recipe, options)
+    else:
+        from train.baselines import course
+
+        loop.train(recipe, options, course.prepare)
 
 
 app = _commands()

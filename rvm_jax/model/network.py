@@ -61,6 +61,7 @@ class MattingNetwork(nn.Module):
         `jax.shard_map(..., check_vma=False)`.
       remat: train in less memory, by computing most of the forward pass twice. For `mobilenetv3` at 512×512 that is
         a third of the memory, as XLA plans it for an H100 and for a CPU (`benchmarks/RESULTS.md`).
+      freeze_norms: in training too, BatchNorm normalises by its running statistics, and keeps them.
       folded: BatchNorm is folded into the convolutions, so the variables are those that `model.folding` makes, and only
         inference is left to do.
 
@@ -72,6 +73,7 @@ class MattingNetwork(nn.Module):
     dtype: DTypeLike | None = None
     axis_name: str | None = None
     remat: bool = False
+    freeze_norms: bool = False
     folded: bool = False
 
     @nn.compact
@@ -109,7 +111,8 @@ class MattingNetwork(nn.Module):
         check_state(table, state, batch, (height, width), downsample_ratio)
 
         conv = partial(Conv, dtype=given if self.dtype is None else self.dtype)
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name, folded=self.folded)
+        running = not train or self.freeze_norms
+        norm = partial(BatchNorm, use_running_average=running, axis_name=self.axis_name, folded=self.folded)
         remat = self.remat and train and not self.is_initializing()
         encoder: nn.Module
         if isinstance(table.encoder, MobileNetV3):

@@ -10,7 +10,6 @@ from data_pipelines.pipelines.workers import Workers
 from data_pipelines.sampling.schedule import StageData
 from rvm_jax.errors import InputError
 from rvm_jax.host.compilation_cache import enable_compilation_cache
-from rvm_jax.model.network import MattingNetwork
 from rvm_jax.weights.files import read_network
 from rvm_jax.weights.provenance import Provenance
 from train.check import costs, data, figures, overfit
@@ -22,7 +21,7 @@ from train.device.step import TrainState, init, joined, with_average
 from train.recipe.division import settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe
-from train.run import input_pipeline, origin
+from train.run import course, input_pipeline, origin
 from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory
 from train.run.program_keys import needed_keys, program_key
 
@@ -49,8 +48,8 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
     network = None if asked.people is None else read_network(asked.people)
 
     # Data
-    sources = input_pipeline.open_sources(recipe, options.data_dir)
-    stages = input_pipeline.stage_data(recipe, sources)
+    run = course.matting(recipe, options)
+    sources, stages = run.sources, run.stages
     names = input_pipeline.fingerprints(sources)
     licences = origin.of_datasets(recipe, names, options.data_dir)
     yield _of_licences(origin.of_run(recipe, licences, Path(), begins=True))
@@ -60,19 +59,14 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
     yield figures.check(recipe.variant, asked.figures or figures.STORED, store=asked.store)
 
     # Memory, learning and time
-    trained = MattingNetwork(
-        recipe.variant,
-        recipe.refiner,
-        dtype=None if recipe.precision == "float32" else recipe.precision,
-        axis_name=parallel.AXIS,
-        remat=options.remat,
-    )
-    programs = Programs(trained, division.parts, optimizer.of_recipe(recipe))
+    programs = Programs(run.network, division.parts, optimizer.of_recipe(recipe))
     share = Share(division.batch // jax.device_count(), asked=options.clips_per_device is not None)
-    random = jax.device_get(with_average(init(trained, jax.random.key(recipe.seed)), programs.how))
+    # Frozen norms would keep statistics of random weights that mean nothing.
+    start = run.begin() if recipe.freeze_norms else init(run.network, jax.random.key(recipe.seed))
+    start = jax.device_get(with_average(start, programs.how))
 
     def first() -> TrainState:
-        return parallel.replicate(joined(random))
+        return parallel.replicate(joined(start))
 
     try:
         compile_ahead(programs, _largest(recipe, stages), first(), share, print, lambda: None)

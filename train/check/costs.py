@@ -13,8 +13,8 @@ from data_pipelines.sampling import schedule, windows
 from data_pipelines.sampling.schedule import Pass, StageData
 from train.check.findings import Finding
 from train.device import parallel
-from train.device.programs import MATTING, SEGMENTATION, Key, Programs
-from train.device.step import TrainState
+from train.device.programs import Key, Programs
+from train.device.step import MATTING, SEGMENTATION, TrainState
 from train.recipe.recipe import Recipe
 from train.run import input_pipeline
 from train.run.program_keys import program_key
@@ -30,7 +30,7 @@ MOST_WAITING = 1.1
 def measure(
     recipe: Recipe,
     stages: Sequence[StageData],
-    sources: Sequence[input_pipeline.Sources],
+    sources: Sequence[input_pipeline.AnySources],
     programs: Programs,
     state: TrainState,
     workers: Workers,
@@ -75,7 +75,7 @@ def _devices(
 def _data(
     recipe: Recipe,
     stages: Sequence[StageData],
-    sources: Sequence[input_pipeline.Sources],
+    sources: Sequence[input_pipeline.AnySources],
     begin: int,
     workers: Workers,
 ) -> float:

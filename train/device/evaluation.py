@@ -1,9 +1,10 @@
 """Validation: how far the mattes of a fixed set of clips are from the truth, found on all devices."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, singledispatch
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,30 +32,61 @@ class ValidationClip(NamedTuple):
     predicted_alpha: Pictures
 
 
+class Prediction(NamedTuple):
+    """What a network saw, the truth, and what it made of it: [b, T, h, w, 3 or 1] in 0..1.
+
+    Of a network that gives no foreground, what it saw stands for that, as it does for people who use it.
+    """
+
+    source: jax.Array
+    foreground: jax.Array
+    alpha: jax.Array
+    predicted_foreground: jax.Array
+    predicted_alpha: jax.Array
+
+
 Evaluate = Callable[..., tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]]
 
 
+@singledispatch
+def predict(
+    network: nn.Module, variables: Mapping[str, Any], batch: step.DeviceBatch, downsample_ratio: float
+) -> Prediction:
+    """What the network makes of a batch of validation clips."""
+    raise TypeError(f"nothing says how a {type(network).__name__} is validated")
+
+
+@predict.register
+def _(
+    network: MattingNetwork, variables: Mapping[str, Any], batch: step.DeviceBatch, downsample_ratio: float
+) -> Prediction:
+    source, foreground, alpha = step.composite(batch)
+    result: Any = network.apply(variables, source, None, downsample_ratio)
+    return Prediction(source, foreground, alpha, result.foreground, result.alpha)
+
+
 @cache
-def program(network: MattingNetwork, downsample_ratio: float) -> Evaluate:
+def program(network: Any, downsample_ratio: float) -> Evaluate:
     """The function of all devices that `validate` calls, compiled once for each shape of clips in a process."""
 
     def evaluate(
         params: Any, batch_stats: Any, batch: step.DeviceBatch, real: jax.Array
     ) -> tuple[Mapping[str, jax.Array], jax.Array, ValidationClip]:
         """Sums over the clips [b, T, h, w, C] that are `real` [b], how many they are, and pictures of all of them."""
-        source, foreground, alpha = step.composite(batch)
         variables = split({"params": params, "batch_stats": batch_stats})
-        result: Any = network.apply(variables, source, None, downsample_ratio)
+        source, foreground, alpha, predicted_foreground, predicted_alpha = predict(
+            network, variables, batch, downsample_ratio
+        )
         of_frames = {
-            "mad": metrics.mad(result.alpha, alpha),
-            "mse": metrics.mse(result.alpha, alpha),
-            "dtssd": metrics.dtssd(result.alpha, alpha),
-            "foreground_mad": metrics.foreground_mad(result.foreground, foreground, alpha),
-            "foreground_mse": metrics.foreground_mse(result.foreground, foreground, alpha),
+            "mad": metrics.mad(predicted_alpha, alpha),
+            "mse": metrics.mse(predicted_alpha, alpha),
+            "dtssd": metrics.dtssd(predicted_alpha, alpha),
+            "foreground_mad": metrics.foreground_mad(predicted_foreground, foreground, alpha),
+            "foreground_mse": metrics.foreground_mse(predicted_foreground, foreground, alpha),
         }
         sums = {name: jnp.sum(values.mean(1) * real) for name, values in of_frames.items()}
         stride = max(1, max(source.shape[2:4]) // LONGEST_SIDE)
-        shown = ValidationClip(source, alpha, result.foreground, result.alpha)
+        shown = ValidationClip(source, alpha, predicted_foreground, predicted_alpha)
         small = jax.tree.map(lambda x: jnp.round(255 * x[:, :, ::stride, ::stride]).astype(jnp.uint8), shown)
         return jax.lax.psum(sums, parallel.AXIS), jax.lax.psum(real.sum(), parallel.AXIS), small
 

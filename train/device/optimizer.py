@@ -1,4 +1,4 @@
-"""A step of the optimizer for each group of modules: Adam, AdamW or LAMB, as optax has them.
+"""A step of the optimizer for each group of modules: Adam, AdamW or LAMB, as optax has them, or SGD.
 
 What a pass does not train is left untouched: weights, moments and count of steps.
 """
@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import optax
 
 from train.device.joined import as_before, split
-from train.recipe.recipe import Optimizer, Recipe
+from train.recipe.training import Optimizer, Training
 
 Params = Mapping[str, Any]
 """Parameters (or their gradients), a tree for each group."""
 Moments = Mapping[str, optax.ScaleByAdamState]
-"""All three optimizers have the same."""
+"""All optimizers have the same; SGD has its momentum in `mu`."""
 
 GROUPS = ("encoder", "aspp", "decoder", "project_mat", "project_seg", "refiner")
 EPSILON = {"adam": 1e-8, "adamw": 1e-8, "lamb": 1e-6}
+MOMENTUM = 0.9
 
 
 class Update(NamedTuple):
@@ -43,7 +44,7 @@ class Average(NamedTuple):
 ADAM = Update()
 
 
-def of_recipe(recipe: Recipe) -> Update:
+def of_recipe(recipe: Training) -> Update:
     """What a recipe asks for."""
     return Update(recipe.optimizer, recipe.weight_decay, recipe.clip_norm, recipe.ema)
 
@@ -64,7 +65,10 @@ def update(
     params, moments = dict(params), dict(moments)
     for group, gradient in gradients.items():
         with jax.numpy_dtype_promotion("standard"):  # which optax counts on
-            direction, moments[group] = _adam(how).update(gradient, moments[group])
+            if how.optimizer == "sgd":
+                direction, moments[group] = _with_momentum(gradient, moments[group])
+            else:
+                direction, moments[group] = _adam(how).update(gradient, moments[group])
             direction = _decayed_and_adapted(direction, params[group], how)
         rate = learning_rates[group]
         params[group] = jax.tree.map(lambda p, d, rate=rate: p - (rate * d).astype(p.dtype), params[group], direction)
@@ -96,6 +100,12 @@ def update_average(average: Average, params: Params, batch_stats: Mapping[str, A
         return mean + share.astype(mean.dtype) * (new - mean)
 
     return Average(steps, *jax.tree.map(closer, (average.params, average.batch_stats), (params, batch_stats)))
+
+
+def _with_momentum(gradient: Any, moment: optax.ScaleByAdamState) -> tuple[Any, optax.ScaleByAdamState]:
+    """The gradients of all steps, each by 0.9 less than the one after it."""
+    total = jax.tree.map(lambda g, m: g + MOMENTUM * m, gradient, moment.mu)
+    return total, moment._replace(count=moment.count + 1, mu=total)
 
 
 def _adam(how: Update) -> optax.GradientTransformation:

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from rvm_jax.host.cores import cores
-from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.platforms import tracing_for
 from train.device import optimizer, parallel, step
 
@@ -22,9 +21,6 @@ CACHE_HIT = "/jax/compilation_cache/cache_hits"
 """What JAX's monitoring calls a program that an earlier run has compiled."""
 AT_ONCE = min(8, cores())
 """Programs that are compiled at a time: XLA keeps a core or two busy with each, and some GB of memory."""
-MATTING = {"foreground": 3, "alpha": 1, "background": 3}
-SEGMENTATION = {"image": 3, "mask": 1}
-"""What a batch holds, and how many channels each has."""
 
 
 class Key(NamedTuple):
@@ -68,7 +64,7 @@ class Programs:
         compiled: Those that there are so far.
     """
 
-    def __init__(self, network: MattingNetwork, parts: int = 1, how: optimizer.Update = optimizer.ADAM) -> None:
+    def __init__(self, network: Any, parts: int = 1, how: optimizer.Update = optimizer.ADAM) -> None:
         self.network = network
         self.parts = parts
         self.how = how
@@ -106,19 +102,19 @@ class Programs:
         rates = dict.fromkeys(key.groups, 0.0)
         with _CacheHits() as hits, tracing_for(jax.local_devices()[0].platform):
             function = _pass(self.network, self.parts, self.how, key.downsample_ratio)
-            program = parallel.Program(function, state, batch or _batch_shapes(key), rates)
+            program = parallel.Program(function, state, batch or _batch_shapes(self.network, key), rates)
         compilation = Compilation(program, time.perf_counter() - begin, bool(hits.count))
         if batch is None:
             _COMPILED[name] = compilation
         return compilation
 
 
-_COMPILED: dict[tuple[MattingNetwork, int, optimizer.Update, Key, int], Compilation] = {}
+_COMPILED: dict[tuple[Any, int, optimizer.Update, Key, int], Compilation] = {}
 """What all runs of a process share."""
 
 
 @cache
-def _pass(network: MattingNetwork, parts: int, how: optimizer.Update, downsample_ratio: float) -> Callable[..., Any]:
+def _pass(network: Any, parts: int, how: optimizer.Update, downsample_ratio: float) -> Callable[..., Any]:
     """A pass as a function of all devices."""
 
     def train_pass(
@@ -129,11 +125,11 @@ def _pass(network: MattingNetwork, parts: int, how: optimizer.Update, downsample
     return parallel.pmap(train_pass, (0, 0, None), donated=(0,))
 
 
-def _batch_shapes(key: Key) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch_shapes(network: Any, key: Key) -> dict[str, jax.ShapeDtypeStruct]:
     """Of a batch as the input pipeline makes it."""
     clips = (key.samples, key.frames, key.height, key.width)
-    channels = SEGMENTATION if key.segmentation else MATTING
-    return parallel.shapes_of_shards({name: (*clips, count) for name, count in channels.items()}, np.uint8)
+    layers = step.layers(network, key.segmentation)
+    return parallel.shapes_of_shards({name: (*clips, count) for name, count in layers.items()}, np.uint8)
 
 
 class _CacheHits:

@@ -1,11 +1,16 @@
 """One pass on one device: compose, forward, backward, a step of each group that the pass trains.
 
 Pure functions of arrays. With `axis_name` they run inside `jax.pmap` (or `shard_map`) and average over the devices.
+
+What is another for every network is a generic function of it: `init`, `layers` and `forward` here, and `predict` of
+`evaluation`. RVM's are beside them; `train.baselines.steps` registers others.
 """
 
 from collections.abc import Mapping
+from functools import singledispatch
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,6 +21,10 @@ from train.device.joined import as_before, join, split
 
 DeviceBatch = Mapping[str, jax.Array]
 Metrics = Mapping[str, jax.Array]
+
+MATTING = {"foreground": 3, "alpha": 1, "background": 3}
+SEGMENTATION = {"image": 3, "mask": 1}
+"""What a batch holds, and how many channels each has."""
 
 
 class TrainState(NamedTuple):
@@ -36,11 +45,16 @@ class TrainState(NamedTuple):
         return {"params": found.params, "batch_stats": found.batch_stats}
 
 
-def init(network: MattingNetwork, key: jax.Array) -> TrainState:
-    """Random weights, and the optimizer's state before its first step.
+@singledispatch
+def init(network: nn.Module, key: jax.Array) -> TrainState:
+    """Random weights, and the optimizer's state before its first step."""
+    raise _unknown(network)
 
-    Alpha begins at a half: where it is clipped there is no gradient, and most pixels would pull it to 0 for good before
-    the network has learned to tell people from what is behind them.
+
+@init.register
+def _(network: MattingNetwork, key: jax.Array) -> TrainState:
+    """Alpha begins at a half: where it is clipped there is no gradient, and most pixels would pull it to 0 for good
+    before the network has learned to tell people from what is behind them.
     """
     variables = jax.jit(network.init)(key, jnp.zeros((1, 1, 64, 64, 3)))
     head = variables["params"]["project_mat"]
@@ -74,13 +88,24 @@ def joined(state: TrainState) -> TrainState:
 
 
 def groups(segmentation: bool, downsample_ratio: float) -> tuple[str, ...]:
-    """The groups that a pass uses."""
+    """The groups that a pass of RVM's network uses."""
     head = ("project_seg",) if segmentation else ("project_mat",)
     return ("encoder", "aspp", "decoder", *head, *(("refiner",) if downsample_ratio != 1 else ()))
 
 
+@singledispatch
+def layers(network: nn.Module, segmentation: bool) -> Mapping[str, int]:
+    """What a batch of a pass holds, and how many channels each has."""
+    raise _unknown(network)
+
+
+@layers.register
+def _(network: MattingNetwork, segmentation: bool) -> Mapping[str, int]:
+    return SEGMENTATION if segmentation else MATTING
+
+
 def train_pass(
-    network: MattingNetwork,
+    network: Any,
     state: TrainState,
     batch: DeviceBatch,
     learning_rates: Mapping[str, jax.typing.ArrayLike],
@@ -95,11 +120,8 @@ def train_pass(
     learning rate is frozen: it is not differentiated. The batch may be computed in equal `parts`, one after the other,
     for want of memory; then each part is normalised by its own statistics.
     """
-    used = [
-        group
-        for group in groups("mask" in batch, downsample_ratio)
-        if group in learning_rates and group in state.params
-    ]
+    possible = groups("mask" in batch, downsample_ratio) if isinstance(network, MattingNetwork) else learning_rates
+    used = [group for group in possible if group in learning_rates and group in state.params]
     terms, batch_stats, gradients = accumulate(network, state, batch, used, downsample_ratio, parts)
     if network.axis_name is not None:  # the statistics are those of all devices already
         terms, gradients = jax.lax.pmean((terms, gradients), network.axis_name)
@@ -114,7 +136,7 @@ def train_pass(
 
 
 def accumulate(
-    network: MattingNetwork, state: TrainState, batch: DeviceBatch, used: list[str], downsample_ratio: float, parts: int
+    network: Any, state: TrainState, batch: DeviceBatch, used: list[str], downsample_ratio: float, parts: int
 ) -> tuple[Metrics, Mapping[str, Any], optimizer.Params]:
     """As `differentiate`, part by part: the mean of terms and gradients, and the statistics that the last one left."""
     if parts == 1:
@@ -134,7 +156,7 @@ def accumulate(
 
 
 def differentiate(
-    network: MattingNetwork, state: TrainState, batch: DeviceBatch, used: list[str], downsample_ratio: float
+    network: Any, state: TrainState, batch: DeviceBatch, used: list[str], downsample_ratio: float
 ) -> tuple[Metrics, Mapping[str, Any], optimizer.Params]:
     """The terms of the loss, the new running statistics, and the gradients of the groups `used`."""
     trained = {group: state.params[group] for group in used}
@@ -149,10 +171,18 @@ def differentiate(
     return terms, batch_stats, gradients
 
 
+@singledispatch
 def forward(
-    network: MattingNetwork, variables: Mapping[str, Any], batch: DeviceBatch, downsample_ratio: float
+    network: nn.Module, variables: Mapping[str, Any], batch: DeviceBatch, downsample_ratio: float
 ) -> tuple[Metrics, Mapping[str, Any]]:
     """The terms of the loss on a batch, and the updated running statistics."""
+    raise _unknown(network)
+
+
+@forward.register
+def _(
+    network: MattingNetwork, variables: Mapping[str, Any], batch: DeviceBatch, downsample_ratio: float
+) -> tuple[Metrics, Mapping[str, Any]]:
     if "mask" in batch:
         result, updated = network.apply(
             variables, scaled(batch["image"]), train=True, segmentation=True, mutable=["batch_stats"]
@@ -174,3 +204,7 @@ def composite(batch: DeviceBatch) -> tuple[jax.Array, jax.Array, jax.Array]:
 def scaled(pictures: jax.Array) -> jax.Array:
     """uint8 as float32 in 0..1; floating point stays as it is."""
     return pictures.astype(jnp.float32) / 255 if pictures.dtype == jnp.uint8 else pictures
+
+
+def _unknown(network: nn.Module) -> TypeError:
+    return TypeError(f"nothing says how a {type(network).__name__} is trained: see `train.baselines.steps`")

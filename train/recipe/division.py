@@ -1,11 +1,14 @@
 """Division of a step's batch among devices, and into parts that they compute one after the other."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rvm_jax.errors import InputError
 from train.recipe.options import Options
-from train.recipe.recipe import PUBLISHED_BATCH, Recipe, Scaling, learning_rate_scale
+from train.recipe.recipe import PUBLISHED_BATCH, learning_rate_scale
+from train.recipe.training import Scaling, Training
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Training)
 
 
 class Division(NamedTuple):
@@ -26,22 +29,24 @@ class Kept(NamedTuple):
     scaling: Scaling
 
 
-def settle(recipe: Recipe, options: Options, devices: int, kept: Kept | None = None) -> tuple[Recipe, Division]:
+def settle(recipe: AnyRecipe, options: Options, devices: int, kept: Kept | None = None) -> tuple[AnyRecipe, Division]:
     """The recipe with what it leaves to the devices, its batch and the scaling that follows, and how that is divided.
 
     A run that goes on has them already: they are `kept`.
     """
-    division = divide(recipe.batch, options, devices, kept and kept.batch)
+    division = divide(recipe.batch, options, devices, kept and kept.batch, recipe.published_batch)
     scaling = recipe.scaling
     if scaling == "auto" and kept is not None:
         scaling = kept.scaling
     elif scaling == "auto":
         asked = recipe.batch is not None or options.clips_per_device is not None
-        scaling = "none" if asked or division.batch == PUBLISHED_BATCH else "sqrt"
+        scaling = "none" if asked or division.batch == recipe.published_batch else "sqrt"
     return dataclasses.replace(recipe, batch=division.batch, scaling=scaling), division
 
 
-def divide(batch: int | None, options: Options, devices: int, kept: int | None = None) -> Division:
+def divide(
+    batch: int | None, options: Options, devices: int, kept: int | None = None, published: int = PUBLISHED_BATCH
+) -> Division:
     """The division among so many devices that was asked for, or without a `batch`, one that they can share.
 
     A run that goes on keeps its batch, which is `kept`, on whatever devices, and the number of parts follows.
@@ -51,9 +56,9 @@ def divide(batch: int | None, options: Options, devices: int, kept: int | None =
     parts = options.accumulation
     if options.clips_per_device is not None:
         return Division(options.clips_per_device * devices * parts, parts)
-    by_devices = batch is None and PUBLISHED_BATCH % devices > 0
+    by_devices = batch is None and published % devices > 0
     if batch is None:
-        batch = devices if by_devices else PUBLISHED_BATCH
+        batch = devices if by_devices else published
     if batch % (devices * parts):
         each = f", each of which takes {parts} parts" if parts > 1 else ""
         raise InputError(
@@ -80,14 +85,14 @@ def _divide_again(batch: int | None, options: Options, devices: int, kept: int) 
     return Division(kept, share // each)
 
 
-def describe_batch(recipe: Recipe, division: Division) -> list[str]:
+def describe_batch(recipe: Training, division: Division) -> list[str]:
     """A line about a batch that follows from the devices; `recipe` is settled."""
     if not division.by_devices:
         return []
     batch, scale = division.batch, learning_rate_scale(recipe)
     return [
-        f"{batch} devices cannot share the recipe's batch of {PUBLISHED_BATCH}: a step has {batch} clips, and learning "
-        f"rates are {scale:.3g} times the recipe's (as with --batch {batch} --scaling {recipe.scaling})"
+        f"{batch} devices cannot share the recipe's batch of {recipe.published_batch}: a step has {batch} clips, and "
+        f"learning rates are {scale:.3g} times the recipe's (as with --batch {batch} --scaling {recipe.scaling})"
     ]
 
 

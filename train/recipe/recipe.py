@@ -6,21 +6,15 @@ count stages from 1; in code, `stages[0]` is the first.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
 from rvm_jax.errors import InputError
 from rvm_jax.model.variants import REFINERS, VARIANTS, Refiner
-
-Optimizer = Literal["adam", "adamw", "lamb"]
-Scaling = Literal["auto", "none", "linear", "sqrt"]
-Schedule = Literal["constant", "cosine"]
-Precision = Literal["float32", "bfloat16"]
-Unfree = Literal["refuse", "allow"]
+from train.recipe.training import Training, at_least, one_of
 
 PUBLISHED_BATCH = 4
 """Clips of a step in the published recipe, for which the learning rates are written down."""
@@ -85,6 +79,11 @@ class Stage:
     def skipped(self) -> bool:
         return next(length for length in (self.iterations, self.samples, self.epochs) if length is not None) == 0
 
+    @property
+    def validation_ratio(self) -> float:
+        """By how much the network sees the clips of validations smaller."""
+        return self.downsample_ratio if self.high_frames else 1.0
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -104,8 +103,8 @@ class Validation:
     width: int = 512
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Training):
     """All that decides what training gives.
 
     Attributes:
@@ -116,28 +115,13 @@ class Recipe:
         segmentation_stills: Segmentation datasets of stills, for odd iterations: each of their frames is a clip by
             itself.
         background_motion: Probability that a background is moved; clips among them move by themselves.
-        unfree: Whether a dataset, or weights to start from, may be used that does not allow commercial use, or does not
-            say. What is refused is named.
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
-        batch: Clips of a step, over all devices; by default the published 4, or one for each device if they cannot
-            share 4.
-        scaling: How learning rates grow with the batch, from the published 4: not at all, in proportion, or with its
-            square root, which suits Adam. auto: sqrt if the batch follows from the devices, else none.
-        schedule: After the warm-up, learning rates stay constant, or fall in a cosine to 0 at the end of the stage.
-        warmup: Iterations at the beginning of each stage in which learning rates rise from 0; half of the shortest
-            stage at most.
-        optimizer: adam, as published; adamw, with weight decay; lamb, with layerwise steps for very large batches.
-        weight_decay: Of adamw and lamb, not of biases and norms.
-        clip_norm: The largest norm of a pass's gradients, all groups together; larger ones are scaled down.
-        ema: Decay of a moving average of the weights in each optimizer step, such as 0.999. The average is what is
-            validated, and what the run leaves.
-        precision: What encoder, decoder and heads compute in; weights, losses and guided filter are float32.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
-        seed: Decides the random first weights, the order of the data, and the augmentation.
-        init: Weights to start from, of an encoder or a whole network, in a bucket too; without them, random ones.
         validation: The fixed clips on which the network is measured.
     """
+
+    published_batch: ClassVar[int] = PUBLISHED_BATCH
 
     variant: str
     stages: tuple[Stage, Stage, Stage, Stage]
@@ -145,67 +129,41 @@ class Recipe:
     segmentation_clips: tuple[str, ...]
     segmentation_stills: tuple[str, ...]
     background_motion: float = 0.15
-    unfree: Unfree = "allow"
     refiner: Refiner = "deep_guided_filter"
     segmentation_size: int = 512
-    batch: int | None = None
-    scaling: Scaling = "auto"
-    schedule: Schedule = "constant"
-    warmup: int = 0
-    optimizer: Optimizer = "adam"
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    ema: float | None = None
-    precision: Precision = "float32"
     buckets: int = 4
-    seed: int = 0
-    init: str | Path | None = None
     validation: Validation = Validation()
 
     def __post_init__(self) -> None:
-        _one_of(VARIANTS, variant=self.variant)
-        _one_of(REFINERS, refiner=self.refiner)
-        _one_of(get_args(Scaling), scaling=self.scaling)
-        _one_of(get_args(Schedule), schedule=self.schedule)
-        _one_of(get_args(Optimizer), optimizer=self.optimizer)
-        _one_of(get_args(Precision), precision=self.precision)
-        _one_of(get_args(Unfree), unfree=self.unfree)
-        _at_least(0, warmup=self.warmup, seed=self.seed, weight_decay=self.weight_decay)
-        _at_least(1, batch=self.batch, buckets=self.buckets)
-        _at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
-        _at_least(1, "validation.", clips=self.validation.clips, frames=self.validation.frames)
-        _at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
-        if self.seed >= 2**32:
-            raise InputError(f"--seed {self.seed}: expected less than {2**32}")
-        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise InputError(f"--clip-norm {self.clip_norm}: expected more than 0")
+        super().__post_init__()
+        one_of(VARIANTS, variant=self.variant)
+        one_of(REFINERS, refiner=self.refiner)
+        at_least(1, buckets=self.buckets)
+        at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
+        at_least(1, "validation.", clips=self.validation.clips, frames=self.validation.frames)
+        at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
         if not 0 <= self.background_motion <= 1:
             raise InputError(f"--background-motion {self.background_motion}: expected a probability, 0 to 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"--ema {self.ema}: expected a decay between 0 and 1, such as 0.999")
-        if self.weight_decay and self.optimizer == "adam":
-            raise InputError(f"--weight-decay {self.weight_decay}: adam has none; give --optimizer adamw or lamb")
-        if self.optimizer == "adamw" and not self.weight_decay:
-            raise InputError("--optimizer adamw is adam without --weight-decay: give that too, such as 0.01")
         for number, stage in enumerate(self.stages, 1):
             _check(stage, f"stages.{number}.")
         if all(stage.skipped for stage in self.stages):
             raise InputError("every stage is skipped: give one of them --stages.N.epochs 1 or more")
 
-    @property
-    def clips(self) -> int:
-        """Clips of a step, over all devices: those of the published recipe until a batch is settled on."""
-        return PUBLISHED_BATCH if self.batch is None else self.batch
+    def rates(self, stage: int) -> dict[str, float]:
+        rates = dataclasses.asdict(self.stages[stage].rates)
+        if self.refiner == "fast_guided_filter":  # it has no weights
+            del rates["refiner"]
+        return rates
 
 
 def _check(stage: Stage, where: str) -> None:
     """Refuse what cannot be trained; `where` is what the stage's options begin with."""
     rates = dataclasses.asdict(stage.rates)
-    _at_least(0, f"{where}rates.", **rates)
+    at_least(0, f"{where}rates.", **rates)
     lengths = {"epochs": stage.epochs, "samples": stage.samples, "iterations": stage.iterations}
-    _at_least(0, where, **lengths, high_frames=stage.high_frames)
-    _at_least(1, where, frames=stage.frames)
-    _at_least(SMALLEST_SQUARE, where, size=stage.size, high_size=stage.high_size if stage.high_frames else None)
+    at_least(0, where, **lengths, high_frames=stage.high_frames)
+    at_least(1, where, frames=stage.frames)
+    at_least(SMALLEST_SQUARE, where, size=stage.size, high_size=stage.high_size if stage.high_frames else None)
     if not 0 < stage.downsample_ratio <= 1:
         raise InputError(f"--{where}downsample-ratio {stage.downsample_ratio}: expected more than 0, up to 1")
     if stage.high_frames and stage.high_size * stage.downsample_ratio < 2 * SMALLEST:
@@ -222,18 +180,6 @@ def _check(stage: Stage, where: str) -> None:
         raise InputError(f"--{where}rates are all 0, which trains nothing: skip the stage with --{where}epochs 0")
 
 
-def _one_of(allowed: Iterable[str], **given: str) -> None:
-    for name, value in given.items():
-        if value not in allowed:
-            raise InputError(f"--{name} {value}: expected one of {', '.join(allowed)}")
-
-
-def _at_least(least: int, where: str = "", **given: float | None) -> None:
-    for name, value in given.items():
-        if value is not None and not least <= value < math.inf:
-            raise InputError(f"--{where}{name.replace('_', '-')} {value}: expected {least} or more")
-
-
 def check_warmup(warmup: int, iterations: Mapping[str, int]) -> None:
     """Refuse a warm-up that is more than half of a stage; `iterations` are those of the stages by their numbers."""
     trained = {number: count for number, count in iterations.items() if count}
@@ -245,15 +191,12 @@ def check_warmup(warmup: int, iterations: Mapping[str, int]) -> None:
         )
 
 
-def trained_rates(recipe: Recipe, stage: int) -> dict[str, float]:
+def trained_rates(recipe: Training, stage: int) -> dict[str, float]:
     """The learning rates that a stage has between its warm-up and its decay. A frozen group has none."""
-    rates = dataclasses.asdict(recipe.stages[stage].rates)
-    if recipe.refiner == "fast_guided_filter":  # it has no weights
-        del rates["refiner"]
-    return {group: rate * learning_rate_scale(recipe) for group, rate in rates.items() if rate}
+    return {group: rate * learning_rate_scale(recipe) for group, rate in recipe.rates(stage).items() if rate}
 
 
-def learning_rates(recipe: Recipe, stage: int, iteration: int, iterations: int) -> dict[str, float]:
+def learning_rates(recipe: Training, stage: int, iteration: int, iterations: int) -> dict[str, float]:
     """The learning rates of an iteration of a stage that has so many, both counted from 0."""
     share = min(1.0, (iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule == "cosine":
@@ -262,12 +205,12 @@ def learning_rates(recipe: Recipe, stage: int, iteration: int, iterations: int) 
     return {group: rate * share for group, rate in trained_rates(recipe, stage).items()}
 
 
-def learning_rate_scale(recipe: Recipe) -> float:
+def learning_rate_scale(recipe: Training) -> float:
     """What the recipe multiplies its learning rates by on account of its batch."""
     match recipe.scaling:
         case "linear":
-            return recipe.clips / PUBLISHED_BATCH
+            return recipe.clips / recipe.published_batch
         case "sqrt":
-            return math.sqrt(recipe.clips / PUBLISHED_BATCH)
+            return math.sqrt(recipe.clips / recipe.published_batch)
         case _:
             return 1.0

@@ -5,29 +5,32 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from train.recipe.baselines import AnyRecipe, StillStage, recipe_type
 from train.recipe.recipe import Rates, Recipe, Stage, Validation, learning_rate_scale
+from train.recipe.training import Training
 
 
-def to_json(recipe: Recipe) -> dict[str, Any]:
+def to_json(recipe: Training) -> dict[str, Any]:
     """The recipe as JSON has it; stages are named "1", "2" …"""
     plain = dataclasses.asdict(recipe)
     plain["stages"] = {str(number): stage for number, stage in enumerate(plain["stages"], 1)}
     return json.loads(json.dumps(plain, default=str))
 
 
-def defaults(stages: Iterable[str]) -> dict[str, Any]:
-    """All that has a default in a recipe with these stages, as `to_json` has it."""
+def defaults(stages: Iterable[str], variant: str | None = None) -> dict[str, Any]:
+    """All that has a default in a recipe of this variant with these stages, as `to_json` has it."""
 
     def of(described: type) -> dict[str, Any]:
         fields = dataclasses.fields(described)
         return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
-    stage = {**of(Stage), "rates": of(Rates)}
-    plain = {**of(Recipe), "validation": of(Validation), "stages": dict.fromkeys(stages, stage)}
+    still = variant and recipe_type(variant)
+    stage = of(StillStage) if still else {**of(Stage), "rates": of(Rates)}
+    plain = {**of(still or Recipe), "validation": of(Validation), "stages": dict.fromkeys(stages, stage)}
     return json.loads(json.dumps(plain))
 
 
-def describe(recipe: Recipe) -> str:
+def describe(recipe: AnyRecipe) -> str:
     """A table with a column for each stage, learning rates as its batch has them, and a line for each other field."""
     columns = [_column(stage, learning_rate_scale(recipe)) for stage in recipe.stages]
     lines = [["", *(f"stage {number}" for number, _ in enumerate(columns, 1))]]
@@ -38,9 +41,17 @@ def describe(recipe: Recipe) -> str:
     return "\n".join([*table, "", *(f"{name:{widths[0]}}   {shown}" for name, shown in others.items())])
 
 
-def _column(stage: Stage, scale: float) -> dict[str, str]:
+def _column(stage: Stage | StillStage, scale: float) -> dict[str, str]:
     length = f"{stage.epochs}" if stage.samples is None else f"{stage.samples} samples"
     length = length if stage.iterations is None else f"{stage.iterations} iterations"
+    rates = {f"rate of {group}": f"{rate * scale:g}" for group, rate in dataclasses.asdict(stage.rates).items()}
+    if isinstance(stage, StillStage):
+        return {
+            "data": _shown(stage.data),
+            "epochs": "skipped" if stage.skipped else length,
+            "pictures": f"{stage.size}²" + ("" if stage.downsample_ratio == 1 else f" at {stage.downsample_ratio:g}"),
+            **rates,
+        }
     high = f"{stage.high_frames} × {stage.high_size}², seen at {stage.downsample_ratio:g}"
     return {
         "matting data": _shown(stage.matting),
@@ -48,7 +59,7 @@ def _column(stage: Stage, scale: float) -> dict[str, str]:
         "epochs": "skipped" if stage.skipped else length,
         "low resolution": f"{stage.frames} × {stage.size}²",
         "high resolution": high if stage.high_frames else "–",
-        **{f"rate of {group}": f"{rate * scale:g}" for group, rate in dataclasses.asdict(stage.rates).items()},
+        **rates,
     }
 
 
@@ -59,7 +70,7 @@ def _shown(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return ", ".join(value)
+            return ", ".join(map(str, value))
         case dict():
             return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
         case _:

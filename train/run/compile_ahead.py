@@ -10,10 +10,11 @@ import jax
 
 from data_pipelines.sampling.schedule import StageData
 from rvm_jax.errors import InputError
+from rvm_jax.model.network import MattingNetwork
 from train.device import parallel
 from train.device.programs import AT_ONCE, Key, Programs
 from train.device.step import TrainState
-from train.recipe.recipe import Recipe
+from train.recipe.baselines import AnyRecipe
 from train.run.program_keys import needed_keys
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -22,6 +23,8 @@ EXHAUSTED = "RESOURCE_EXHAUSTED"
 MANY_MAPS = 10_000
 """Memory maps of programs from which on it is worth asking whether there will be too many."""
 FEWER_FRAMES = "fewer --stages.N.frames or --stages.N.high-frames, or on more devices"
+SMALLER = "a smaller --stages.N.size, or on more devices"
+"""For networks that see stills."""
 
 
 class Share(NamedTuple):
@@ -36,7 +39,7 @@ class Share(NamedTuple):
         return f"{each}--accumulation {parts}"
 
 
-def first_keys(recipe: Recipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
+def first_keys(recipe: AnyRecipe, stages: Sequence[StageData], done: int) -> dict[Key, int]:
     """What is compiled before a run goes on after `done` iterations, with the first stage that needs it.
 
     All of the stage that it is in, and the largest of the later ones, so that none proves too large after a day: of
@@ -100,7 +103,7 @@ def explain_out_of_memory(programs: Programs, share: Share, error: jax.errors.Ja
     """What to do when devices with such a share each ran out of memory in training; None for any other error."""
     if EXHAUSTED not in str(error):
         return None
-    flags, _ = next(_with_less_memory(programs, share), (FEWER_FRAMES, None))
+    flags, _ = next(_with_less_memory(programs, share), (_last_resort(programs), None))
     return InputError(f"the devices ran out of memory: start the same command with {flags}")
 
 
@@ -159,7 +162,7 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
     compiled, limit = programs.compiled.get(key), parallel.memory_limit()
     needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
     has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
-    mend = FEWER_FRAMES
+    mend = _last_resort(programs)
     for flags, other in _with_less_memory(programs, share):
         try:
             fits = all(_fits(other, one) for one in other.compile([key], state))
@@ -173,14 +176,20 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
     )
 
 
+def _last_resort(programs: Programs) -> str:
+    return FEWER_FRAMES if isinstance(programs.network, MattingNetwork) else SMALLER
+
+
 def _with_less_memory(programs: Programs, share: Share) -> Iterator[tuple[str, Programs]]:
     """What else the command may be given that needs less of devices with such a share; what costs least first."""
-    frugal = programs.network.clone(remat=True)
-    if not programs.network.remat:
-        yield "--remat", Programs(frugal, programs.parts, programs.how)
+    frugal, remat = programs.network, ""
+    if isinstance(frugal, MattingNetwork):
+        frugal, remat = frugal.clone(remat=True), "--remat "
+        if not programs.network.remat:
+            yield remat.strip(), Programs(frugal, programs.parts, programs.how)
     for parts in range(programs.parts + 1, share.clips + 1):
         if share.clips % parts == 0:
-            yield f"--remat {share.flags(parts)}", Programs(frugal, parts, programs.how)
+            yield f"{remat}{share.flags(parts)}", Programs(frugal, parts, programs.how)
 
 
 def _largest(programs: Programs, stage: int, keys: Sequence[Key]) -> str:

@@ -111,10 +111,11 @@ def _changes_of_length(run: Identity, asked: Mapping[str, int], acted: int) -> I
 def _changes_of_data(run: Identity, asked: Mapping[str, str], acted: int) -> Iterator[_Change]:
     """Of an old run only the first half of a digest is known."""
     recipe, before = run["recipe"], run["data"]
-    used = {*recipe["backgrounds"], *recipe["segmentation_clips"], *recipe["segmentation_stills"]} if acted else set()
+    of_all = ("backgrounds", "segmentation_clips", "segmentation_stills")
+    used = {name for field in of_all if acted for name in recipe.get(field, ())}
     for number in _begun(run, acted):
         stage = recipe["stages"][number]
-        used |= {*stage["matting"], *stage.get("backgrounds", ())}
+        used |= {name for field in ("matting", "backgrounds", "data") for name in stage.get(field, ())}
     for name in before | asked:
         if not (name in before and asked.get(name, "").startswith(before[name])):
             yield _Change(f"data.{name}", before.get(name, NOTHING), asked.get(name, NOTHING), name in used)
@@ -139,7 +140,7 @@ def _told(change: _Change) -> str:
 
 def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves of a run's recipe, by their paths. A field that its version did not have has its default."""
-    said, others = flat(recipe), flat(defaults(recipe["stages"]))
+    said, others = flat(recipe), flat(defaults(recipe["stages"], recipe.get("variant")))
     return said | {name: value for name, value in others.items() if name not in said}
 
 

@@ -7,7 +7,7 @@ iteration costs no more than to start at the first.
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.cores import described
 from rvm_jax.host.paths import Location
 from train.device.hosts import Hosts
+from train.recipe.baselines import AnyRecipe, StillStage
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe, Stage
 
@@ -30,14 +31,37 @@ VALIDATION_SEED = 0
 """Whatever the recipe's seed is: runs are compared by the same clips on the same backgrounds."""
 
 
+class AnySources(Protocol):
+    """What a stage is made of: its samples, what it is validated on, and a digest of each of its datasets by name."""
+
+    @property
+    def validation(self) -> MattingData | Clips: ...
+    @property
+    def fingerprints(self) -> Mapping[str, str]: ...
+    def batches(self, recipe: Any, kind: PassKind, part: Slice, drawn: Mapping[str, Any]) -> Batches:
+        """Those of a kind of pass, at random as `drawn` says."""
+        ...
+
+
 class Sources(NamedTuple):
-    """The clips of a stage, and a digest of each of its datasets by name."""
+    """The clips of a stage of RVM's, and a digest of each of its datasets by name."""
 
     matting: MattingData
     segmentation_clips: Clips
     segmentation_stills: Clips
     validation: MattingData
     fingerprints: Mapping[str, str]
+
+    def batches(self, recipe: Recipe, kind: PassKind, part: Slice, drawn: Mapping[str, Any]) -> Batches:
+        """Those of a kind of pass, at random as `drawn` says."""
+        match kind:
+            case "segmentation_video":
+                return segmentation.batches(self.segmentation_clips, part, augmentation=segmentation.VIDEO, **drawn)
+            case "segmentation_stills":
+                return segmentation.batches(self.segmentation_stills, part, augmentation=segmentation.STILLS, **drawn)
+            case _:
+                augmentation = replace(self.matting.augmentation, move_background=recipe.background_motion)
+                return matting.batches(self.matting, part, augmentation=augmentation, **drawn)
 
 
 UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})
@@ -46,13 +70,6 @@ UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})
 
 def open_sources(recipe: Recipe, data_dir: Location) -> list[Sources]:
     """The sources of every stage. Whatever is missing is refused before anything starts."""
-
-    @cache
-    def fingerprint(dataset: str, expected: datasets.DatasetKind) -> str:
-        found = datasets.kind(dataset, data_dir)
-        if found != expected:
-            raise InputError(f"{dataset} is a {found} dataset: the recipe needs a {expected} dataset there")
-        return clips.fingerprint(dataset, data_dir)
 
     @cache
     def open_matting(foregrounds: tuple[str, ...], backgrounds: tuple[str, ...], split: str) -> MattingData:
@@ -78,13 +95,21 @@ def open_sources(recipe: Recipe, data_dir: Location) -> list[Sources]:
             segmentation_clips=open_segmentation(recipe.segmentation_clips),
             segmentation_stills=open_segmentation(recipe.segmentation_stills),
             validation=open_matting(stage.matting, backgrounds, "validation"),
-            fingerprints={name: fingerprint(name, kind) for _, kind, names in named for name in names},
+            fingerprints={name: fingerprint(name, kind, data_dir) for _, kind, names in named for name in names},
         )
 
     return [UNOPENED if stage.skipped else sources(stage) for stage in recipe.stages]
 
 
-def fingerprints(sources: Sequence[Sources]) -> dict[str, str]:
+def fingerprint(dataset: str, expected: datasets.DatasetKind, data_dir: Location) -> str:
+    """A digest of a dataset, which has to be of the expected kind."""
+    found = datasets.kind(dataset, data_dir)
+    if found != expected:
+        raise InputError(f"{dataset} is a {found} dataset: the recipe needs a {expected} dataset there")
+    return clips.fingerprint(dataset, data_dir)
+
+
+def fingerprints(sources: Sequence[AnySources]) -> dict[str, str]:
     """A digest of every dataset of a run, which tells whether it is started again with the same data."""
     return {name: digest for source in sources for name, digest in source.fingerprints.items()}
 
@@ -93,7 +118,7 @@ def stage_data(recipe: Recipe, sources: Sequence[Sources]) -> list[StageData]:
     """What every stage asks of the data, and how many iterations it has."""
     return [
         StageData(
-            iterations=_iterations(stage, recipe.clips, source.matting),
+            iterations=iterations(stage, recipe.clips, partial(_epoch, stage, source.matting)),
             batch=recipe.clips,
             low=ClipShape(stage.frames, stage.size),
             high=ClipShape(stage.high_frames, stage.high_size) if stage.high_frames else None,
@@ -110,9 +135,9 @@ def open_workers(options: Options, hosts: Hosts) -> Workers:
 
 
 def feed(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     stages: Sequence[StageData],
-    sources: Sequence[Sources],
+    sources: Sequence[AnySources],
     start: int,
     host: int = 0,
     hosts: int = 1,
@@ -142,9 +167,9 @@ def feed(
 
 
 def validation_batches(
-    recipe: Recipe,
-    stage: Stage,
-    source: Sources,
+    recipe: AnyRecipe,
+    stage: Stage | StillStage,
+    source: AnySources,
     batch: int,
     host: int = 0,
     hosts: int = 1,
@@ -157,46 +182,51 @@ def validation_batches(
     so much larger that the network sees them, once scaled down, at the size that the recipe says.
     """
     wanted = recipe.validation
-    scale = stage.downsample_ratio if stage.high_frames else 1.0
+    scale = stage.validation_ratio
     height, width = round(wanted.height / scale), round(wanted.width / scale)
     part = Slice(batch, host=host, hosts=hosts)
-    batches = matting.batches(
-        source.validation,
-        part,
-        seed=VALIDATION_SEED,
-        stream="validation",
-        frames=wanted.frames,
-        size=max(height, width),
-        augmentation=matting.NONE,
-        shape=(height, width),
-    )
+    drawn: dict[str, Any] = {
+        "seed": VALIDATION_SEED,
+        "stream": "validation",
+        "frames": wanted.frames,
+        "size": max(height, width),
+        "shape": (height, width),
+    }
+    if isinstance(source.validation, Clips):
+        batches = segmentation.batches(source.validation, part, augmentation=segmentation.NONE, **drawn)
+    else:
+        batches = matting.batches(source.validation, part, augmentation=matting.NONE, **drawn)
     batches = replace(batches, plans=batches.plans.take(-(-wanted.clips // batch)))
     for number, made in enumerate(arrays(batches, workers)):
         clip = number * batch + host * part.share + np.arange(part.share)
         yield made, (clip < wanted.clips).astype(np.float32)
 
 
-def _iterations(stage: Stage, batch: int, data: MattingData) -> int:
+def _epoch(stage: Stage, data: MattingData) -> int:
+    return data.epoch(stage.frames, images=data.of_images)
+
+
+def iterations(stage: Stage | StillStage, batch: int, epoch: Callable[[], int]) -> int:
+    """How many a stage has. `epoch` counts its samples; it is not called if the stage is skipped."""
     if stage.iterations is not None:
         return stage.iterations
     if stage.samples is not None:
         return schedule.iterations(1, stage.samples, batch)
     if stage.skipped:
         return 0  # its data are not open
-    return schedule.iterations(stage.epochs, data.epoch(stage.frames, images=data.of_images), batch)
+    return schedule.iterations(stage.epochs, epoch(), batch)
 
 
 def _streams(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     number: int,
     stage: StageData,
-    source: Sources,
+    source: AnySources,
     iteration: int,
     sliced: Callable[[int, int], Slice],
     workers: Workers | None,
 ) -> dict[PassKind, Iterator[Batch]]:
     """The batches of each kind of pass of a stage, from one of its iterations on."""
-    augmentation = replace(source.matting.augmentation, move_background=recipe.background_motion)
 
     def stream(kind: PassKind) -> Batches:
         shape = stage.shape(kind)
@@ -208,12 +238,6 @@ def _streams(
             "size": shape.size,
             "buckets": stage.buckets,
         }
-        match kind:
-            case "segmentation_video":
-                return segmentation.batches(source.segmentation_clips, part, augmentation=segmentation.VIDEO, **drawn)
-            case "segmentation_stills":
-                return segmentation.batches(source.segmentation_stills, part, augmentation=segmentation.STILLS, **drawn)
-            case _:
-                return matting.batches(source.matting, part, augmentation=augmentation, **drawn)
+        return source.batches(recipe, kind, part, drawn)
 
     return {kind: arrays(stream(kind), workers) for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}}

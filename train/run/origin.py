@@ -13,11 +13,11 @@ from data_pipelines.records.clips import prepared_folder
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location
-from rvm_jax.weights.files import read_weights
+from rvm_jax.weights.files import contents_of
 from rvm_jax.weights.provenance import FILE, Provenance, TrainingSet, from_json
-from train.recipe.published import RECIPES
-from train.recipe.recipe import Recipe
+from train.recipe import baselines, published
 from train.recipe.text import to_json
+from train.recipe.training import Training
 from train.run.identity import flat
 
 RANDOM = "random weights"
@@ -27,7 +27,7 @@ MOST_CHANGES = 6
 """That are told one by one."""
 
 
-def of_datasets(recipe: Recipe, names: Iterable[str], data_dir: Location) -> list[dict[str, str]]:
+def of_datasets(recipe: Training, names: Iterable[str], data_dir: Location) -> list[dict[str, str]]:
     """The version and licence of each dataset; refuses those that are not free, if the recipe does."""
     found = []
     for name in sorted(names):
@@ -45,7 +45,7 @@ def of_datasets(recipe: Recipe, names: Iterable[str], data_dir: Location) -> lis
     return found
 
 
-def of_run(recipe: Recipe, data: Sequence[Mapping[str, str]], folder: Path, *, begins: bool) -> Provenance:
+def of_run(recipe: Training, data: Sequence[Mapping[str, str]], folder: Path, *, begins: bool) -> Provenance:
     """What a run in this folder, on data as `of_datasets` gives them, will tell of its weights.
 
     One that goes on tells what it began from, and of data that it has seen, whatever it was given since.
@@ -72,32 +72,35 @@ def read(folder: Path) -> Provenance | None:
     return from_json(path.read_bytes(), path) if path.exists() else None
 
 
-def name(recipe: Recipe) -> str:
+def name(recipe: Training) -> str:
     """The known recipe that this one is most like, and what is otherwise: `clean, --stages.1.samples 1000`."""
     asked = _leaves(recipe)
 
-    def changes(other: Recipe) -> list[str]:
+    def changes(other: Training) -> list[str]:
         theirs = _leaves(other)
         return [f"--{key.replace('_', '-')} {value}" for key, value in asked.items() if value != theirs.get(key)]
 
-    known = min(RECIPES, key=lambda one: len(changes(RECIPES[one])))
-    told = changes(RECIPES[known])
+    named: dict[str, Training] = {**published.RECIPES, **baselines.RECIPES}
+    alike = [one for one, other in named.items() if type(other) is type(recipe)]
+    known = min(alike, key=lambda one: len(changes(named[one])))
+    told = changes(named[known])
     if len(told) > MOST_CHANGES:
         return f"{known}, with {len(told)} changes"
     return ", ".join([known, *told])
 
 
-def _leaves(recipe: Recipe) -> dict[str, Any]:
+def _leaves(recipe: Training) -> dict[str, Any]:
     """What of a recipe is the recipe's; its batch may follow from the devices."""
     others = ("init", "batch", "scaling", "seed")
     return {key: value for key, value in flat(to_json(recipe)).items() if key not in others}
 
 
-def _initial(recipe: Recipe) -> tuple[str, tuple[TrainingSet, ...], bool]:
+def _initial(recipe: Training) -> tuple[str, tuple[TrainingSet, ...], bool]:
     """What training begins from, what that was trained on, and whether that may have been unfree."""
     if recipe.init is None:
         return RANDOM, (), False
-    told = read_weights(recipe.init).provenance
+    with contents_of(recipe.init) as contents:
+        told = contents.provenance
     if recipe.unfree == "refuse" and (told is None or told.unfree or told.unfree_allowed):
         why = "which says not what it was trained on" if told is None else "which was trained on data that is not free"
         raise InputError(

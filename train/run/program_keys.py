@@ -7,26 +7,26 @@ from data_pipelines.sampling import schedule, windows
 from data_pipelines.sampling.schedule import Pass, PassKind, StageData
 from train.device import step
 from train.device.programs import Key
-from train.recipe.recipe import Recipe, trained_rates
+from train.recipe.baselines import AnyRecipe
+from train.recipe.recipe import trained_rates
 
 
-def program_key(recipe: Recipe, stages: Sequence[StageData], one: Pass) -> Key:
+def program_key(recipe: AnyRecipe, stages: Sequence[StageData], one: Pass) -> Key:
     """The key of the program of a pass."""
     return _key(recipe, stages[one.stage], one.stage, one.kind, one.height, one.width)
 
 
-def stage_keys(recipe: Recipe, stages: Sequence[StageData], number: int) -> set[Key]:
+def stage_keys(recipe: AnyRecipe, stages: Sequence[StageData], number: int) -> set[Key]:
     """The keys of all programs that a stage may need: no more than kinds of passes times sizes in the grid."""
     stage = stages[number]
-    kinds: tuple[PassKind, ...] = ("matting_low", "matting_high", "segmentation_video", "segmentation_stills")
     found = set()
-    for kind in kinds if stage.high else (kinds[0], *kinds[2:]):
+    for kind in {*schedule.kinds(stage, 0), *schedule.kinds(stage, 1)}:
         sizes = windows.sizes(stage.shape(kind).size, stage.buckets)
         found |= {_key(recipe, stage, number, kind, height, width) for height, width in product(sizes, sizes)}
     return found if stage.iterations else set()
 
 
-def needed_keys(recipe: Recipe, stages: Sequence[StageData], number: int, done: int) -> list[Key]:
+def needed_keys(recipe: AnyRecipe, stages: Sequence[StageData], number: int, done: int) -> list[Key]:
     """The keys of those that its iterations from `done` on do need, the largest first."""
     begin = sum(stage.iterations for stage in stages[:number])
     possible = stage_keys(recipe, stages, number)
@@ -38,9 +38,10 @@ def needed_keys(recipe: Recipe, stages: Sequence[StageData], number: int, done: 
     return sorted(found, key=lambda key: (-key.pixels, key))
 
 
-def _key(recipe: Recipe, stage: StageData, number: int, kind: PassKind, height: int, width: int) -> Key:
+def _key(recipe: AnyRecipe, stage: StageData, number: int, kind: PassKind, height: int, width: int) -> Key:
     segmentation = kind.startswith("segmentation")
-    ratio = recipe.stages[number].downsample_ratio if kind == "matting_high" else 1.0
+    ratio = recipe.stages[number].downsample_ratio if kind in ("matting_high", "stills") else 1.0
     trained = trained_rates(recipe, number)
-    groups = tuple(group for group in step.groups(segmentation, ratio) if group in trained)
+    possible = trained if kind == "stills" else step.groups(segmentation, ratio)
+    groups = tuple(group for group in possible if group in trained)
     return Key(segmentation, stage.samples(kind), stage.shape(kind).frames, height, width, ratio, groups)

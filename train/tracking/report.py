@@ -28,6 +28,7 @@ PASSES = {
     "matting_high": "Matting, high resolution",
     "segmentation_video": "Segmentation, clips",
     "segmentation_stills": "Segmentation, stills",
+    "stills": "Stills",
 }
 WORDS = {"mad": "MAD", "mse": "MSE", "dtssd": "dtSSD", "l1": "L1", "gb": "GB", "mfu": "MFU"}
 UNITS = {

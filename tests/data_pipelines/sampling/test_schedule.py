@@ -75,7 +75,7 @@ def test_a_batch_of_stills_has_as_many_pictures_as_one_of_clips():
         (lambda: ClipShape(0, 512), "clips of 0 frames: expected 1 or more"),
         (lambda: ClipShape(1, 8), "a square of 8 pixels: expected 16 or more"),
         (lambda: StageData(-1, 4, ClipShape(1, 512)), "-1 iterations with batches of 4"),
-        (lambda: StageData(1, 4, ClipShape(1, 512), buckets=0), "0 buckets of sizes: expected 1 or more"),
+        (lambda: StageData(1, 4, ClipShape(1, 512), buckets=-1), "-1 buckets of sizes: expected 0 or more"),
         (lambda: StageData(1, 0, ClipShape(1, 512)), "1 iterations with batches of 0"),
     ],
 )

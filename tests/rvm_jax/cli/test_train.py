@@ -16,6 +16,7 @@ from rvm_jax.cli import train as cli
 from rvm_jax.cli.main import main
 from rvm_jax.errors import Stopped
 from tests.test_docs import FOUND
+from train.recipe import baselines
 from train.recipe.division import divide
 from train.recipe.options import Options
 from train.recipe.published import RECIPES
@@ -27,7 +28,7 @@ def run(monkeypatch):
     """Runs `rvm train …`; gives the recipe and the options with which training was called."""
     called: list[tuple[Recipe, Options]] = []
     loop = ModuleType("train.loop")
-    loop.train = lambda recipe, options: called.append((recipe, options))
+    loop.train = lambda recipe, options, *prepare: called.append((recipe, options))
     monkeypatch.setitem(sys.modules, "train.loop", loop)
     monkeypatch.setattr(train, "loop", loop, raising=False)
 
@@ -127,6 +128,15 @@ def test_fields_of_the_recipe_are_options(arguments, field, value, run):
     assert getattr(recipe, field) == value
 
 
+@pytest.mark.parametrize("name", baselines.RECIPES)
+def test_other_networks_are_trained_by_recipes_of_their_own(name, run):
+    recipe, options = run(name, "--stages.1.size", "1024", "--seed", "3")
+    wanted = baselines.RECIPES[name]
+    first = dataclasses.replace(wanted.stages[0], size=1024)
+    assert recipe == dataclasses.replace(wanted, seed=3, stages=(first, *wanted.stages[1:]))
+    assert options.out == Path("runs") / name
+
+
 def test_validation_is_an_option(run):
     recipe, _ = run("demo", "--validation.clips", "3")
     assert recipe.validation.clips == 3
@@ -203,15 +213,16 @@ def test_what_the_user_has_to_mend_is_one_line_and_status_2(arguments, message, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "{mobilenetv3, resnet50, demo, compare}"),
-        ("vgg", "mobilenetv3, resnet50, demo, compare"),
+        ("", "{mobilenetv3, resnet50, clean, demo, modnet, bgmv2, u2net, check, compare}"),
+        ("vgg", "mobilenetv3, resnet50, clean, demo, modnet, bgmv2, u2net, check, compare"),
         ("demo --stages.5.epochs 1", "--stages.5.epochs"),
         ("demo --stages.1.epochs many", "--stages.1.epochs"),
         ("demo --precision half", "'float32'"),
         ("demo --wandb maybe", "'offline'"),
     ],
 )
-def test_what_is_no_option_has_status_2(arguments, told, capsys):
+def test_what_is_no_option_has_status_2(arguments, told, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit) as caught:
         main(["train", *arguments.split()])
     assert caught.value.code == 2
@@ -229,17 +240,18 @@ def test_help_is_in_groups_with_the_most_important_first(capsys, monkeypatch):
     assert options[:4] == ["--out", "--init", "--data-dir", "--batch"]
     stages = [option for option in options if option.startswith("--stages.")]
     assert options[-len(stages) :] == stages
-    assert len(stages) == len(set(stages)) == 15
+    assert len(stages) == len(set(stages)) == 16
     assert all(option.startswith("--stages.1.") for option in stages)  # the others' are the same
     assert "--stages.2, --stages.3 and --stages.4 have the same options" in shown
-    assert len(shown.splitlines()) < 175
+    assert len(shown.splitlines()) < 180
 
 
 def test_every_field_is_an_option_with_a_help():
     grouped = [name for names in cli.GROUPS.values() for name in names]
-    fields = {field.name for made in (Recipe, Options) for field in dataclasses.fields(made)}
+    described = (*dict.fromkeys(map(type, cli.RECIPES.values())), Options)
+    fields = {field.name for made in described for field in dataclasses.fields(made)}
     assert sorted(grouped) == sorted(fields - {"stages", "validation"})
-    helps = cli._helps(Recipe) | cli._helps(Options)
+    helps = {name: text for made in described for name, text in cli._helps(made).items()}
     assert set(helps) == fields
     assert all(len(text) > 20 for text in helps.values())
     assert helps["data_dir"].endswith("~/tensorflow_datasets by default.")

