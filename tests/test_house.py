@@ -49,7 +49,8 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.host data_pipelines.records data_pipelines.sampling data_pipelines.augment"
     ),
     "data_pipelines.tools": (
-        "rvm_jax.errors rvm_jax.host rvm_jax.video rvm_jax.report data_pipelines.archives data_pipelines.builders "
+        "rvm_jax.errors rvm_jax.host rvm_jax.video rvm_jax.report rvm_jax.weights data_pipelines.archives "
+        "data_pipelines.builders "
         "data_pipelines.records data_pipelines.sampling data_pipelines.augment data_pipelines.pipelines"
     ),
     "train.recipe": "rvm_jax.errors rvm_jax.host rvm_jax.model",

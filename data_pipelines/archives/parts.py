@@ -1,12 +1,17 @@
 """Shares of datasets that come as many archives: which of them a config such as 0-5 means."""
 
 import re
+from collections.abc import Mapping
 
 from rvm_jax.errors import InputError
 
+COUNTS: Mapping[str, int] = {"synthhuman": 60, "pass_backgrounds": 10}
+"""In how many archives these datasets come, some of which are a dataset too."""
 
-def chosen(dataset: str, config: str, count: int) -> range:
-    """The numbers of the archives: of all `count` of them if `config` is empty, otherwise those of "3" or "0-5"."""
+
+def chosen(dataset: str, config: str) -> range:
+    """The numbers of the archives of a dataset of `COUNTS`: of all if `config` is empty, or those of "3" or "0-5"."""
+    count = COUNTS[dataset]
     if not config:
         return range(count)
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", config)

@@ -15,28 +15,25 @@ from rvm_jax.errors import InputError
 DATASETS: Mapping[str, str] = {
     "video_matte_240k/sd": "matting clips of stages 1 and 2",
     "video_matte_240k/hd": "matting clips of stage 3",
-    "image_matte": "matting images of stage 4: people of Distinctions-646 and Adobe Image Matting",
-    "synthhuman": "matting images: rendered people; a share of its 60 parts is synthhuman/0-5",
+    "image_matte": "matting images of stage 4",
+    "synthhuman": "matting images: rendered people (a share: synthhuman/0-5)",
     "p3m_10k": "matting images: portraits with blurred faces",
     "dvm_backgrounds": "background clips",
-    "background_images": "background images: any folder of pictures without people",
-    "pass_backgrounds": "background images without people; a share of its 10 parts is pass_backgrounds/0",
-    "bg_20k": "background images without people",
+    "background_images": "background images: your own, without people",
+    "pass_backgrounds": "background images (a share: pass_backgrounds/0)",
+    "bg_20k": "background images",
     "youtube_vis_2021": "segmentation clips",
     "coco_person": "segmentation stills",
-    "coco_person/free": "segmentation stills: those of coco_person that may be used commercially",
+    "coco_person/free": "segmentation stills of free licences",
     "supervisely_person": "segmentation stills",
 }
 SYNTHETIC: Mapping[str, str] = {f"synthetic/{role}": "made from a seed, nothing to download" for role in ROLES}
 TEST_SETS: Mapping[str, str] = {
-    "youtubematte/512x288": "test set: people on other backgrounds, harmonised",
+    "youtubematte/512x288": "test set: clips on other backgrounds",
     "youtubematte/1920x1080": "test set: the same, large",
-    "crgnn_real": "test set: real clips, the truth of every 10th frame",
-    "p3m_500": "test set: portraits, with blurred faces and without",
+    "p3m_500": "test set: portraits",
 }
 """Never trained on: `rvm data testset` writes them as `rvm evaluate` reads them, from what their owners give."""
-PARTS: Mapping[str, int] = {"synthhuman": 60, "pass_backgrounds": 10}
-"""In how many archives a dataset comes, some of which are a dataset too."""
 
 
 def named(names: list[str]) -> list[str]:
@@ -56,8 +53,8 @@ def _named(name: str) -> list[str]:
         return list(DATASETS)
     if name in known:
         return [name]
-    if dataset in PARTS:
-        parts.chosen(dataset, config, PARTS[dataset])
+    if dataset in parts.COUNTS:
+        parts.chosen(dataset, config)
         return [name]
     matches = [one for one in known if name == one.split("/")[0]]
     if not matches:

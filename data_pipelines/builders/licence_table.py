@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from data_pipelines.records.licences import Licence
 
 P3M = Licence(
-    "MIT, by the title of its release agreement",
+    "MIT, as its release agreement is titled",
     "https://jizhizili.github.io/files/p3m_dataset_agreement/P3M-10k_Dataset_Release_Agreement.pdf",
     "yes",
     "P3M-10k: Li, Ma, Zhang and Tao, Privacy-Preserving Portrait Matting, 2021",
@@ -31,19 +31,19 @@ LICENCES: Mapping[str, Licence] = {
     "p3m_10k": P3M,
     "p3m_500": P3M,
     "bg_20k": Licence(
-        "MIT, by the title of its release agreement",
+        "MIT, as its release agreement is titled",
         "https://github.com/JizhiziLi/GFM",
         "yes",
         "BG-20k: Li, Zhang, Maybank and Tao, Bridging Composite and Real, 2021",
     ),
     "coco_person/free": Licence(
-        "CC-BY-4.0 annotations of pictures under CC-BY-2.0 or free of copyright",
+        "CC-BY-4.0, its pictures CC-BY-2.0 or free of copyright",
         "https://cocodataset.org/#termsofuse",
         "yes",
         "COCO: Lin et al., 2014; each picture's photographer by its flickr_url in COCO's annotations",
     ),
     "coco_person": Licence(
-        "CC-BY-4.0 annotations of pictures under eight licences, some of them for non-commercial use alone",
+        "CC-BY-4.0, its pictures of eight licences, some non-commercial",
         "https://cocodataset.org/#termsofuse",
         "no",
         "COCO: Lin et al., 2014; each picture's photographer by its flickr_url in COCO's annotations",
@@ -75,12 +75,6 @@ LICENCES: Mapping[str, Licence] = {
         "https://github.com/pq-yang/MatAnyone",
         "no",
         "YouTubeMatte: Yang et al., MatAnyone, 2025",
-    ),
-    "crgnn_real": Licence(
-        "for non-commercial purposes",
-        "https://github.com/TiantianWang/VideoMatting-CRGNN",
-        "no",
-        "CRGNN: Wang et al., Video Matting via Consistency-Regularized Graph Neural Networks, 2021",
     ),
     "synthetic": Licence(
         "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", "yes", "rvm-jax, which draws them from a seed"

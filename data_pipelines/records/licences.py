@@ -39,6 +39,8 @@ class Licence:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Licence":
+        if stored["commercial"] not in ("yes", "no", "unknown"):
+            raise ValueError(f"its commercial use is {stored['commercial']!r}, not yes, no or unknown")
         return cls(**{field.name: stored[field.name] for field in dataclasses.fields(cls)})
 
 
@@ -51,10 +53,12 @@ def read(folder: Location) -> Licence | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is not the licence of a dataset ({error}): build it anew with --force") from error
+        raise InputError(
+            f"{path} is not the licence of a dataset ({error}): mend it, or remove it and give `rvm data prepare` again"
+        ) from error
 
 
 def write(licence: Licence, folder: Path) -> None:
     """Put the licence of a dataset into its folder."""
-    with replacing(folder / FILE) as partial:
+    with replacing(folder / FILE, overwrite=True) as partial:
         partial.write_text(json.dumps(licence.to_json(), indent=2) + "\n")

@@ -36,6 +36,8 @@ def prepare(
     """
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS tells much that is of no use here
     catalog.refuse_file(manual)
+    if name in catalog.TEST_SETS:
+        raise InputError(f"{name} is a test set, not to be trained on: `rvm data testset {name}` writes it")
     version = data_dir / name / str(catalog.builder_class(name).VERSION)
     if not overwrite and version.is_dir() and any(version.iterdir()):
         dataset = open_prepared(version)  # before TFDS looks at it, and raises whatever comes

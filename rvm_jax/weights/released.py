@@ -94,7 +94,7 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
             path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path.with_name(f"{path.name}.lock"), remove=True):
                 if not path.exists():
-                    _fetch(release, partial, told)
+                    fetch(release.url, release.size, partial, told)
                     _check(release, partial)
                     partial.replace(path)
     except HeldError as error:
@@ -102,22 +102,23 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
     return path
 
 
-def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> None:
+def fetch(url: str, size: int, partial: Path, told: Callable[[int], object]) -> None:
+    """Download a file of a known size to `partial`; what an interrupted download has left there is gone on with."""
     there = partial.stat().st_size if partial.exists() else 0
-    if there >= release.size:
+    if there >= size:
         return
-    request = urllib.request.Request(release.url, headers={"Range": f"bytes={there}-", "User-Agent": "rvm-jax"})
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-", "User-Agent": "rvm-jax"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:
             goes_on = answer.status == http.client.PARTIAL_CONTENT
             done = there if goes_on else 0
-            expected = release.size - done
+            expected = size - done
             if answer.length not in (None, expected):
-                raise InputError(f"cannot download {release.url}: {answer.length} bytes come, not {expected}")
+                raise InputError(f"cannot download {url}: {answer.length} bytes come, not {expected}")
             with writing(partial):
                 file = partial.open("ab" if goes_on else "wb")
             with file:
-                while done < release.size and (piece := _next(answer)):
+                while done < size and (piece := _next(answer)):
                     with writing(partial):
                         file.write(piece)
                     done += len(piece)
@@ -128,9 +129,9 @@ def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> No
     except (OSError, http.client.HTTPException) as error:
         why = str(getattr(error, "reason", None) or error)
     there = partial.stat().st_size if partial.exists() else 0
-    if there < release.size:
-        of = f" after {there / 1e6:.1f} of {release.size / 1e6:.1f} MB: the same command goes on" if there else ""
-        raise InputError(f"cannot download {release.url}: {' '.join(why.split())}{of}")
+    if there < size:
+        of = f" after {there / 1e6:.1f} of {size / 1e6:.1f} MB: the same command goes on" if there else ""
+        raise InputError(f"cannot download {url}: {' '.join(why.split())}{of}")
 
 
 def _next(answer: http.client.HTTPResponse) -> bytes:

@@ -103,3 +103,15 @@ def bg_20k(manual: Path, *, train: int = 3, test: int = 2) -> Path:
         for number in range(count):
             write(folder / name / f"h_{number:04x}.jpg", photo(200 + number + 100 * (name == "train")))
     return folder
+
+
+def youtubematte(manual: Path, *, clips: int = 1, frames: int = 2) -> Path:
+    """Clips of the small size on both kinds of backgrounds."""
+    folder = manual / "YouTubeMatte" / "youtubematte_512x288"
+    for kind in ("youtubematte_motion", "youtubematte_static"):
+        for clip in range(clips):
+            for frame in range(frames):
+                composite, alpha, _ = person(10 * clip + frame)
+                write(folder / kind / f"{clip:04d}" / "har" / f"{frame:04d}.png", encoded(composite, "PNG"))
+                write(folder / kind / f"{clip:04d}" / "pha" / f"{frame:04d}.png", encoded(alpha, "PNG"))
+    return folder

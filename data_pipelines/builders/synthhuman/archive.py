@@ -15,7 +15,6 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.progress import with_progress
 
 FOLDER = "synthhuman"
-PARTS = 60
 URL = "https://facesyntheticspubwedata.z6.web.core.windows.net/iccv-2025/data/"
 SHORT_SIDE = 1080
 VALIDATION_EVERY = 250
@@ -24,7 +23,7 @@ VALIDATION_EVERY = 250
 def find(manual: Path, config: str = "", *_: object) -> Found:
     """The people of all parts, or of those that the config names; of each 250, the first is for validation."""
     folder = manual / FOLDER
-    archives = [folder / file_name(number) for number in parts.chosen("synthhuman", config, PARTS)]
+    archives = [folder / file_name(number) for number in parts.chosen("synthhuman", config)]
     found = Found()
     missing = [path.name for path in archives if not path.is_file()]
     if missing:

@@ -57,3 +57,11 @@ def test_a_picture_that_is_damaged_is_named(tmp_path):
     path.write_bytes(content[:at] + b"no picture" + content[at + 10 :])
     with pytest.raises(InputError, match=f"{path}/PASS_dataset/0/00000.jpg cannot be read as a picture"):
         build(catalog.builder("pass_backgrounds/0", tmp_path / "data"), tmp_path)
+
+
+def test_a_member_that_is_cut_off_is_named(tmp_path):
+    path = fake.pass_tar(tmp_path, 0, 2)
+    clip = archive.find(tmp_path, "0").splits["train"][0]
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=f"00001.jpg cannot be read, or the archive is damaged .* get {path} again"):
+        list(clip.encode())

@@ -285,12 +285,12 @@ def test_help_lists_a_line_a_command(capsys):
     assert caught.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     commands = [line.partition("•")[2].split()[0] for line in lines if "•" in line]
-    assert commands == ["check", "prepare", "preview", "testset", "bench"]
+    assert commands == ["list", "show", "download", "check", "prepare", "preview", "testset", "bench"]
     first = next(number for number, line in enumerate(lines) if "•" in line)
-    assert all("•" in line for line in lines[first : first + 5])
+    assert all("•" in line for line in lines[first : first + 8])
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "preview", "testset", "bench"])
+@pytest.mark.parametrize("command", ["list", "show", "download", "check", "prepare", "preview", "testset", "bench"])
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(command, "--help")
@@ -370,3 +370,30 @@ def test_what_is_there_but_faulty_is_not_passed_over(tmp_path, capsys):
     assert "leaving out what is faulty:\nvideo_matte_240k/sd: not ready" in captured.out
     assert "\nbackground_images: train 2 (2 frames)" in captured.out  # what can be done is done
     assert captured.err.splitlines()[-1].startswith("rvm: video_matte_240k/sd could not be prepared: see above")
+
+
+def test_datasets_are_listed_with_their_licences(prepared, capsys):
+    assert run("list", "--data-dir", prepared) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["DATASET", "COMMERCIAL", "PREPARED", "FOR", "LICENCE"]
+    first_words = {line.split()[0]: line.split()[1:3] for line in lines[1:-2]}
+    assert first_words["synthhuman"] == ["yes", "-"]
+    assert first_words["supervisely_person"] == ["no", "-"]
+    assert lines[1].startswith("synthhuman ")
+    assert lines[-3].split()[1] == "no"
+
+
+def test_a_dataset_is_shown_with_what_its_owner_lets_people_do(shoot, tmp_path, capsys):
+    data = ("--data-dir", tmp_path / "data")
+    run("prepare", "footage", "--folder", shoot, *data)
+    folder = tmp_path / "data/footage/shoot/1.0.0"
+    (folder / "licence.json").write_text('{"name": "mine", "link": "", "commercial": "yes", "attribution": "me"}')
+    run("prepare", "footage", "--folder", shoot, "--force", *data)
+    capsys.readouterr()
+    assert run("show", "footage/shoot", "coco_person", "youtubematte/512x288", *data) == 0
+    mine, coco, test_set = capsys.readouterr().out.split("\n\n")
+    assert "commercial use  yes" in mine
+    assert f"prepared        train 2, validation 1 in {folder}" in mine
+    assert "commercial use  no" in coco
+    assert "`rvm data check coco_person` tells what to ask for" in coco
+    assert "prepared        never: `rvm data testset youtubematte/512x288` writes it" in test_set

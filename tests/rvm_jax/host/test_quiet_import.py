@@ -56,7 +56,7 @@ def test_a_module_that_is_not_installed_is_one_line(module, monkeypatch, capsys)
     def missing(name):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr("rvm_jax.cli.data.quiet_import", missing)
+    monkeypatch.setattr("rvm_jax.cli.data.commands.quiet_import", missing)
     assert main(["data", "check"]) == 2
     assert capsys.readouterr().err == f"rvm: {module} is not installed: this needs pip install 'rvm-jax[train]'\n"
 
@@ -65,6 +65,6 @@ def test_a_module_of_ours_that_is_missing_is_a_fault_of_ours(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError("No module named 'data_pipelines.x'", name="data_pipelines.x")
 
-    monkeypatch.setattr("rvm_jax.cli.data.quiet_import", missing)
+    monkeypatch.setattr("rvm_jax.cli.data.commands.quiet_import", missing)
     with pytest.raises(ModuleNotFoundError):
         main(["data", "check"])

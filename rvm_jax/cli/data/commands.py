@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from rvm_jax.cli.data import sources
+from rvm_jax.cli.data.places import DataDir, Folder, chosen_data_dir, chosen_manual
 from rvm_jax.cli.parsing import width_and_height
 from rvm_jax.errors import InputError
-from rvm_jax.host.paths import data_folder, expanded, is_url, located, tfds_folder
+from rvm_jax.host.paths import is_url
 from rvm_jax.host.quiet_import import quiet_import
 
 
@@ -24,6 +26,9 @@ class Commands(tyro.extras.SubcommandApp):
             return super().cli(args=args, **options)
         listing = tyro.extras.SubcommandApp()
         commands: dict[str, Callable[..., None]] = {
+            "list": sources.list_datasets,
+            "show": sources.show,
+            "download": sources.download,
             "check": check,
             "prepare": prepare,
             "preview": preview,
@@ -36,23 +41,9 @@ class Commands(tyro.extras.SubcommandApp):
 
 
 app = Commands()
-
-Folder = Annotated[Path | None, arg(metavar="DIR")]
-DataDir = Annotated[str | None, arg(metavar="DIR|URL")]
-
-
-def _data_dir(given: str | None) -> str | Path:
-    """Where prepared datasets are: by default where TFDS has them."""
-    return data_folder() if given is None else located(given)
-
-
-def _manual(given: Path | None, data_dir: str | Path) -> Path:
-    """What owners gave: by default it lies where TFDS has it. What is in a bucket was prepared elsewhere."""
-    if is_url(data_dir):
-        if given is not None:
-            raise InputError(f"--manual {given}: nothing can be prepared in {data_dir}, so give a path as --data-dir")
-        data_dir = tfds_folder()
-    return expanded(given or Path(data_dir, "downloads", "manual"))
+app.command(name="list")(sources.list_datasets)
+app.command(sources.show)
+app.command(sources.download)
 
 
 @app.command
@@ -80,8 +71,8 @@ def check(
         folder: Your own footage.
         deep: Read all of what is prepared, and compare it with the checksums from when that was done.
     """
-    data = _data_dir(data_dir)
-    manual = _manual(manual, data)
+    data = chosen_data_dir(data_dir)
+    manual = chosen_manual(manual, data)
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.records import clips
     from data_pipelines.tools import check as checking
@@ -151,7 +142,7 @@ def prepare(
     from data_pipelines.builders import beam_workers, catalog
 
     beam = beam_workers.requested(beam_runner, beam_options)
-    manual = _manual(manual, data)
+    manual = chosen_manual(manual, data)
     faulty: list[str] = []
     if _only_footage(names, folder=folder, name=name):
         folder = _footage(folder)
@@ -178,7 +169,7 @@ def prepare(
 
 
 def _to_build_in(given: str | None) -> Path:
-    data_dir = _data_dir(given)
+    data_dir = chosen_data_dir(given)
     if is_url(data_dir):
         option = "$TFDS_DATA_DIR" if given is None else "--data-dir"
         raise InputError(
@@ -262,7 +253,7 @@ def preview(
     from data_pipelines.pipelines import datasets
     from data_pipelines.tools import preview as previewing
 
-    data = datasets.open_named(names, split, _data_dir(data_dir))
+    data = datasets.open_named(names, split, chosen_data_dir(data_dir))
     for path in previewing.write(
         data, out, clips=clips, frames=frames, size=size, seed=seed, augmentation=augmentation, overwrite=force
     ):
@@ -280,8 +271,9 @@ def make_testset(
     frames: int = 100,
     clips: int = 0,
     seed: int = 0,
+    manual: Folder = None,
 ) -> None:
-    """Build a test set for `rvm evaluate` from prepared datasets.
+    """Build a test set for `rvm evaluate` from prepared datasets, or from what owners of published ones give.
 
     It shows people on still and on moving backgrounds, as PNGs. OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP
     hold com (what a method is given), pha and fgr (the truth) and bgr. Pictures of people move slowly. The same command
@@ -294,8 +286,11 @@ def make_testset(
 
     Example: rvm data testset synthetic --clips 2 --frames 20
 
+    Example: rvm data testset youtubematte/512x288 --manual ~/archives --out testsets/youtubematte
+
     Args:
-        names: Prepared datasets: matting with backgrounds, or `synthetic`.
+        names: Prepared datasets: matting with backgrounds, or `synthetic`; or one published test set, of which
+            nothing but --manual is asked: youtubematte/512x288, youtubematte/1920x1080 or p3m_500.
         out: The folder to write to.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         split: Which part of the datasets: test by default, or validation of those that have no test at all.
@@ -304,7 +299,16 @@ def make_testset(
         frames: In a clip, at most.
         clips: Of each dataset, at most; 0 for all.
         seed: Another seed, other backgrounds and movements.
+        manual: Where the published ones are; downloads/manual in the data folder by default.
     """
+    from data_pipelines.builders import catalog
+
+    if len(names) == 1 and names[0] in catalog.TEST_SETS:
+        from data_pipelines.tools import published_testset
+
+        published = published_testset.write(names[0], chosen_manual(manual, chosen_data_dir(data_dir)), out)
+        print(f"{out}: {published} clips")
+        return
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.pipelines import datasets
     from data_pipelines.tools import testset as testsets
@@ -315,7 +319,7 @@ def make_testset(
         raise InputError(f"--size {size}: expected {expected}")
     if frames < 1 or clips < 0:
         raise InputError(f"--frames {frames} --clips {clips}: expected a frame or more, and clips, or 0 for all")
-    data = _data_dir(data_dir)
+    data = chosen_data_dir(data_dir)
     foregrounds, backgrounds = datasets.sorted_out(names, data)
     settings = testsets.Settings(tuple(foregrounds), tuple(backgrounds), split, height, width, frames, clips, seed)
     done = testsets.build(settings, data, out)
@@ -363,7 +367,7 @@ def bench(
     for option, value in (*counts.items(), ("accelerator", accelerator)):
         if value <= 0:
             raise InputError(f"--{option} {value}: expected more than 0")
-    data = datasets.matting_only(datasets.open_named(names, "train", _data_dir(data_dir)))
+    data = datasets.matting_only(datasets.open_named(names, "train", chosen_data_dir(data_dir)))
     print(bench.table(bench.costs(data, frames=frames, size=size, clips=batch * batches)), flush=True)
     with Workers(data_processes, data_threads) as workers:
         rate = bench.whole(data, frames=frames, size=size, batch=batch, batches=batches, workers=workers)

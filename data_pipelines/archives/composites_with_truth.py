@@ -1,0 +1,41 @@
+"""Test sets that owners ship as composites with their alphas: never trained on, so no dataset is made of them."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_pipelines.archives import decode
+from data_pipelines.archives.clip import ArchiveClip, Record
+from data_pipelines.archives.error_messages import sized
+from data_pipelines.archives.stills import paired
+from rvm_jax.errors import InputError
+from rvm_jax.video.picture_files import natural_sort_key
+
+Frames = Sequence[tuple[Path, Path]]
+"""Composites, each with its alpha."""
+
+
+def clip(name: str, frames: Frames) -> ArchiveClip:
+    """A clip of a test set; its files are the folders of its frames, or the one frame and its alpha."""
+    files = frames[0] if len(frames) == 1 else tuple(path.parent for path in frames[0])
+    return ArchiveClip(name, files, functools.partial(encode, tuple(frames)))
+
+
+def frames_in(composites: Path, alphas: Path, errors: list[str]) -> Frames:
+    """The frames of a clip, 2.png before 10.png; what is missing is told in `errors`."""
+    pairs = paired(composites, alphas, errors)
+    if not pairs and not errors:
+        errors.append(f"{composites} has no frames: get it again")
+    return sorted(pairs.values(), key=lambda pair: natural_sort_key(pair[0]))
+
+
+def encode(frames: Frames) -> Iterator[Record]:
+    """The records of a clip: `com`, whose bytes stay as they are, and `pha`, which is gray PNG whatever it was."""
+    sizes = None
+    for composite, alpha in frames:
+        picture, gray = decode.read_picture(composite), decode.read_alpha(alpha)
+        sizes = sizes or picture.size
+        for path, found in ((composite, picture.size), (alpha, gray.size)):
+            if found != sizes:
+                raise InputError(f"{path} has {sized(found)} where {sized(sizes)} are expected: get it again")
+        yield {"com": composite.read_bytes(), "pha": decode.encode_png(gray)}

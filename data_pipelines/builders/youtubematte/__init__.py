@@ -1,0 +1,1 @@
+"""YouTubeMatte: a test set of people on other backgrounds, harmonised."""

@@ -1,0 +1,77 @@
+"""Published test sets, in miniature: written as `rvm evaluate` reads them, and never prepared."""
+
+import re
+
+import numpy as np
+import pytest
+
+from data_pipelines.records import licences
+from rvm_jax.cli.main import main
+from rvm_jax.evaluation import layout
+from tests.data_pipelines import fake_free_archives as fake
+from tests.data_pipelines.building import pixels
+
+
+def run(*arguments) -> int:
+    return main(["data", *map(str, arguments)])
+
+
+def test_youtubematte(tmp_path, capsys):
+    folder = fake.youtubematte(tmp_path, clips=2, frames=3)
+    command = ("testset", "youtubematte/512x288", "--manual", tmp_path, "--out", tmp_path / "set")
+    assert run(*command) == 0
+    clips = layout.find(tmp_path / "set")
+    assert [clip.label for clip in clips] == [
+        f"youtubematte_{kind}/{number}" for kind in ("motion", "static") for number in ("0000", "0001")
+    ]
+    assert [len(clip.com) for clip in clips] == [3] * 4
+    com = clips[1].com["0002"]
+    assert com.read_bytes() == (folder / "youtubematte_motion/0001/har/0002.png").read_bytes()
+    np.testing.assert_array_equal(pixels(clips[1].pha["0002"].read_bytes()), fake.person(12)[1])
+    assert licences.read(tmp_path / "set").commercial == "no"
+    com.unlink()  # what is whole is not written again
+    assert run(*command) == 0
+    assert not com.exists()
+    (tmp_path / "set" / "mine.txt").touch()
+    assert run(*command) == 2
+    assert f"{tmp_path / 'set'} holds other things, such as mine.txt" in capsys.readouterr().err
+
+
+def test_p3m_500(tmp_path):
+    folder = fake.p3m(tmp_path)
+    assert run("testset", "p3m_500", "--manual", tmp_path, "--out", tmp_path / "set") == 0
+    clips = layout.find(tmp_path / "set")
+    assert [clip.label for clip in clips] == [
+        "p3m_500_np/p_00c8",
+        "p3m_500_np/p_00c9",
+        "p3m_500_p/p_0064",
+        "p3m_500_p/p_0065",
+    ]
+    portrait = folder / "validation/P3M-500-NP/original_image/p_00c9.jpg"
+    assert clips[1].com["0000"].read_bytes() == portrait.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda clip: (clip / "har" / "0001.png").unlink(), "1 files have no partner in .*0000/har: .*pha/0001.png"),
+        (lambda clip: (clip / "pha" / "0001.png").write_bytes(b""), "pha/0001.png cannot be read as a picture"),
+        (
+            lambda clip: (clip / "pha" / "0001.png").write_bytes(fake.encoded(fake.person(1, 16, 16)[1], "PNG")),
+            "pha/0001.png has 16x16 pixels where 48x32 pixels are expected",
+        ),
+        (lambda clip: clip.parent.rename(clip.parent.with_name("else")), "youtubematte_static has no clips: get"),
+    ],
+)
+def test_what_is_wrong_is_named_and_leaves_nothing_that_looks_whole(tmp_path, capsys, change, message):
+    change(fake.youtubematte(tmp_path) / "youtubematte_static" / "0000")
+    command = ("testset", "youtubematte/512x288", "--manual", tmp_path, "--out", tmp_path / "set")
+    assert run(*command) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "set" / "youtubematte_static" / "0000").exists()
+    assert not (tmp_path / "set" / "licence.json").exists()
+
+
+def test_a_test_set_is_not_prepared(tmp_path, capsys):
+    assert run("prepare", "p3m_500", "--manual", tmp_path, "--data-dir", tmp_path) == 2
+    assert "p3m_500 is a test set, not to be trained on: `rvm data testset p3m_500`" in capsys.readouterr().err
