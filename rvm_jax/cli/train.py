@@ -39,7 +39,8 @@ COMMANDS = {
     "`rvm data prepare synthetic` makes the clips.\n\n"
     "Example: rvm train demo --out runs/first",
     "modnet": "Train MODNet on stills, with trimaps made of their mattes; every frame of a clip is a still as well.\n\n"
-    "Example: rvm train modnet --init modnet.ckpt --freeze-norms --stages.1.data footage/mine --stages.2.epochs 0",
+    "Example: rvm train modnet --init modnet.ckpt --freeze-norms --stages.1.data footage/mine "
+    "--stages.2.epochs 0 --stages.3.epochs 0 --stages.4.epochs 0",
     "bgmv2": "Train BackgroundMattingV2 on stills before a background and that background as a camera took it: the "
     "coarse network, then with the refiner.\n\n"
     "Example: rvm train bgmv2 --variant bgmv2_mobilenetv2 --out runs/bgmv2",

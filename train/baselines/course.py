@@ -121,13 +121,15 @@ def _open(recipe: StillRecipe, stage: StillStage, data_dir: Location) -> StillSo
 
 def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainState:
     """Random weights from the seed; in their place those of `init`, which may lack BackgroundMattingV2's refiner."""
+    variables: Mapping[str, Any] = {"params": {}, "batch_stats": {}}
+    if init is not None:
+        loaded, variables = files.load(init)
+        # A coarse network alone begins a whole one.
+        if name_of(loaded).replace("_base_", "_") != name_of(network):
+            raise InputError(
+                f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains"
+            )
     random = jax.device_get(step.init(network, jax.random.key(seed)))
-    if init is None:
-        return random
-    loaded, variables = files.load(init)
-    # A coarse network alone begins a whole one.
-    if name_of(loaded).replace("_base_", "_") != name_of(network):
-        raise InputError(f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains")
 
     def begun(groups: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
         return {

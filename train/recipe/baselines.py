@@ -129,7 +129,7 @@ class StillRecipe(Training):
 
     Attributes:
         variant: The network: modnet; bgmv2_resnet50, bgmv2_resnet101 or bgmv2_mobilenetv2; u2net or u2netp.
-        stages: One after the other.
+        stages: The stages, one after the other.
         buckets: How many heights, and how many widths, there are for the shape of a step, between half and all of the
             square. Each pair compiles once. 0: a step has the whole square.
         validation: The fixed pictures on which the network is measured, as clips.

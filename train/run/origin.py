@@ -13,11 +13,9 @@ from data_pipelines.records.clips import prepared_folder
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location
-from rvm_jax.weights.files import read_weights
+from rvm_jax.weights.files import contents_of
 from rvm_jax.weights.provenance import FILE, Provenance, TrainingSet, from_json
-from rvm_jax.weights.provenance import read as read_provenance
 from train.recipe import baselines, published
-from train.recipe.recipe import Recipe
 from train.recipe.text import to_json
 from train.recipe.training import Training
 from train.run.identity import flat
@@ -101,7 +99,8 @@ def _initial(recipe: Training) -> tuple[str, tuple[TrainingSet, ...], bool]:
     """What training begins from, what that was trained on, and whether that may have been unfree."""
     if recipe.init is None:
         return RANDOM, (), False
-    told = read_weights(recipe.init).provenance if isinstance(recipe, Recipe) else read_provenance(Path(recipe.init))
+    with contents_of(recipe.init) as contents:
+        told = contents.provenance
     if recipe.unfree == "refuse" and (told is None or told.unfree or told.unfree_allowed):
         why = "which says not what it was trained on" if told is None else "which was trained on data that is not free"
         raise InputError(

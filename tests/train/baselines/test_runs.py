@@ -20,6 +20,11 @@ from train.recipe.options import Options
 from train.run import input_pipeline
 
 prepared = conftest.prepared
+TERMS = {
+    "modnet": {"semantic", "detail", "matte"},
+    "bgmv2": {"alpha", "alpha_gradient", "foreground", "error"},
+    "u2net": {"fused", *(f"side{number}" for number in range(1, 7))},
+}
 
 
 def sources_of(recipe, data_dir):
@@ -58,11 +63,16 @@ def test_a_run_that_is_stopped_ends_as_if_it_had_not_been(name, prepared, tmp_pa
         with pytest.raises(Stopped):
             loop.train(recipe, runs.options(stopped, prepared), course.prepare)
     loop.train(recipe, runs.options(stopped, prepared), course.prepare)
-    assert runs.recorded(stopped) == runs.recorded(whole)
+    recorded = runs.recorded(whole)
+    assert runs.recorded(stopped) == recorded
+    rates = {f"stills/gradient_norm/{group}" for group, rate in recipe.rates(0).items() if rate}
+    terms = {f"stills/{term}" for term in ("total", *TERMS[name])}
+    assert {column for column in recorded[1] if column.startswith("stills/")} == terms | rates
+    assert recorded[-1]["validation/mad"] > 0
     network, variables = files.load(whole / "weights.safetensors")
-    for name in ("weights", "weights.ckpt" if recipe.variant == "modnet" else "weights.pth"):
+    for file in ("weights", "weights.ckpt" if recipe.variant == "modnet" else "weights.pth"):
         for out in (whole, stopped):
-            other, found = files.load(out / name)
+            other, found = files.load(out / file)
             assert other == network
             jax.tree.map(np.testing.assert_array_equal, found, variables)
     assert rvm_jax.load(whole).name
