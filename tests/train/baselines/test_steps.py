@@ -17,11 +17,10 @@ from train.baselines.course import network_of
 from train.device import evaluation, step
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["modnet", "bgmv2"])
 def test_a_validation_clip_is_seen_as_pictures(name):
     network = network_of(RECIPES[name]).clone(axis_name=None)
-    layers = step.SEGMENTATION if name == "u2net" else step.MATTING
-    batch = {layer: jax.ShapeDtypeStruct((2, 3, 64, 96, c), jnp.uint8) for layer, c in layers.items()}
+    batch = {layer: jax.ShapeDtypeStruct((2, 3, 64, 96, c), jnp.uint8) for layer, c in step.MATTING.items()}
     variables = jax.eval_shape(lambda key: step.init(network, key).variables, jax.random.key(0))
     found = jax.eval_shape(partial(evaluation.predict, network, downsample_ratio=1.0), variables, batch)
     assert [x.shape[:4] for x in found] == [(2, 3, 64, 96)] * 5
@@ -61,7 +60,7 @@ NETWORKS = {name: network_of(replace(recipe, init="weights", freeze_norms=True))
 NETWORKS["rvm"] = MattingNetwork("tiny", freeze_norms=True)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["modnet", "bgmv2", "rvm", pytest.param("u2net", marks=pytest.mark.slow)])
 def test_frozen_norms_keep_their_statistics(name):
     """The pass is traced: what becomes of the statistics is what was given, and nothing that was computed."""
     network = NETWORKS[name].clone(axis_name=None)
