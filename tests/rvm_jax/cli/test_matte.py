@@ -237,6 +237,7 @@ def test_what_is_wrong_is_told_before_jax_is_imported(clips, tmp_path):
     wrong = {
         "none.pth": [clip, "--weights", "none.pth"],
         "none.mp4": ["none.mp4", "--weights", "x"],
+        "webcam": ["webcam:97", "--weights", "x"],
         "--chunk": [clip, "--weights", "x", "--chunk", "0"],
         "--device": [clip, "--weights", "x", "--device", "abacus"],
         other: [clip, "--weights", "x", "--alpha", other],
