@@ -201,10 +201,10 @@ def matte(
                 if not done.complete:
                     held = f"{name} had given nothing"
                     if done.frames:
-                        held = f"{_kept(name, names, places)} holds the first {done.frames} frames of {name}"
+                        held = f"{_kept(name, names, places)} holds the first {_frames(done.frames)} of {name}"
                     raise Stopped(f"stopped: {held}{late}", request())
                 where = sys.stderr if places["target"] == "-" else sys.stdout
-                print(f"{places['target']}: {done.frames} frames{late}", file=where)
+                print(f"{places['target']}: {_frames(done.frames)}{late}", file=where)
             if request() and jobs[number + 1 :]:
                 raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
     if failures:
@@ -238,6 +238,10 @@ def _kept(name: str, names: list[str], places: dict[str, str]) -> str:
         return places["target"]
     kept = {kind: targets.set_aside(targets.target(text)) for kind, text in places.items()}
     return kept["target"]
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 def _seconds(option: str, text: str) -> float:

@@ -142,7 +142,7 @@ def test_one_of_several_that_was_stopped_is_not_taken_for_whole(network, clips, 
         changed.setattr(matting, "matte_video", stopped_after_one)
         assert main(command) == 130
     kept = tmp_path / "out" / "first.unfinished.mp4"
-    assert capsys.readouterr().err.splitlines()[-1] == f"rvm: stopped: {kept} holds the first 1 frames of {clips[0]}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"rvm: stopped: {kept} holds the first 1 frame of {clips[0]}"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [kept.name]
     assert count(kept) == 1
 
