@@ -198,7 +198,7 @@ def matte(
                 if not request():
                     raise
                 there = Path(places["target"]).expanduser().exists()
-                kept = f"{places['target']} holds what was on the disk" if there else "nothing was kept"
+                kept = f"{_kept(name, names, places)} holds what was on the disk" if there else "nothing was kept"
                 raise Stopped(f"stopped at once: {kept}", request()) from None
             except Exception as error:  # whatever it is, it must not end the work on the others
                 if request():
@@ -219,11 +219,10 @@ def matte(
                 if not done.complete:
                     held = f"{name} had given nothing"
                     if done.frames:
-                        where = places["target"] if len(jobs) == 1 else _set_aside(places)
-                        held = f"{where} holds the first {done.frames} frames of {name}"
+                        held = f"{_kept(name, names, places)} holds the first {_frames(done.frames)} of {name}"
                     raise Stopped(f"stopped: {held}{late}", request())
-                to = sys.stderr if places["target"] == "-" else sys.stdout
-                print(f"{places['target']}: {done.frames} frames{late}", file=to)
+                where = sys.stderr if places["target"] == "-" else sys.stdout
+                print(f"{places['target']}: {_frames(done.frames)}{late}", file=where)
             if request() and jobs[number + 1 :]:
                 raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
     if failures:
@@ -245,12 +244,22 @@ def _to_do(jobs: list[Job], pipe: str, force: bool) -> list[Job]:
     return left
 
 
-def _set_aside(places: dict[str, str]) -> str:
-    """Give what was stopped another name, so that it is matted when the same command is given again; returns that."""
+def _kept(name: str, names: list[str], places: dict[str, str]) -> str:
+    """Where what was made of `name` until it was stopped is.
+
+    Of several, it is given another name, so that it is not taken for whole when the same command is given again.
+    """
+    from rvm_jax.video import demux
     from rvm_jax.video.writing import targets
 
-    names = [str(targets.set_aside(targets.target(text))) for text in places.values()]
-    return names[0]
+    if len(names) == 1 or demux.is_live(name):
+        return places["target"]
+    kept = {kind: targets.set_aside(targets.target(text)) for kind, text in places.items()}
+    return kept["target"]
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 def _seconds(option: str, text: str) -> float:

@@ -12,6 +12,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.video import demux, picture_files
 from rvm_jax.video.frames import WHOLE, Colors, Frame, Item, Part, Source, at_one_size, frame_name, peek
 from rvm_jax.video.reading import picture_decoding
+from rvm_jax.video.streaming import cameras
 from rvm_jax.video.streaming.cameras import AS_IT_IS, CameraMode
 
 PICTURES_A_SECOND = Fraction(30)
@@ -52,6 +53,7 @@ def open_source(
 def check(name: str) -> None:
     """Refuse the name of nothing."""
     if demux.is_live(name):
+        cameras.check(name)
         return
     try:
         exists = Path(name).expanduser().exists()

@@ -65,6 +65,13 @@ def options(form: str, mode: CameraMode) -> dict[str, str]:
     return chosen
 
 
+def check(name: str) -> None:
+    """Refuse a camera that can be seen not to be here."""
+    camera = device(name)
+    if camera is not None and camera.form == "v4l2" and not Path(camera.name).exists():
+        raise InputError(f"{name} ({camera.name}): {mend(camera, AS_IT_IS, FileNotFoundError())}")
+
+
 def mend(device: Device, mode: CameraMode, error: av.FFmpegError | OSError) -> str:
     """Why a camera does not open, and what to do."""
     if isinstance(error, PermissionError):

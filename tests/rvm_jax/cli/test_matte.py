@@ -142,7 +142,7 @@ def test_one_of_several_that_was_stopped_is_not_taken_for_whole(network, clips, 
         changed.setattr(matting, "matte_video", stopped_after_one)
         assert main(command) == 130
     kept = tmp_path / "out" / "first.unfinished.mp4"
-    assert capsys.readouterr().err.splitlines()[-1] == f"rvm: stopped: {kept} holds the first 1 frames of {clips[0]}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"rvm: stopped: {kept} holds the first 1 frame of {clips[0]}"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [kept.name]
     assert count(kept) == 1
 
@@ -237,6 +237,7 @@ def test_what_is_wrong_is_told_before_jax_is_imported(clips, tmp_path):
     wrong = {
         "none.pth": [clip, "--weights", "none.pth"],
         "none.mp4": ["none.mp4", "--weights", "x"],
+        "webcam": ["webcam:97", "--weights", "x"],
         "--chunk": [clip, "--weights", "x", "--chunk", "0"],
         "none.png": [clip, "--weights", "x", "--plate", "none.png"],
         "--device": [clip, "--weights", "x", "--device", "abacus"],

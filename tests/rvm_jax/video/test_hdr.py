@@ -13,6 +13,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.video import hdr
 from rvm_jax.video.frames import HDR
 from rvm_jax.video.matting import matte_video
+from tests.rvm_jax import videos
 from tests.rvm_jax.video.test_depth import MIRROR
 
 CODES = jnp.linspace(0, 1, 257)
@@ -108,3 +109,9 @@ def test_pictures_of_it_say_so(tmp_path):
     for target, options in (("b.webm", {}), ("b", {"pictures": "exr"})):
         with pytest.raises(InputError, match=r"cannot hold HDR: write .mp4, .mov, .mkv or a folder of .png"):
             matte_video(path, tmp_path / target, weights=MIRROR, hdr="keep", **options)
+
+
+def test_where_there_is_none_to_keep_that_is_told(tmp_path, matte, capsys):
+    path = videos.write(tmp_path / "a.mp4", videos.moving(2))
+    matte_video(path, tmp_path / "out.mp4", weights=matte, hdr="keep")
+    assert capsys.readouterr().err == f"{path} is not HDR: --hdr keep changes nothing of it\n"
