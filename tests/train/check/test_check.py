@@ -34,9 +34,7 @@ def test_a_sound_run_is_go(prepared, tmp_path, quick, capsys):
     assert float(loss[2]) < 0.5 * float(loss[1])
     assert re.search(r"stage 1: up to \d\.\d\d GB of each device", shown)
     for stage, iterations in enumerate((3, 1, 2, 2), 1):
-        assert re.search(
-            rf"stage {stage}: {iterations} iterations of [\d.e-]+ s on the devices, whose data", shown
-        )
+        assert re.search(rf"stage {stage}: {iterations} iterations of [\d.e-]+ s on the devices, whose data", shown)
     assert not (tmp_path / "out").exists()
 
 
