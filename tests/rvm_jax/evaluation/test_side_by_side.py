@@ -98,10 +98,11 @@ def test_the_picture_has_the_same_frame_by_all_methods(matte, testset, tmp_path)
     assert sheet.shape == (label + 2 * (32 + label), 5 * width, 3)
     for row, name in enumerate(("aim_motion/0000", "aim_static/0000")):
         top = label + row * (32 + label)
-        com = stack(testset / name / "com", 3)[FRAMES // 2]
-        for column, expected in ((0, com), (3, com[..., :1].repeat(3, -1))):  # the input, and its red
+        com, bgr = (stack(testset / name / kind, 3) for kind in ("com", "bgr"))
+        differences = np.abs(com - bgr)[..., :1].repeat(3, -1)
+        for column, expected in ((0, com), (4, differences)):
             shown = sheet[top : top + 32, column * width : column * width + 48] / 255
-            assert np.abs(shown - expected).mean() < 0.05
+            assert np.abs(shown - expected[FRAMES // 2]).max() < 1.1 / 255
     assert len({scored.middle for scored in results["ours"]}) == 2
 
 

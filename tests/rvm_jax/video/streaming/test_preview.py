@@ -71,17 +71,24 @@ def drawn(tmp_path, monkeypatch) -> Path:
 def test_what_is_written_is_seen_unless_the_window_is_closed(matte, tmp_path, drawn, closed, monkeypatch):
     if closed:
         monkeypatch.setenv("CLOSED", "")
-    clip = videos.write(tmp_path / "clip.mp4", videos.moving(6))
+    clip = videos.write(tmp_path / "clip.mp4", videos.moving(5))
     out = tmp_path / "out"
     with preview.open_preview() as look:
-        matte_video(clip, out, weights=matte, background="green", look=look, chunk=2)
+        matte_video(clip, out, weights=matte, background="green", look=look)
         while closed and any(thread.name == "rvm-preview" for thread in threading.enumerate()):
             look({"composite": np.zeros((1, 48, 64, 3), np.uint8)})  # until it notices
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.iterdir())) == 5
     if closed:
         assert not drawn.exists()
-    else:
-        np.testing.assert_array_equal(Image.open(drawn), Image.open(out / "0005.png"))
+        return
+    np.testing.assert_array_equal(Image.open(drawn), Image.open(out / "0004.png"))
+
+
+def test_of_several_frames_the_last_is_seen(drawn):
+    frames = videos.moving(3)
+    with preview.open_preview() as look:
+        look({"composite": frames})
+    np.testing.assert_array_equal(Image.open(drawn), frames[-1])
 
 
 def test_where_there_is_no_screen_nothing_is_begun(tmp_path, drawn, monkeypatch, capsys):
