@@ -32,14 +32,15 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 
-def synthetic(path: Path, frames: int, rate: int = 30, height: int = 1080, width: int = 1920) -> Path:
+def synthetic(path: Path, frames: int, rate: int = 30, height: int = 1080, bits: int = 8) -> Path:
     """A video of soft shapes that move, with a little noise, which codecs find about as hard as a talking person."""
+    width = height * 16 // 9
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     noise = rng.integers(0, 6, (8, height, width, 3), np.uint8)
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream("libx264", rate=rate)
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p10le" if bits == 10 else "yuv420p"
         stream.codec_context.options = {"preset": "veryfast", "crf": "20"}
         pictures = []
         for phase in np.linspace(0, 2 * np.pi, 24, endpoint=False):
@@ -244,6 +245,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120, help="how many frames are timed")
     parser.add_argument("--memory", type=int, nargs="*", default=[], metavar="SECONDS")
     parser.add_argument("--rate", type=int, default=30, help="frames a second of the videos for --memory")
+    parser.add_argument("--height", type=int, default=1080, help="of synthetic videos")
+    parser.add_argument("--bits", type=int, default=8, choices=(8, 10), help="of synthetic videos")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     parser.add_argument("--contest", type=Path, nargs="*", metavar="ONNX", help="race ONNX Runtime; needs --weights")
     parser.add_argument("--rounds", type=int, default=3, help="of the contest")
@@ -267,7 +270,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = {"cores": os.cpu_count(), "together": {}, "memory": {}}
-        video = options.video or synthetic(Path(folder) / "short.mp4", options.frames)
+        made = {"height": options.height, "bits": options.bits}
+        video = options.video or synthetic(Path(folder) / "short.mp4", options.frames, **made)
         print("| written | decode | compute | encode | sum | together | ratio to the slowest | frames/s |")
         print("|---|---|---|---|---|---|---|---|")
         for kind in options.kinds:
@@ -278,13 +282,11 @@ def main() -> None:
             cells = [*alone, sum(alone), whole, whole / max(alone), times["frames"] / whole]
             print(f"| {kind} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
         for length in options.memory:
-            long = synthetic(Path(folder) / f"{length}.mp4", length * options.rate, options.rate)
+            long = synthetic(Path(folder) / f"{length}.mp4", length * options.rate, options.rate, **made)
             for kind in options.kinds[:1]:
-                results["memory"][length] = peak_megabytes(long, options.weights, kind)
-                print(
-                    f"{length * options.rate} frames of 1080p to {kind}: {results['memory'][length]:.0f} MB at most",
-                    flush=True,
-                )
+                megabytes = results["memory"][length] = peak_megabytes(long, options.weights, kind)
+                what = f"{length * options.rate} frames of {options.height}p, {options.bits} bits, to {kind}"
+                print(f"{what}: {megabytes:.0f} MB at most", flush=True)
             long.unlink()
         if options.contest is not None:
             results["contest"] = contest(video, options.weights, options.contest, options.frames, options.rounds)

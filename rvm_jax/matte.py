@@ -219,12 +219,12 @@ def save(matte: Matte | BaselineMatte, path: Location, *, overwrite: bool = Fals
     """
     if not overwrite and exists(path):
         raise InputError(f"{path} exists already: choose another name, or replace it with overwrite=True")
+    if matte.network.folded:
+        raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")
     if isinstance(matte, BaselineMatte):
         save_baseline(matte.network, matte.variables, path, overwrite=overwrite, provenance=matte.provenance)
         return
     network = matte.network
-    if network.folded:
-        raise InputError(f"BatchNorm is folded into the convolutions of what is to be {path}: save what it was made of")
     variables = jax.device_get(matte.variables)
     weights = checked_weights(variant_table(network.variant), network.refiner, variables, f"what is to be {path}")
     write_weights(weights, path, overwrite=overwrite, provenance=matte.provenance)

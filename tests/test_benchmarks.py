@@ -45,6 +45,17 @@ def test_network_benchmark(tmp_path):
 
 
 @pytest.mark.slow
+def test_baselines_benchmark(tmp_path):
+    command = [sys.executable, "-W", "ignore", FOLDER / "baselines.py", "--rounds", "1", "--cases", "small"]
+    result = subprocess.run([*command, "--json", tmp_path / "out.json"], capture_output=True, text=True, check=True)
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["contender"] for row in rows] == ["jax", "jax, not folded", "onnxruntime"]
+    assert all(row["milliseconds"] > 0 for row in rows)
+    assert rows[-1]["ratio"] == 1
+    assert len(result.stdout.splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.slow
 def test_data_benchmark(tmp_path):
     command = [sys.executable, "-W", "ignore", FOLDER / "data.py", "--rounds", "1", "--batches", "1"]
     small = ["--clips", "2", "--background-size", "96"]

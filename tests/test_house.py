@@ -27,15 +27,18 @@ ROOMS = {
         "rvm_jax.errors rvm_jax.foreground rvm_jax.frame_arrays rvm_jax.host rvm_jax.model rvm_jax.weights"
     ),
     "rvm_jax.matte": "rvm_jax.errors rvm_jax.frame_arrays rvm_jax.model rvm_jax.weights rvm_jax.baselines",
-    "rvm_jax.video": "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte",
+    "rvm_jax.video": (
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.baselines rvm_jax.foreground"
+    ),
     "rvm_jax.export": (  # a model card tells what `evaluation` scored
-        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.evaluation"
+        "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.baselines rvm_jax.matte rvm_jax.video "
+        "rvm_jax.evaluation"
     ),
     "rvm_jax.report": "rvm_jax.errors rvm_jax.host",
     "rvm_jax.evaluation": (
         "rvm_jax.errors rvm_jax.host rvm_jax.model rvm_jax.weights rvm_jax.matte rvm_jax.video rvm_jax.report"
     ),
-    "rvm_jax.serve": "rvm_jax.errors rvm_jax.host rvm_jax.matte rvm_jax.video",
+    "rvm_jax.serve": "rvm_jax.errors rvm_jax.host rvm_jax.matte rvm_jax.baselines rvm_jax.video",
     "data_pipelines.archives": "rvm_jax.errors rvm_jax.foreground rvm_jax.host rvm_jax.video",
     "data_pipelines.synthetic": "",
     "data_pipelines.builders": (

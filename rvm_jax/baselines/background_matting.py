@@ -78,6 +78,7 @@ class MattingBase(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
     freeze_norms: bool = False
 
     @nn.compact
@@ -85,7 +86,8 @@ class MattingBase(nn.Module):
         """Frames and what is behind the people in them, `[N, H, W, 3]` in 0..1, of any size."""
         check_pair(source, background)
         updates = train and not self.freeze_norms
-        conv, norm = conv_and_norm(updates, source.dtype if self.dtype is None else self.dtype, self.axis_name)
+        dtype = source.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
         dropout = Dropout(self.dropout if train else 0, self.axis_name)
         maps = coarse_network(self.backbone, conv, norm, dropout, source, background)
         return MattingBaseOutput(maps.alpha, jnp.clip(maps.residual + source, 0, 1), maps.error, maps.hidden)
@@ -113,6 +115,7 @@ class MattingRefine(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
     freeze_norms: bool = False
 
     @nn.compact
@@ -121,7 +124,8 @@ class MattingRefine(nn.Module):
         check_pair(source, background)
         self._check_options(source.shape[1], source.shape[2], train)
         updates = train and not self.freeze_norms
-        conv, norm = conv_and_norm(updates, source.dtype if self.dtype is None else self.dtype, self.axis_name)
+        dtype = source.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
         size = source.shape[1:3]
         low = scaled_size(size, self.scale)
         low_source, low_background = resize(source, low), resize(background, low)

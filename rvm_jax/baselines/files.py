@@ -1,5 +1,6 @@
 """The baselines' released weight files: read, told apart, and written again."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +13,17 @@ from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import NETWORKS, Baseline, entries, name_of
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location
+from rvm_jax.model.variants import NORM_EPSILON
 from rvm_jax.weights.files import Contents, check_entries, contents_of, widen, write_variables
 from rvm_jax.weights.names import Entry, Variables, baseline_family, to_variables
+from rvm_jax.weights.onnx_files import FoldedNetwork, restore
 from rvm_jax.weights.provenance import Provenance
 
 PREFIXES = ("module.", "model.")  # of PyTorch's DataParallel, and of what wraps a network
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 MODNET_COPY = "lr_branch.backbone."  # under which its backbone is in its files once more
+MODNET_HEADS = ("lr_branch.conv_lr.", "hr_branch.conv_hr.")
+"""What only training looks at: exported files lack it, and what is read of them has zeros instead."""
 
 
 def load(path: Location) -> tuple[Baseline, Variables]:
@@ -34,6 +39,8 @@ def load(path: Location) -> tuple[Baseline, Variables]:
 def network_of(contents: Contents) -> tuple[Baseline, Variables]:
     """`load`, of what was read."""
     path, arrays = contents.path, dict(contents.arrays)
+    if contents.onnx is not None:
+        return _from_onnx(contents.onnx, path)
     if baseline_family(arrays) is None:
         first = f" (the first of {len(arrays)} entries is {next(iter(arrays))!r})" if arrays else ""
         raise InputError(f"{path} holds neither MODNet, BackgroundMattingV2 nor U²-Net{first}: give one of their files")
@@ -67,6 +74,27 @@ def save(
     prefix = "module." if os.fspath(path).lower().endswith(".ckpt") else ""
     variables, table = jax.device_get(variables), entries(network)
     write_variables(variables, table, path, TORCH_SUFFIXES, overwrite=overwrite, prefix=prefix, provenance=provenance)
+
+
+def _from_onnx(onnx: FoldedNetwork, path: Path) -> tuple[Baseline, Variables]:
+    """The network of an exported file: of those whose folded convolutions it has, the first that it fits."""
+    for network in NETWORKS.values():
+        table = entries(network)
+        absent = [entry for entry in table if entry.name.startswith((MODNET_COPY, *MODNET_HEADS))]
+        found = restore(onnx, [entry for entry in table if entry not in absent], lambda entry: NORM_EPSILON)
+        if found is None:
+            continue
+        for entry in absent:
+            kind = np.int64 if entry.path[-1] == "count" else np.float32
+            copied = found.get(entry.name.removeprefix("lr_branch."))
+            found[entry.name] = np.zeros(entry.torch_shape, kind) if copied is None else copied
+        with contextlib.suppress(InputError):
+            check_entries(found, {entry.name: entry.torch_shape for entry in table}, name_of(network), path)
+            return network, to_variables({name: widen(array) for name, array in found.items()}, table)
+    raise InputError(
+        f"{path} is not an exported network that is known: {len(onnx.folded)} convolutions with a folded BatchNorm; "
+        "give a .pth, .ckpt or .safetensors file"
+    )
 
 
 def _identify(

@@ -16,9 +16,14 @@ from rvm_jax.model.resize import resize_axis
 Layer = Callable[..., nn.Module]
 
 
-def conv_and_norm(train: bool, dtype: DTypeLike | None, axis_name: str | None) -> tuple[Layer, Layer]:
-    """What makes a network's convolutions, which compute in `dtype`, and its BatchNorms."""
-    return partial(Conv, dtype=dtype), partial(BatchNorm, use_running_average=not train, axis_name=axis_name)
+def conv_and_norm(
+    train: bool, dtype: DTypeLike | None, axis_name: str | None, folded: bool = False
+) -> tuple[Layer, Layer]:
+    """What makes a network's convolutions, which compute in `dtype`, and its BatchNorms, which may be folded."""
+    if folded and train:
+        raise InputError("BatchNorm is folded into the convolutions of this network: train what it was made of")
+    norm = partial(BatchNorm, use_running_average=not train, axis_name=axis_name, folded=folded)
+    return partial(Conv, dtype=dtype), norm
 
 
 class ConvNormRelu(nn.Module):

@@ -1,7 +1,7 @@
 """A baseline with its weights, to be called on frames as `rvm_jax.Matte` is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ from jax.typing import ArrayLike
 from rvm_jax.baselines import images
 from rvm_jax.baselines.background_matting import MULTIPLE as REFINED_MULTIPLE
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
+from rvm_jax.baselines.folding import fold_batch_norm
 from rvm_jax.baselines.images import Size
 from rvm_jax.baselines.modnet import MULTIPLE, MODNet
-from rvm_jax.baselines.names import Baseline, name_of
+from rvm_jax.baselines.names import Baseline, describe, name_of
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
 from rvm_jax.frame_arrays import check_clips, check_values
@@ -63,8 +64,8 @@ class BaselineMatte:
     """Whether a frame is matted with what was seen before it."""
 
     def __repr__(self) -> str:
-        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables["params"]))
-        return f"BaselineMatte({self.name}, {count:,} parameters, {jnp.dtype(self.network.dtype or self.dtype)})"
+        text = describe(self.network, self.variables)
+        return f"BaselineMatte({text}, {jnp.dtype(self.network.dtype or self.dtype)})"
 
     @property
     def name(self) -> str:
@@ -104,15 +105,21 @@ class BaselineMatte:
             background = self._checked_background(background, frames, size)
         elif background is not None:
             raise InputError(f"{self.name} takes no background: leave it out")
-        matte = BaselineMatte(network, self.variables, self.antialias, self.pad)
+        matte = replace(self, network=network, estimate_foreground=False)
         foreground, alpha = _apply(matte, frames, background)
         if foreground is None and self.estimate_foreground:
             foreground = _estimated(frames, alpha)
         return BaselineOutput(foreground, alpha)
 
     def folded(self) -> "BaselineMatte":
-        """Itself: what `Matte.folded` is for, this does without."""
-        return self
+        """The same for inference alone, with every BatchNorm folded into the convolution before it.
+
+        What it computes differs by rounding, and it cannot be saved: keep this one for that.
+        """
+        if self.network.folded:
+            return self
+        variables = jax.device_put(fold_batch_norm(self.variables))
+        return replace(self, network=self.network.clone(folded=True), variables=variables)
 
     def _at(self, downsample_ratio: float | None) -> Baseline:
         if downsample_ratio is None:
@@ -128,15 +135,17 @@ class BaselineMatte:
             )
         if not isinstance(background, (np.ndarray, Array)):
             raise InputError(f"background is a {type(background).__name__}: expected a NumPy or JAX array")
-        if background.shape[-3:] != frames.shape[-3:] or background.ndim not in (3, frames.ndim):
+        alike = zip(background.shape[:-3], frames.shape[:-3], strict=False)
+        if (
+            background.ndim not in (3, frames.ndim)
+            or background.shape[-3:] != frames.shape[-3:]
+            or any(given not in (1, wanted) for given, wanted in alike)
+        ):
             raise InputError(
                 f"background has shape {tuple(background.shape)} and frames {tuple(frames.shape)}: give one picture of "
                 "their size, or one for each frame"
             )
         check_values(background, "background")
-        leading = np.broadcast_shapes(background.shape[:-3], frames.shape[:-3])
-        if leading != frames.shape[:-3]:
-            raise InputError(f"{leading} backgrounds for {frames.shape[:-3]} frames: give one, or one for each frame")
         if isinstance(background, np.ndarray) and not background.any():
             raise InputError("background is black all over: give the same view without the person")
         return background

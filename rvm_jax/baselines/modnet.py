@@ -20,6 +20,8 @@ from rvm_jax.model.variants import NORM_EPSILON
 
 MULTIPLE = 32  # of either side of an image
 
+kaiming_uniform = nn.initializers.variance_scaling(2, "fan_in", "uniform")
+
 
 class MODNetOutput(NamedTuple):
     """Alpha `[N, H, W, 1]` in 0..1; with `side_outputs` a coarse one at 1/16, and one that counts at edges alone."""
@@ -37,6 +39,7 @@ class MODNet(nn.Module):
 
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
     freeze_norms: bool = False
 
     @nn.compact
@@ -48,7 +51,7 @@ class MODNet(nn.Module):
             raise InputError(f"images of {width}x{height}: MODNet takes sides that are multiples of {MULTIPLE} alone")
         side_outputs |= self.is_initializing()
         given, dtype = images.dtype, images.dtype if self.dtype is None else self.dtype
-        conv, norm = conv_and_norm(train and not self.freeze_norms, dtype, self.axis_name)
+        conv, norm = modnet_layers(train and not self.freeze_norms, dtype, self.axis_name, self.folded)
         half, quarter = (resize(images, (height // scale, width // scale)) for scale in (2, 4))
         images, half, quarter = (x.astype(dtype) for x in (images, half, quarter))
 
@@ -65,6 +68,14 @@ class MODNet(nn.Module):
         if semantic is None or detail is None:
             return MODNetOutput(probability(alpha), None, None)
         return MODNetOutput(probability(alpha), probability(semantic), probability(detail))
+
+
+def modnet_layers(
+    train: bool, dtype: DTypeLike | None, axis_name: str | None, folded: bool = False
+) -> tuple[Layer, Layer]:
+    """What makes convolutions, with the start values of MODNet's code, and BatchNorms."""
+    conv, norm = conv_and_norm(train, dtype, axis_name, folded)
+    return partial(conv, kernel_init=kaiming_uniform, bias_init=nn.initializers.zeros), norm
 
 
 class LowResolutionBranch(nn.Module):

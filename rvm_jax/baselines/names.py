@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import jax
+import numpy as np
+
 from rvm_jax.baselines.background_matting import BACKBONES, MattingBase, MattingRefine
 from rvm_jax.baselines.mobilenetv2 import STRIDED, MobileNetV2
 from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.u2net import VARIANTS, Block, U2Net
-from rvm_jax.weights.names import Entry, conv_entries, norm_entries, resnet_entries
+from rvm_jax.weights.names import Entry, Variables, conv_entries, norm_entries, resnet_entries
 
 Baseline = MODNet | U2Net | MattingBase | MattingRefine
 Sides = tuple[int, int, int]  # of a kernel: its size in both directions, inputs and outputs
@@ -38,6 +41,12 @@ def name_of(network: Baseline) -> str:
             return f"bgmv2_base_{network.backbone}"
         case MattingRefine():
             return f"bgmv2_{network.backbone}{'_k1' if network.kernel_size == 1 else ''}"
+
+
+def describe(network: Baseline, variables: Variables) -> str:
+    """A network in a few words for a person."""
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
+    return f"{name_of(network)}, {count:,} parameters"
 
 
 _ALL: list[Baseline] = [MODNet(), *map(U2Net, VARIANTS), *map(MattingBase, BACKBONES)]
@@ -138,8 +147,8 @@ def _conv_norm(conv: str, norm: str, path: str, sides: Sides) -> Iterator[Entry]
     yield from norm_entries(norm, f"{path}/norm", sides[-1])
 
 
-def _mobilenetv2(encoder: MobileNetV2, name: str, channels: int, nested: bool) -> Iterator[Entry]:
-    """A MobileNetV2 under `name`, which images of `channels` enter.
+def mobilenetv2_names(encoder: MobileNetV2, name: str, *, nested: bool) -> Iterator[tuple[str, str]]:
+    """Of each convolution of a MobileNetV2 under `name`, and of its BatchNorm, in the order in which they run.
 
     If it is `nested`, as torchvision's are, a convolution with its BatchNorm and ReLU is one child of a block, but for
     the last, which has no ReLU; otherwise all are children of the block.
@@ -150,19 +159,34 @@ def _mobilenetv2(encoder: MobileNetV2, name: str, channels: int, nested: bool) -
             return str(3 * index), str(3 * index + 1)
         return (str(index), str(index + 1)) if last else (f"{index}.0", f"{index}.1")
 
-    yield from conv_entries(f"{name}.0.0", "encoder/stem_conv", (3, channels, encoder.stem))
-    yield from norm_entries(f"{name}.0.1", "encoder/stem_norm", encoder.stem)
+    yield f"{name}.0.0", f"{name}.0.1"
+    inputs = encoder.stem
+    for number, block in enumerate(encoder.blocks, 1):
+        for index, part in enumerate(block.parts(inputs)):
+            conv, norm = in_block(index, last=part == "project")
+            yield f"{name}.{number}.conv.{conv}", f"{name}.{number}.conv.{norm}"
+        inputs = block.features
+    if encoder.last:
+        last = f"{name}.{len(encoder.blocks) + 1}"
+        yield f"{last}.0", f"{last}.1"
+
+
+def _mobilenetv2(encoder: MobileNetV2, name: str, channels: int, *, nested: bool) -> Iterator[Entry]:
+    """A MobileNetV2 under `name`, which images of `channels` enter."""
+    names = mobilenetv2_names(encoder, name, nested=nested)
+
+    def conv_norm(path: str, part: str, sides: Sides) -> Iterator[Entry]:
+        conv, norm = next(names)
+        yield from conv_entries(conv, f"{path}{part}_conv", sides)
+        yield from norm_entries(norm, f"{path}{part}_norm", sides[-1])
+
+    yield from conv_norm("encoder/", "stem", (3, channels, encoder.stem))
     inputs = encoder.stem
     for number, block in enumerate(encoder.blocks, 1):
         wide, features = block.expanded, block.features
         sides = {"expand": (1, inputs, wide), "depthwise": (block.kernel, 1, wide), "project": (1, wide, features)}
-        for index, part in enumerate(block.parts(inputs)):
-            conv, norm = in_block(index, last=part == "project")
-            path = f"encoder/block{number}/{part}"
-            yield from conv_entries(f"{name}.{number}.conv.{conv}", f"{path}_conv", sides[part])
-            yield from norm_entries(f"{name}.{number}.conv.{norm}", f"{path}_norm", sides[part][-1])
+        for part in block.parts(inputs):
+            yield from conv_norm(f"encoder/block{number}/", part, sides[part])
         inputs = features
     if encoder.last:
-        last = f"{name}.{len(encoder.blocks) + 1}"
-        yield from conv_entries(f"{last}.0", "encoder/last_conv", (1, inputs, encoder.last))
-        yield from norm_entries(f"{last}.1", "encoder/last_norm", encoder.last)
+        yield from conv_norm("encoder/", "last", (1, inputs, encoder.last))

@@ -100,6 +100,7 @@ class U2Net(nn.Module):
     variant: str = "u2net"
     dtype: DTypeLike | None = None
     axis_name: str | None = None
+    folded: bool = False
     freeze_norms: bool = False
 
     @nn.compact
@@ -110,7 +111,8 @@ class U2Net(nn.Module):
         check_images(images)
         table = VARIANTS[self.variant]
         updates = train and not self.freeze_norms
-        conv, norm = conv_and_norm(updates, images.dtype if self.dtype is None else self.dtype, self.axis_name)
+        dtype = images.dtype if self.dtype is None else self.dtype
+        conv, norm = conv_and_norm(updates, dtype, self.axis_name, self.folded)
 
         x = images
         skips: list[Array] = []

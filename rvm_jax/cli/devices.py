@@ -18,11 +18,16 @@ def take_memory_as_needed() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
+def check(device: str | None) -> None:
+    """Refuse what is the name of no device; whether it is here only JAX knows."""
+    if device is not None and device not in KINDS and not device.isdecimal():
+        raise InputError(f"--device {device}: expected cpu, gpu, tpu, or the number of a device, from 0 on")
+
+
 def choose(device: str | None) -> str:
     """Compute on the first `cpu`, `gpu` or `tpu`, or on the device of this number; returns what to tell of it."""
     take_memory_as_needed()
-    if device is not None and device not in KINDS and not device.isdecimal():
-        raise InputError(f"--device {device}: expected cpu, gpu, tpu, or the number of a device, from 0 on")
+    check(device)
     import jax
 
     if device == "cpu":

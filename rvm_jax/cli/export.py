@@ -34,6 +34,9 @@ def export(
     weights alone, in the released format. `hub` is a folder for the Hugging Face Hub: weights, ONNX, a model card with
     data, licences and scores; `hf upload OWNER/NAME DIR` sends it.
 
+    MODNet, BackgroundMattingV2 and U²-Net are written as `onnx`, `torchscript` (for one --size) and `stablehlo`, with
+    what the network itself takes and gives; BackgroundMattingV2's coarse network runs at --downsample-ratio.
+
     Example: rvm export mobilenetv3 --to onnx
 
     Example: rvm export mobilenetv3 --to onnx --size 1920x1080 --downsample-ratio 0.25 --precision float16
@@ -45,7 +48,8 @@ def export(
             training run; gs:// and s3:// too.
         out: The file to write, or the folder (hub). By default it has the name of WEIGHTS, in the current folder.
         to: What to write.
-        size: The one size of frames that the file is for (onnx, stablehlo): the width comes first, as in 1920x1080.
+        size: The one size of frames that the file is for (onnx, stablehlo; torchscript but RVM's): the width comes
+            first, as in 1920x1080.
         portrait: The frames of --size are taller than wide. Without it such a size is refused, since --size was height
             x width in earlier versions.
         downsample_ratio: The ratio that goes with --size; by default its longest side becomes about 512 pixels.

@@ -1,7 +1,9 @@
 """The `rvm` command: picks the command that the first word names, imports that one alone, and gives exit statuses."""
 
+import contextlib
 import difflib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -110,7 +112,12 @@ def _overview() -> str:
 
 def _command(name: str) -> Any:
     """What tyro shall parse for a command: an app with commands of its own, or a function."""
+    from rvm_jax.cli import parsing
+
     module = importlib.import_module(f"rvm_jax.cli.{name}")
+    for one in vars(module).values():
+        if inspect.isfunction(one) and one.__doc__:
+            one.__doc__ = parsing.in_long_lines(one.__doc__)
     return getattr(module, "app", None) or getattr(module, name)
 
 
@@ -119,12 +126,14 @@ def _parse(command: Any, prog: str, words: list[str]) -> None:
 
     from rvm_jax.cli import parsing
 
+    asked = {"-h", "--help"}.intersection(words)
     options: Any = {"config": (tyro.conf.FlagCreatePairsOff,), "registry": parsing.path_registry()}
     try:
-        if isinstance(command, tyro.extras.SubcommandApp):
-            description = COMMANDS.get(prog.removeprefix("rvm "))
-            command.cli(prog=prog, description=description, args=words, **options)
-        else:
-            tyro.cli(command, prog=prog, args=words, **options)
+        with parsing.wrapped_output() if asked else contextlib.nullcontext():
+            if isinstance(command, tyro.extras.SubcommandApp):
+                description = COMMANDS.get(prog.removeprefix("rvm "))
+                command.cli(prog=prog, description=description, args=words, **options)
+            else:
+                tyro.cli(command, prog=prog, args=words, **options)
     except parsing.UrlError as error:
         raise InputError(str(error)) from None

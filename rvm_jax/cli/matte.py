@@ -1,5 +1,6 @@
 """`rvm matte …`: parses, calls, prints; nothing else."""
 
+import contextlib
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,11 @@ from rvm_jax.cli import devices, matte_names
 from rvm_jax.cli.parsing import width_and_height, width_and_perhaps_height
 from rvm_jax.errors import InputError, Stopped
 from rvm_jax.host import signals
+from rvm_jax.host.paths import is_url
+from rvm_jax.weights import released
+
+Job = tuple[str, dict[str, Any]]
+"""What to matte, and what to write of it, by the names that `matte_video` has for these."""
 
 ANSWER = "closing what was written; once more leaves at once, with what is on the disk"
 
@@ -19,6 +25,9 @@ def matte(
     paths: Annotated[Positional[tuple[str, ...]], arg(metavar="IN [IN ...] OUT", help_behavior_hint="(required)")],
     *,
     weights: Annotated[str, arg(metavar="NAME|FILE|FOLDER|URL")],
+    plate: Annotated[str | None, arg(metavar="FILE|auto")] = None,
+    align_plate: bool = False,
+    one_frame_delay: bool = False,
     background: Annotated[str | None, arg(metavar="COLOR|FILE|blur|checkered|transparent")] = None,
     alpha: Annotated[str | None, arg(metavar="OUT")] = None,
     foreground: Annotated[str | None, arg(metavar="OUT")] = None,
@@ -39,6 +48,7 @@ def matte(
     camera_size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None,
     camera_rate: Annotated[float | None, arg(metavar="FPS")] = None,
     camera_format: Annotated[str | None, arg(metavar="NAME")] = None,
+    preview: bool = False,
     force: bool = False,
 ) -> None:
     """Cut people out of videos.
@@ -48,18 +58,24 @@ def matte(
     (FFV1) or .gif with transparency, .png, .tif or .exr for one picture, or a folder of pictures if it has none, or a /
     at its end. It may also be - for standard output, a stream's URL (rtmp, rtsp, srt, udp, tcp), or virtual, a camera
     for video calls. Frame rate, times, sound, the shape of pixels, and more than 8 bits where OUT holds them are kept.
-    With several IN, write {name} in OUT where the name of each is to stand.
+    With several IN, write {name} in OUT where the name of each is to stand; those whose OUT is there are left out.
 
     Example: rvm matte talk.mp4 talk_matted.mp4 --weights mobilenetv3 --background office.jpg
 
     Example: rvm matte clips 'mattes/{name}.mov' --weights runs/mobilenetv3
+
+    Example: rvm matte talk.mp4 talk.mov --weights pytorch_resnet50.pth --plate empty_room.png
 
     Example: rvm matte webcam virtual --weights mobilenetv3 --background blur
 
     Args:
         paths: What to matte, and what to write.
         weights: A name of `rvm weights`, a .pth, .safetensors or released .onnx file, a JAX folder, or the folder of a
-            training run; gs:// and s3:// too.
+            training run; gs:// and s3:// too. Of RVM, or of MODNet, BackgroundMattingV2 or U²-Net.
+        plate: The same view without the person, which BackgroundMattingV2 needs: a picture, or a video, of which the
+            median is taken; auto is the median of IN.
+        align_plate: The camera was in a hand: warp the plate to each frame.
+        one_frame_delay: Take out what flickers for one frame, in networks that do not remember the frames before.
         background: What to put behind people: green, #rrggbb, a checkerboard, a picture, a video, or what was there,
             blurred. By default .mp4 is green and everything else transparent.
         alpha: Also write alpha, as gray.
@@ -82,7 +98,8 @@ def matte(
         camera_size: The size to ask a camera for.
         camera_rate: The frames a second to ask it for.
         camera_format: How it is to send them, such as mjpeg, as which many cameras are faster.
-        force: Overwrite what exists.
+        preview: Show what is made in a window meanwhile; to close it stops nothing.
+        force: Overwrite what exists; of several IN, matte those too whose OUT is there already.
     """
     if len(paths) < 2:
         given = paths[0] if paths else "nothing"
@@ -90,7 +107,7 @@ def matte(
     *sources, out = paths
     names = matte_names.inputs(sources)
     wanted = {"target": out, "alpha": alpha, "foreground": foreground}
-    jobs: list[tuple[str, dict[str, Any]]] = [
+    jobs: list[Job] = [
         (name, {kind: matte_names.output(text, name, names) for kind, text in wanted.items() if text is not None})
         for name in names
     ]
@@ -105,23 +122,47 @@ def matte(
     from rvm_jax.host.memory import keep_freed_memory
 
     keep_freed_memory()
-    with signals.late_interrupt():
-        from rvm_jax.host.compilation_cache import enable_compilation_cache
+    with signals.late_interrupt():  # no JAX yet, which takes seconds, as long as something may be refused
         from rvm_jax.host.progress import Progress
-        from rvm_jax.matte import load_rvm
-        from rvm_jax.video import matting
+        from rvm_jax.video import backgrounds, options, source
+        from rvm_jax.video.plates import opening
+        from rvm_jax.video.streaming.preview import open_preview
         from rvm_jax.video.writing import targets
 
-    read = targets.read_places(names, background)
+    devices.check(device)
+    options.part(*seconds, size)
+    options.check_numbers(rate=fps, chunk=chunk, mbps=mbps, downsample_ratio=downsample_ratio, camera_rate=camera_rate)
+    backgrounds.check(background or "green")
+    for name in names:
+        opening.check_options(plate, align_plate, name)
+    if fps != 30 and not any(Path(name).is_dir() for name in names):
+        raise InputError(f"--rate is for folders of pictures, and {names[0]} is none: leave it out")
+    jobs = _to_do(jobs, pipe, force)
+    read = targets.read_places(names, background, plate)
     for _, places in jobs:
-        targets.check(read, [targets.target(text, pipe) for text in places.values()], force=force, mbps=mbps)
+        outputs = [targets.target(text, pipe) for text in places.values()]
+        targets.check(read, outputs, force=force)
+        options.check_written(outputs, quality=quality, mbps=mbps, pictures=pictures, pipe=pipe)
+    if not jobs:
+        return
+    if len(names) == 1:  # of several, it is told beside the others
+        source.check(names[0])
+    if not is_url(weights):
+        released.existing(Path(weights))
+    stack = contextlib.ExitStack()
+    look = stack.enter_context(open_preview()) if preview else lambda made: None
     with signals.late_interrupt():
+        from rvm_jax.host.compilation_cache import enable_compilation_cache
+        from rvm_jax.matte import load
+        from rvm_jax.video import matting
+
         enable_compilation_cache()
         computing_on = devices.choose(device)
-    network = load_rvm(weights, precision)
+        network = load(weights, precision)
+    opening.check_network(network, plate, one_frame_delay)
     print(f"rvm: computing on {computing_on}", file=sys.stderr)
     failures = 0
-    with signals.stop_requests(ANSWER) as request:
+    with stack, signals.stop_requests(ANSWER) as request:
         for number, (name, places) in enumerate(jobs):
             try:
                 with Progress(Path(name).name) as progress:
@@ -129,6 +170,9 @@ def matte(
                         name,
                         **places,
                         weights=network,
+                        plate=plate,
+                        align_plate=align_plate,
+                        one_frame_delay=one_frame_delay,
                         background=background,
                         downsample_ratio=downsample_ratio,
                         resize=size,
@@ -148,6 +192,7 @@ def matte(
                         force=force,
                         progress=progress.update,
                         stop=request,
+                        look=look,
                     )
             except KeyboardInterrupt:
                 if not request():
@@ -156,6 +201,8 @@ def matte(
                 kept = f"{places['target']} holds what was on the disk" if there else "nothing was kept"
                 raise Stopped(f"stopped at once: {kept}", request()) from None
             except Exception as error:  # whatever it is, it must not end the work on the others
+                if request():
+                    raise Stopped(f"stopped: {error}", request()) from error
                 if len(jobs) == 1:
                     raise
                 unknown = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -167,17 +214,43 @@ def matte(
                     late = (
                         f"; {1000 * done.latency:.0f} ms from reading to sending, {done.dropped} dropped for newer ones"
                     )
+                if done.unaligned:
+                    late += f"; {plate} could not be aligned with {done.unaligned} of them"
                 if not done.complete:
                     held = f"{name} had given nothing"
                     if done.frames:
-                        held = f"{places['target']} holds the first {done.frames} frames of {name}"
+                        where = places["target"] if len(jobs) == 1 else _set_aside(places)
+                        held = f"{where} holds the first {done.frames} frames of {name}"
                     raise Stopped(f"stopped: {held}{late}", request())
-                where = sys.stderr if places["target"] == "-" else sys.stdout
-                print(f"{places['target']}: {done.frames} frames{late}", file=where)
+                to = sys.stderr if places["target"] == "-" else sys.stdout
+                print(f"{places['target']}: {done.frames} frames{late}", file=to)
             if request() and jobs[number + 1 :]:
                 raise Stopped(f"stopped before {jobs[number + 1][0]}", request())
     if failures:
         raise InputError(f"{failures} of {len(jobs)} could not be matted: see above")
+
+
+def _to_do(jobs: list[Job], pipe: str, force: bool) -> list[Job]:
+    """What of several is not there yet; the rest is told."""
+    from rvm_jax.video.writing import targets
+
+    if len(jobs) == 1 or force:
+        return jobs
+    left = []
+    for name, places in jobs:
+        if targets.are_written([targets.target(text, pipe) for text in places.values()]):
+            print(f"rvm: {places['target']} is there already: {name} is left out (--force mattes it)", file=sys.stderr)
+        else:
+            left.append((name, places))
+    return left
+
+
+def _set_aside(places: dict[str, str]) -> str:
+    """Give what was stopped another name, so that it is matted when the same command is given again; returns that."""
+    from rvm_jax.video.writing import targets
+
+    names = [str(targets.set_aside(targets.target(text))) for text in places.values()]
+    return names[0]
 
 
 def _seconds(option: str, text: str) -> float:

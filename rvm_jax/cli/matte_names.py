@@ -1,6 +1,7 @@
 """The names that `rvm matte` is given: folders of videos and patterns are looked up, and {name} is filled in."""
 
 import glob
+import re
 from pathlib import Path
 
 from rvm_jax.errors import InputError
@@ -45,6 +46,8 @@ def _picture_endings() -> set[str]:
 
 def output(text: str, name: str, names: list[str]) -> str:
     """Where to write what is made of `name`, one of `names`."""
+    if unknown := [one for one in re.findall(r"\{\w*\}", text) if one != NAME]:
+        raise InputError(f"{text}: {unknown[0]} is unknown: only {NAME} is filled in, with the name of what is matted")
     if NAME not in text:
         if len(names) > 1:
             raise InputError(f"{text} is to hold {len(names)} results: write {NAME} in it, as in 'mattes/{NAME}.mov'")

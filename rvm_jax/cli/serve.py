@@ -96,14 +96,14 @@ def serve(
     devices.take_memory_as_needed()
     with signals.late_interrupt():
         from rvm_jax.host.compilation_cache import enable_compilation_cache
-        from rvm_jax.matte import load_rvm
+        from rvm_jax.matte import load
         from rvm_jax.serve import app, jobs
 
     enable_compilation_cache()
     allowed = access.Access(auth, proxy_auth, tuple(name.lower() for name in allow_host))
     limits = jobs.Limits(max_megabytes, max_seconds, max_side, max_waiting, 60 * keep_minutes)
     with (
-        jobs.serving(load_rvm(weights, precision).folded(), limits, Path(weights).name) as service,
+        jobs.serving(load(weights, precision).folded(), limits, Path(weights).name) as service,
         signals.stop_requests() as request,
         app.serve_page(service, allowed, host, port) as address,
     ):

@@ -20,6 +20,8 @@ def weights(
     --weights takes the name of what was downloaded. `show` takes any file or folder that `rvm convert` or `rvm export`
     writes, and the folder of a training run.
 
+    Those of RVM, MODNet, BackgroundMattingV2 and U²-Net. What lies on Google Drive is listed with its address.
+
     Example: rvm weights mobilenetv3
 
     Example: rvm weights show mine.safetensors
@@ -36,12 +38,18 @@ def weights(
     if name is None:
         print(_overview())
         return
+    if (elsewhere := released.ELSEWHERE.get(name)) is not None:
+        raise InputError(
+            f"{name} cannot be fetched by a command: download it at {elsewhere.address}, and name the file"
+        )
     release = released.RELEASES.get(name)
     if release is None:
         raise InputError(f"there is no released network {name}: expected one of {', '.join(released.RELEASES)}")
     print(f"{name} is licensed under {release.licence} by its owner: {release.licence_url}")
-    with Progress(name, "MB", round(release.size / 1e6)) as progress:
+    with Progress(name, "MB", round(release.size / 1e6) if isinstance(release.size, int) else None) as progress:
         path = released.download(name, lambda done: progress.update(round(done / 1e6)))
+    if release.sha256 is None:
+        print(f"what it should be is not known; its SHA-256 is {hashlib.sha256(path.read_bytes()).hexdigest()}")
     print(f"{path}\n--weights {name} takes it")
 
 
@@ -49,7 +57,10 @@ def _overview() -> str:
     rows = [("NAME", "SIZE", "LICENCE", "", "")]
     for name, release in released.RELEASES.items():
         where = str(release.path) if release.path.exists() else release.url
-        rows.append((name, f"{release.size / 1e6:.0f} MB", release.licence, release.about, where))
+        rows.append((name, release.megabytes, release.licence, release.about, where))
+    rows += [
+        (name, one.size, one.licence, one.about, f"by hand: {one.address}") for name, one in released.ELSEWHERE.items()
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, "", "`rvm weights NAME` downloads one; --weights NAME then takes it"])

@@ -1,11 +1,9 @@
 """Networks for other runtimes, each run by its runtime and compared with JAX before it may stay on disk."""
 
-import importlib
 import json
 import math
 import os
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvm_jax.errors import InputError
-from rvm_jax.export import parity, sample_clip
+from rvm_jax.export import parity, report, sample_clip
+from rvm_jax.export.baselines.exporting import FORMATS as BASELINE_FORMATS
+from rvm_jax.export.baselines.exporting import export_baseline
 from rvm_jax.export.formats import FORMATS, ExportFormat
 from rvm_jax.export.frame_size import FrameSize
+from rvm_jax.export.report import TOLERANCES, report_path, table
 from rvm_jax.host.buckets import local_path
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.matte import automatic_ratio, from_weights
 from rvm_jax.model.network import SMALLEST_SIDE, check_frames
-from rvm_jax.weights.files import read_network
+from rvm_jax.weights.files import Contents, contents_of, weights_of, whole_network
 from rvm_jax.weights.in_buckets import weights_name
-from rvm_jax.weights.provenance import REPORT
+from rvm_jax.weights.names import baseline_family
+
+__all__ = ["export", "report_path", "table"]
 
 FRAMES = 5
 DRAWN_SIZE = (216, 384)
-# How much the root mean square of an output's differences may be. Not the greatest of them: where a frame is flat, the
-# fast guided filter divides rounding errors by next to nothing, and in float16 some pixels stand on an edge.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 
 
 def export(
@@ -60,58 +60,54 @@ def export(
       The report, as it was written.
     """
     kind = _format(to)
+    with contents_of(source) as contents:
+        if baseline_family(contents.arrays):
+            path = _baseline_target(contents, source, target, to, size, precision, clip)
+            return export_baseline(contents, path, to, size=size, scale=downsample_ratio, overwrite=overwrite)
+        loaded = whole_network(weights_of(contents), source)
     setting = _setting(to, kind, size, downsample_ratio)
     if precision not in TOLERANCES:
         raise InputError(f"precision is {precision!r}: expected one of {', '.join(TOLERANCES)}")
     if precision == "float16" and not kind.half:
         halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
         raise InputError(f"--precision float16 is not for {to}: export to {halves}")
-    path = _target(source, target, to, kind, setting, precision)
-    if path.exists() and not is_url(source) and Path(source).exists() and path.samefile(source):
-        raise InputError(f"{path} holds the weights that are to be exported: name another file to write")
-    versions = {"rvm-jax": version("rvm-jax"), "jax": jax.__version__}
-    versions |= {module: _version(module, to) for module in kind.modules}
-    loaded = read_network(source)
+    path = _target(source, target, to, kind.endings, setting and setting.size, precision)
     loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
     frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
-    report: dict[str, Any] = {
-        "file": path.name,
-        "format": to,
-        "precision": precision,
-        "network": loaded.describe(),
-        "clip": "drawn" if clip is None else str(clip),
-        "provenance": loaded.provenance and asdict(loaded.provenance),
-        "versions": versions,
-        "tolerance": {"root_mean_square": TOLERANCES[precision]},
-    }
+    described = "drawn" if clip is None else str(clip)
+    made = report.begin(path, to, precision, loaded.describe(), described, kind.modules, loaded.provenance)
     with replacing(report_path(path), overwrite=overwrite) as report_draft, replacing(path, overwrite=overwrite) as new:
         draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
         kind.write(loaded, draft, setting, precision == "float16")
         settings = [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3])
-        with jax.default_device(_cpu()):
+        with jax.default_device(report.cpu()):
             run, reference = kind.open(draft), parity.jax_run(from_weights(loaded))
-            report["cases"] = [_case(run, reference, setting, _at(setting.size, frames)) for setting in settings]
-        _check(report)
+            made["cases"] = [_case(run, reference, setting, _at(setting.size, frames)) for setting in settings]
+        report.check(made)
         draft.replace(new)
-        report_draft.write_text(json.dumps(report, indent=2) + "\n")
-    return report
+        report_draft.write_text(json.dumps(made, indent=2) + "\n")
+    return made
 
 
-def report_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}{REPORT}")
-
-
-def table(report: dict[str, Any]) -> str:
-    """The differences of a report, for a person: a line for each output, three numbers for each case."""
-    cases = report["cases"]
-    titles = [f"{case['width']}×{case['height']} at {case['downsample_ratio']:.4g}" for case in cases]
-    lines = ["   " + "".join(f"{title:>27}" for title in titles)]
-    for name in parity.OUTPUTS:
-        numbers = (" ".join(f"{number:.1e}" for number in case["differences"][name].values()) for case in cases)
-        lines.append(f"{name:>3}" + "".join(f"{number:>27}" for number in numbers))
-    measures = ", ".join(parity.MEASURES).replace("_", " ")
-    lines.append(f"difference from JAX over {cases[0]['frames']} frames: {measures}")
-    return "\n".join(lines)
+def _baseline_target(
+    contents: Contents,
+    source: Location,
+    target: str | os.PathLike[str] | None,
+    to: str,
+    size: tuple[int, int] | None,
+    precision: str,
+    clip: str | os.PathLike[str] | None,
+) -> Path:
+    """The file to write of another network than RVM; refuse what is for RVM alone."""
+    family = baseline_family(contents.arrays)
+    if to not in BASELINE_FORMATS:
+        known = ", ".join(BASELINE_FORMATS)
+        raise InputError(f"cannot export {family} to {to}: choose one of {known}, or `rvm convert`")
+    if precision != "float32":
+        raise InputError(f"--precision {precision} is not for {family}: leave it out")
+    if clip is not None:
+        raise InputError(f"--clip is not for {family}, which is compared on drawn frames: leave it out")
+    return _target(source, target, to, FORMATS[to].endings, size, precision)
 
 
 def _case(run: parity.Runner, reference: parity.Runner, setting: FrameSize, clip: np.ndarray) -> dict[str, Any]:
@@ -120,29 +116,6 @@ def _case(run: parity.Runner, reference: parity.Runner, setting: FrameSize, clip
     differences = parity.compare(run, reference, clip, ratio)
     sizes = {"height": height, "width": width, "downsample_ratio": ratio, "frames": len(clip)}
     return {**sizes, "differences": differences}
-
-
-def _cpu() -> jax.Device | None:
-    """Where to compare, since GPUs and TPUs round products by default; or None if JAX was told to leave it out."""
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        return None
-
-
-def _check(report: dict[str, Any]) -> None:
-    """Raise if an output of a case differs by more than the tolerance, or is not even a number."""
-    tolerance = report["tolerance"]["root_mean_square"]
-    for case in report["cases"]:
-        for name, difference in case["differences"].items():
-            apart = difference["root_mean_square"]
-            if apart <= tolerance:  # and not NaN
-                continue
-            raise InputError(
-                f"{report['file']} was not kept: at {case['width']}×{case['height']} its {name} is {apart:.2g} from "
-                f"that of JAX (root mean square), which is more than {tolerance:g}, so look for what is odd in the "
-                f"weights{', or export float32' if report['precision'] == 'float16' else ''}\n{table(report)}"
-            )
 
 
 def _format(to: str) -> ExportFormat:
@@ -171,32 +144,27 @@ def _target(
     source: Location,
     target: str | os.PathLike[str] | None,
     to: str,
-    kind: ExportFormat,
-    setting: FrameSize | None,
+    endings: tuple[str, ...],
+    size: tuple[int, int] | None,
     precision: str,
 ) -> Path:
     if target is None:
         name = weights_name(source)
-        if setting:
-            height, width = setting.size
+        if size:
+            height, width = size
             name += f"_{width}x{height}{'_portrait' if height > width else ''}"
         if precision != "float32":
             name += f"_{precision}"
-        return Path(name + kind.endings[0])
-    path = local_path(target)
-    if path.suffix.lower() not in kind.endings:
-        raise InputError(f"{path} ends in {path.suffix!r}: expected {' or '.join(kind.endings)} for {to}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, and a file would be written: choose another name")
+        path = Path(name + endings[0])
+    else:
+        path = local_path(target)
+        if path.suffix.lower() not in endings:
+            raise InputError(f"{path} ends in {path.suffix!r}: expected {' or '.join(endings)} for {to}")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, and a file would be written: choose another name")
+    if path.exists() and not is_url(source) and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{path} holds the weights that are to be exported: name another file to write")
     return path
-
-
-def _version(module: str, to: str) -> str:
-    """The version of a package that is needed to export."""
-    try:
-        return importlib.import_module(module).__version__
-    except ImportError as error:
-        raise InputError(f"exporting to {to} needs {module}: pip install 'rvm-jax[torch]'") from error
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

@@ -88,8 +88,12 @@ def conv(
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
+    padding: int | None = None,
 ) -> str:
-    """A convolution with `[O, I / groups, k, k]` that keeps the size, or divides it by the stride, rounded up."""
+    """A convolution with `[O, I / groups, k, k]` that keeps the size, or divides it by the stride, rounded up.
+
+    That is its padding, unless another is given.
+    """
     size = kernel.shape[-1]
     weights = [graph.weight(f"{name}.weight", kernel)]
     if bias is not None:
@@ -100,7 +104,7 @@ def conv(
         *weights,
         kernel_shape=[size, size],
         strides=[stride, stride],
-        pads=[dilation * (size - 1) // 2] * 4,
+        pads=[dilation * (size - 1) // 2 if padding is None else padding] * 4,
         dilations=[dilation, dilation],
         group=groups,
     )

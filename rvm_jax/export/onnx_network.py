@@ -40,7 +40,7 @@ def build(weights: Weights, fixed: FrameSize | None = None, *, half: bool = Fals
     if isinstance(table.encoder, MobileNetV3):
         f1, f2, f3, f4 = _mobilenetv3(graph, seen, table.encoder, arrays)
     else:
-        f1, f2, f3, f4 = _resnet(graph, seen, table.encoder, arrays)
+        f1, f2, f3, f4 = resnet(graph, seen, table.encoder, arrays)
     hidden, states = _decoder(graph, _lraspp(graph, f4, arrays), (f3, f2, f1), seen, arrays, fixed)
     target = graph.to_float32(_conv(graph, hidden, "project_mat.conv", arrays))
     if fixed is None:
@@ -181,7 +181,8 @@ def _inverted_residual(
     return graph.add("Add", x, y) if block.adds_its_input(inputs) else y
 
 
-def _resnet(graph: Graph, x: str, encoder: ResNet, arrays: Arrays) -> list[str]:
+def resnet(graph: Graph, x: str, encoder: ResNet, arrays: Arrays) -> list[str]:
+    """Its features at 1/2, 1/4, 1/8 and 1/16."""
     f1 = graph.add("Relu", _conv_norm(graph, x, "backbone.conv1", "backbone.bn1", arrays, stride=2))
     x = graph.add("MaxPool", f1, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     layers = {}

@@ -41,17 +41,19 @@ def compare(run: Runner, reference: Runner, clip: np.ndarray, ratio: float) -> d
         src = frame.transpose(2, 0, 1)[None].astype(np.float32) / 255  # [1, 3, H, W]
         outputs, references = run(src, given, ratio), reference(src, expected, ratio)
         for name, one, other in zip(OUTPUTS, outputs, references, strict=True):
-            apart[name].append(_difference(one, other))
+            apart[name].append(difference(one, other))
         given, expected = outputs[2:], references[2:]
-    measures = {}
-    for name, frames in apart.items():
-        greatest, square, mean = np.array(frames).T  # each [T]
-        numbers = (greatest.max(), np.sqrt(square.mean()), mean.mean())
-        measures[name] = dict(zip(MEASURES, map(float, numbers), strict=True))
-    return measures
+    return {name: summarized(frames) for name, frames in apart.items()}
 
 
-def _difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+def summarized(frames: list[tuple[float, float, float]]) -> dict[str, float]:
+    """The `MEASURES` of the differences of several frames."""
+    greatest, square, mean = np.array(frames).T  # each [T]
+    numbers = (greatest.max(), np.sqrt(square.mean()), mean.mean())
+    return dict(zip(MEASURES, map(float, numbers), strict=True))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     """Greatest, mean square and mean; infinite if the shapes differ."""
     if one.shape != other.shape:
         return np.inf, np.inf, np.inf

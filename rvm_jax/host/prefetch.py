@@ -143,11 +143,14 @@ def close(generator: Generator[Any]) -> bool:
 
 
 @contextlib.contextmanager
-def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Callable[[T], None]]:
+def background_writer(
+    consume: Callable[[T], None], size: int, waited: Callable[[], object] = lambda: None
+) -> Iterator[Callable[[T], None]]:
     """Gives a function that hands an item to `consume`, which works in a thread of its own.
 
     Up to `size` items wait for it; then the function waits. All of them are consumed when the block has ended; if it
     raises, or Ctrl-C comes while it ends, those that wait are left, and the one that is being consumed is the last.
+    `waited` is called again and again while the thread is waited for; if it raises, the thread is left to itself.
     """
     waiting: queue.Queue[Any] = queue.Queue(size)
     failed: list[BaseException] = []
@@ -162,10 +165,24 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
             except BaseException as error:  # whatever it is, the main thread has to know
                 failed.append(error)
 
+    def offer(item: Any) -> None:
+        while True:
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=_POLL)
+                return
+            waited()
+
     def put(item: T) -> None:
         if failed:
             raise failed[0]
-        waiting.put(item)
+        offer(item)
+
+    def join() -> None:
+        offer(_End())
+        while thread.is_alive():
+            thread.join(_POLL)
+            if thread.is_alive():
+                waited()
 
     thread = threading.Thread(target=work, name="rvm-writer", daemon=True)
     thread.start()
@@ -176,12 +193,10 @@ def background_writer(consume: Callable[[T], None], size: int) -> Iterator[Calla
         raise
     finally:
         try:
-            waiting.put(_End())
-            thread.join()
+            join()
         except KeyboardInterrupt:
             cancelled.set()
-            waiting.put(_End())
-            thread.join()
+            join()
             raise
     if failed:
         raise failed[0]

@@ -53,7 +53,10 @@ def stop_requests(answer: str = "") -> Iterator[StopSignal]:
 
 @contextlib.contextmanager
 def late_interrupt() -> Iterator[None]:
-    """Raise for Ctrl-C only when the block is done: C extensions that are being imported would end the process."""
+    """Raise for Ctrl-C only when the block is done: C extensions that are being imported would end the process.
+
+    Whoever presses it once more leaves at once.
+    """
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
@@ -63,6 +66,7 @@ def late_interrupt() -> Iterator[None]:
     def note(*_: object) -> None:
         nonlocal interrupted
         interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, note)
     try:

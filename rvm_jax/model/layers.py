@@ -24,7 +24,10 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A convolution with its kernel and, unless `use_bias` is off, its bias. `dtype` is the dtype it computes in."""
+    """A convolution with its kernel and, unless `use_bias` is off, its bias. `dtype` is the dtype it computes in.
+
+    Start values are PyTorch's; with `bias_init` of None the bias's, too.
+    """
 
     features: int
     kernel_size: int = 1
@@ -33,6 +36,8 @@ class Conv(nn.Module):
     depthwise: bool = False
     use_bias: bool = False
     dtype: DTypeLike | None = None
+    kernel_init: nn.initializers.Initializer = kernel_init
+    bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Array, *others: Array) -> Array:
@@ -43,7 +48,7 @@ class Conv(nn.Module):
         inputs = 1 if self.depthwise else sum(array.shape[-1] for array in (x, *others))
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         dtype = x.dtype if self.dtype is None else self.dtype
-        kernel = self.param("kernel", kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = x.astype(dtype), kernel.astype(dtype)
         if others:
             x = upscaled_conv2d(x, [other.astype(dtype) for other in others], kernel)
@@ -52,7 +57,8 @@ class Conv(nn.Module):
             x = convolve(x, kernel, stride=self.stride, dilation=self.dilation)
         if self.use_bias:
             bound = 1 / (shape[0] * shape[1] * shape[2]) ** 0.5
-            x = x + per_channel(self.param("bias", _uniform(bound), (self.features,)).astype(dtype))
+            init = _uniform(bound) if self.bias_init is None else self.bias_init
+            x = x + per_channel(self.param("bias", init, (self.features,)).astype(dtype))
         return x
 
 

@@ -107,12 +107,12 @@ async def settings(request: Request) -> JSONResponse:
         {
             "version": version("rvm-jax"),
             "device": jax.devices()[0].device_kind,
-            "network": variant if isinstance(variant := service.matte.network.variant, str) else variant.name,
+            "network": service.matte.name,
             "weights": service.weights,
-            "needs_plate": False,
+            "needs_plate": bool(service.matte.needs),
             "login": _access(request).file is not None,
             "person": person.removeprefix("person:") if person.startswith("person:") else None,
-            "live": True,
+            "live": not service.matte.needs,
             "limits": {
                 "bytes": round(limits.megabytes * 1e6),
                 "seconds": limits.seconds,
@@ -122,7 +122,7 @@ async def settings(request: Request) -> JSONResponse:
             },
             "backgrounds": requests.BACKGROUNDS,
             "formats": requests.FORMATS,
-            "details": list(requests.DETAILS),
+            "details": list(requests.DETAILS) if service.matte.keeps_state else ["automatic"],
             "example": f"/static/{EXAMPLE.name}" if EXAMPLE.exists() else None,
         }
     )

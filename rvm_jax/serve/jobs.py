@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import jax
 import numpy as np
 
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
 from rvm_jax.host import memory
 from rvm_jax.host.locks import HeldError, locked
@@ -63,7 +64,7 @@ class Job:
 
 @dataclass(eq=False, kw_only=True)
 class Service(Store):
-    matte: Matte
+    matte: Matte | BaselineMatte
     weights: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     previews: deque[Job] = field(default_factory=deque)
@@ -82,7 +83,7 @@ class Service(Store):
 
 
 @contextlib.contextmanager
-def serving(matte: Matte, limits: Limits, weights: str = "") -> Iterator[Service]:
+def serving(matte: Matte | BaselineMatte, limits: Limits, weights: str = "") -> Iterator[Service]:
     """A service that takes jobs within the block; all of its files are gone after it."""
     with _private_folder() as folder:
         service = Service(limits, folder, matte=matte, weights=weights)
@@ -119,7 +120,7 @@ def submit(service: Service, options: Options, person: str = "") -> Job:
     folder = service.folder / secrets.token_urlsafe(16)
     try:
         folder.mkdir()
-        job = Job(folder.name, person, folder, requests.validate(options, folder, service.limits))
+        job = Job(folder.name, person, folder, requests.validate(options, folder, service.limits, service.matte))
         source = job.request.source
         if not (options.preview or source.picture) and source.seconds is None:
             most = f"{service.limits.seconds:g}"

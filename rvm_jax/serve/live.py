@@ -23,11 +23,12 @@ from PIL import Image
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rvm_jax.errors import InputError
-from rvm_jax.matte import automatic_ratio
+from rvm_jax.matte import Matte, automatic_ratio
 from rvm_jax.serve import jobs, uploads
 from rvm_jax.serve.jobs import Service
 from rvm_jax.video import backgrounds, frames
 from rvm_jax.video.matting import matte_chunk
+from rvm_jax.video.streaming import memoryless
 
 SIZES = ((640, 360), (1280, 720))
 """Width and height of frames, lying or upright: each is a program of its own."""
@@ -106,6 +107,8 @@ async def _listen(socket: WebSocket, guest: Guest) -> None:
 
 
 async def _answer(socket: WebSocket, service: Service, guest: Guest) -> None:
+    if service.matte.needs:
+        raise InputError("this network needs a clean plate, which the camera gives none of: send files")
     line = _lines[service]
     place = line.index(guest)
     if guest.person and any(other.person == guest.person for other in line[:place]):
@@ -200,8 +203,11 @@ def _encoded(pixels: np.ndarray) -> bytes:
 def _matte(service: Service, guest: Guest, pixels: np.ndarray) -> np.ndarray:
     """uint8 [1, H, W, 3] to [H, W, 3] before the background; the guest's state goes on."""
     matte, size = service.matte, pixels.shape[1:3]
-    network, ratio = matte.network, automatic_ratio(size)
     jobs.limit_programs(service, "live", size, guest.still is None)
+    if not isinstance(matte, Matte):
+        made = memoryless.finish(pixels, memoryless.predict(matte, pixels, None), guest.still, ("composite",))
+        return np.asarray(made["composite"][0])
+    network, ratio = matte.network, automatic_ratio(size)
     state = network.initial_state(1, size, ratio, matte.dtype) if guest.state is None else guest.state
     pixels, still = jax.device_put(pixels), guest.still
     made, guest.state = matte_chunk(network, matte.variables, pixels, state, still, ratio, ("composite",))

@@ -14,12 +14,14 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
 from rvm_jax.matte import Matte, automatic_ratio
 from rvm_jax.serve import uploads
 from rvm_jax.serve.uploads import Limits, MediaFile, Upload
 from rvm_jax.video import backgrounds, frames
 from rvm_jax.video.matting import matte_video
+from rvm_jax.video.plates import opening
 
 DETAILS = {"faster": 384, "automatic": 512, "finer": 768, "finest": 1024}
 """How long the longest side of the frames is when the network looks at them."""
@@ -29,7 +31,14 @@ BACKGROUNDS = (backgrounds.TRANSPARENT, "green", backgrounds.BLUR)
 
 LOOK_EVERY = 1.0  # seconds
 
-WORDS = {"--start and --end": "start and end", "--end": "the end at"}
+WORDS = {
+    "--start and --end": "start and end",
+    "--end": "the end at",
+    "give --align-plate": "ask for it to be aligned",
+    "without --align-plate": "and do not ask for it to be aligned",
+    "give --plate FILE": "send a picture as the plate",
+    "--plate auto": "the plate auto",
+}
 """What the messages of a command say, and what it is called here."""
 
 
@@ -46,6 +55,10 @@ class Options:
     end: float | None = None
     preview: bool = False
     """Only a picture of the first frame."""
+    plate: str | Upload | None = None
+    """The same view without the person, for networks that want one, or "auto", the median of the video."""
+    align_plate: bool = False
+    """The camera was in a hand."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +67,23 @@ class Request:
 
     source: MediaFile
     background: str
-    ratio: float
+    ratio: float | None
     format: str
     start: float
     end: float | None
     preview: bool
+    plate: str | None
+    align_plate: bool
     program: tuple[Any, ...]
     """All that decides which programs its frames need, as far as headers tell."""
 
 
 def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
     """The options of a request as they were sent, where `upload` finds a file by its id."""
-    known = ("video", "background", "plate", "detail", "format", "start", "end", "preview")
+    known = ("video", "background", "plate", "align_plate", "detail", "format", "start", "end", "preview")
     for name in given:
         if name not in known:
             raise InputError(f"there is no option {uploads.display_name(str(name))}: expected {', '.join(known)}")
-    if given.get("plate"):
-        raise InputError("this network takes no clean plate: leave the plate out")
 
     def file(value: Any) -> Upload:
         return value if isinstance(value, Upload) else upload(str(value))
@@ -82,12 +95,18 @@ def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
         except (OverflowError, TypeError, ValueError):
             raise InputError(f"{name} {uploads.display_name(str(value))}: expected seconds, such as 1.5") from None
 
+    def yes(name: str) -> bool:
+        return str(given.get(name)).lower() in ("true", "1", "yes")
+
     if not given.get("video"):
         raise InputError("no video was given: send one")
     form = str(given.get("format") or "mp4")
     background = given.get("background") or ("green" if form == "mp4" else backgrounds.TRANSPARENT)
     if isinstance(background, dict):
         background = file(background.get("upload"))
+    plate = given.get("plate") or None
+    if isinstance(plate, dict):
+        plate = file(plate.get("upload"))
     return Options(
         file(given["video"]),
         background if isinstance(background, Upload) else str(background),
@@ -95,12 +114,17 @@ def parse(given: Mapping[str, Any], upload: Callable[[str], Upload]) -> Options:
         form,
         number("start"),
         number("end"),
-        str(given.get("preview")).lower() in ("true", "1", "yes"),
+        yes("preview"),
+        plate if plate is None or isinstance(plate, Upload) else str(plate),
+        yes("align_plate"),
     )
 
 
-def validate(options: Options, folder: Path, limits: Limits) -> Request:
+def validate(options: Options, folder: Path, limits: Limits, matte: Matte | BaselineMatte) -> Request:
     """Take the files into `folder`, and refuse what cannot be done."""
+    plate = _plate(options, folder, limits, matte)
+    if options.detail != "automatic" and not matte.keeps_state:
+        raise InputError("this network looks at pictures at a size of its own: leave the detail out")
     for what, value, choices in (("detail", options.detail, tuple(DETAILS)), ("format", options.format, FORMATS)):
         if value not in choices:
             raise InputError(f"{what} {uploads.display_name(value)}: expected one of {', '.join(choices)}")
@@ -116,12 +140,32 @@ def validate(options: Options, folder: Path, limits: Limits) -> Request:
     if background == backgrounds.TRANSPARENT and options.format == "mp4" and not (source.picture or options.preview):
         raise InputError("an MP4 cannot be transparent: choose WebM, MOV, GIF or PNGs, or another background")
     start, end = uploads.part(source, options.start, options.end, limits)
-    ratio = automatic_ratio((source.height, source.width), DETAILS[options.detail])
-    program = (source.height, source.width, source.stored, ratio, behind, options.format, options.preview)
-    return Request(source, background, ratio, options.format, start, end, options.preview, program)
+    if plate == opening.AUTO and source.picture:
+        raise InputError("the plate auto is made of the frames of a video: send a plate with a picture")
+    ratio = automatic_ratio((source.height, source.width), DETAILS[options.detail]) if matte.keeps_state else None
+    size = (source.height, source.width, source.stored)
+    program = (*size, ratio, behind, options.format, options.preview, options.align_plate)
+    rest = options.preview, plate, options.align_plate, program
+    return Request(source, background, ratio, options.format, start, end, *rest)
 
 
-def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path]:
+def _plate(options: Options, folder: Path, limits: Limits, matte: Matte | BaselineMatte) -> str | None:
+    """What `matte_video` takes as the clean plate, if the network wants one."""
+    plate = options.plate
+    if plate is not None and not matte.needs:
+        raise InputError("this network takes no clean plate: leave the plate out")
+    if plate is None and matte.needs:
+        raise InputError("this network needs a clean plate: send the same view without the person as plate, or auto")
+    if options.align_plate and not isinstance(plate, Upload):
+        raise InputError("only a plate that was sent can be aligned: send one, or leave align_plate out")
+    if isinstance(plate, Upload):
+        return str(uploads.accept(plate, folder / "plate", limits).path)
+    if plate not in (None, opening.AUTO):
+        raise InputError(f"plate {uploads.display_name(plate)}: expected an uploaded file, or auto")
+    return plate
+
+
+def make_preview(matte: Matte | BaselineMatte, request: Request, folder: Path) -> dict[str, Path]:
     """The matte of the first frame."""
     background = backgrounds.CHECKERED if request.background == backgrounds.TRANSPARENT else request.background
     lossless, alpha = folder / "view.png", folder / "alpha.png"
@@ -129,6 +173,8 @@ def make_preview(matte: Matte, request: Request, folder: Path) -> dict[str, Path
         request.source.path,
         lossless,
         weights=matte,
+        plate=request.plate,
+        align_plate=request.align_plate,
         alpha=alpha,
         background=background,
         downsample_ratio=request.ratio,
@@ -150,7 +196,7 @@ def write_jpeg(folder: Path, pixels: np.ndarray) -> Path:
 
 
 def make_matte(
-    matte: Matte,
+    matte: Matte | BaselineMatte,
     request: Request,
     folder: Path,
     progress: Callable[[int, int | None], None],
@@ -179,6 +225,8 @@ def make_matte(
         request.source.path,
         target,
         weights=matte,
+        plate=request.plate,
+        align_plate=request.align_plate,
         alpha=alpha,
         view=view,
         background=request.background,
@@ -212,8 +260,11 @@ def error_message(error: Exception, request: Request, folder: Path) -> str:
     if not isinstance(error, InputError):
         return server_error(error)
     message = str(error)
-    for path, name in ((request.source.path, request.source.name), (request.background, "the background")):
-        message = message.replace(str(path), name)
+    names = {str(request.source.path): request.source.name, request.background: "the background"}
+    if request.plate is not None:
+        names[f"--plate {request.plate}"] = "the plate"
+    for path, name in names.items():
+        message = message.replace(path, name)
     for option, words in WORDS.items():
         message = message.replace(option, words)
     return message.replace(f"{folder}/", "")

@@ -50,7 +50,7 @@ def open_background(text: str, height: int, width: int, pixel_aspect: Fraction =
     if text in (TRANSPARENT, BLUR):
         yield Background()
     elif text == CHECKERED:
-        yield Background(_checkerboard(height, width, pixel_aspect))
+        yield Background(checkerboard(height, width, pixel_aspect))
     elif color is not None:
         yield Background(np.full((1, 1, 1, 3), color, np.uint8))
     elif picture_decoding.is_picture(path) and path.is_file() and not picture_decoding.is_animation(path):
@@ -79,7 +79,7 @@ def cover(pixels: np.ndarray, height: int, width: int, pixel_aspect: Fraction = 
     return resized(pixels, (height, width), (left, top, left + part_w, top + part_h))
 
 
-def _checkerboard(height: int, width: int, pixel_aspect: Fraction) -> np.ndarray:
+def checkerboard(height: int, width: int, pixel_aspect: Fraction = Fraction(1)) -> np.ndarray:
     """uint8 [1, H, W, 3], in the two grays that stand for transparency elsewhere."""
     side = max(1, min(height, width) // SQUARES)
     across = max(1, round(side / pixel_aspect))

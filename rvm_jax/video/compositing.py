@@ -4,10 +4,11 @@ Foreground and frames are `[T, H, W, 3]`, alpha `[T, H, W, 1]`, floats in 0..1.
 """
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
 from rvm_jax.model.resize import resize_axis
+from rvm_jax.video.hdr import from_srgb
 
 BLUR_SIDE = 64
 """How many pixels the short side of a frame has while it is blurred."""
@@ -28,32 +29,78 @@ def to_floats(x: Array, dtype: DTypeLike) -> Array:
     return x.astype(dtype) / jnp.iinfo(x.dtype).max
 
 
+def pictures(
+    frames: Array,
+    foreground: Array | None,
+    alpha: Array,
+    background: Array | None,
+    kinds: tuple[str, ...],
+    deep: tuple[str, ...] = (),
+    transfer: int | None = None,
+) -> dict[str, Array]:
+    """`[T, H, W, C]` of each kind (see `rvm_jax.video.matting.CHANNELS`), uint16 of those that are `deep`, else uint8.
+
+    `background` is uint8 or uint16 and broadcasts to the frames; without one it is the frames' own, blurred. With a
+    `transfer` frames and foreground are HDR, and so is what is made. Alpha alone needs no foreground.
+    """
+    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
+    made = {"alpha": to_integers(alpha, types["alpha"])} if "alpha" in kinds else {}
+    if kinds == ("alpha",):
+        return made
+    assert foreground is not None
+    if "cut_out" in kinds:
+        made["cut_out"] = cut_out(foreground, alpha, types["cut_out"])
+    composites = [kind for kind in ("composite", "view") if kind in kinds]
+    if composites:
+        if background is None:
+            behind = blurred(frames, alpha)
+        else:
+            behind = to_floats(background, frames.dtype)
+            behind = behind if transfer is None else from_srgb(behind, transfer)
+        made |= {kind: composite(foreground, alpha, behind, types[kind]) for kind in composites}
+    if "foreground" in kinds:
+        made["foreground"] = to_integers(foreground, types["foreground"])
+    return made
+
+
 def cut_out(foreground: Array, alpha: Array, dtype: DTypeLike = jnp.uint8) -> Array:
     """`[T, H, W, 4]`, straight alpha. Where it is 0, nothing of what was removed can be seen.
 
     Near people their colours go on there, and further off it is black: who scales such a picture or stores it with
     colours at half size mixes them in.
     """
-    stored = to_integers(alpha, dtype)
-    shown = stored > 0
-    colors = jnp.where(shown, foreground, _bled(foreground, jnp.where(shown, alpha, 0)))
-    return jnp.concatenate([to_integers(colors, dtype), stored], -1)
+    stored = _made_once(jnp.concatenate([to_integers(foreground, dtype), to_integers(alpha, dtype)], -1))
+    around = _words(_bled(to_floats(stored, foreground.dtype), dtype))
+    for axis in (2, 1):
+        around = jnp.repeat(around, BLEED_STEP, axis)
+    _, height, width, _ = stored.shape
+    chosen = jnp.where(stored[..., 3:] > 0, _words(stored), around[:, :height, :width])
+    return lax.bitcast_convert_type(chosen, dtype).reshape(stored.shape)
 
 
 def composite(foreground: Array, alpha: Array, background: Array, dtype: DTypeLike = jnp.uint8) -> Array:
     """In front of `background`, floats that broadcast to `[T, H, W, 3]`: `[T, H, W, 3]`."""
+    made = _made_once(jnp.concatenate([foreground, alpha], -1))
+    foreground, alpha = made[..., :3], made[..., 3:]
     return to_integers(foreground * alpha + background * (1 - alpha), dtype)
 
 
-def _bled(foreground: Array, alpha: Array) -> Array:
-    """The mean colours of people in the blocks around them, in blocks."""
-    _, height, width, _ = foreground.shape
-    weighted = _block_mean(jnp.concatenate([foreground * alpha, alpha], -1), BLEED_STEP)
-    near = _smooth(weighted)
-    colors = near[..., :3] / jnp.maximum(near[..., 3:], 1e-6)
-    for axis in (1, 2):
-        colors = jnp.repeat(colors, BLEED_STEP, axis)
-    return colors[:, :height, :width]
+def _made_once(x: Array) -> Array:
+    """On CPUs, a barrier: else the network's last layer is computed anew for each use (`benchmarks/RESULTS.md`)."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
+
+
+def _bled(cut_out: Array, dtype: DTypeLike) -> Array:
+    """The mean colours of people in the blocks around them, of floats, and alpha 0: `[T, ⌈H/8⌉, ⌈W/8⌉, 4]`."""
+    colors, alpha = cut_out[..., :3], cut_out[..., 3:]
+    near = _smooth(_block_mean(jnp.concatenate([colors * alpha, alpha], -1), BLEED_STEP))
+    return jnp.pad(to_integers(near[..., :3] / jnp.maximum(near[..., 3:], 1e-6), dtype), ((0, 0),) * 3 + ((0, 1),))
+
+
+def _words(pixels: Array) -> Array:
+    """uint8 or uint16 `[T, H, W, 4]` as one or two uint32 a pixel, which CPUs choose and repeat in half the time."""
+    size = pixels.dtype.itemsize
+    return lax.bitcast_convert_type(pixels.reshape(*pixels.shape[:3], size, 4 // size), jnp.uint32)
 
 
 def blurred(frames: Array, alpha: Array) -> Array:

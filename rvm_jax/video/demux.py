@@ -113,12 +113,31 @@ def _container(name: str, camera: CameraMode) -> av.container.InputContainer:
     try:
         return av.open(file, format=form, **options)
     except (av.FFmpegError, OSError) as error:
-        empty = not is_live(name) and Path(name).stat().st_size == 0
-        reason = "it is empty" if empty else str(error.strerror).lower()
-        where = f" ({file})" if file != name else ""
-        asked = "".join(f" {text}" for text in options.get("options", {}).values())
-        mend = f"; it may not do{asked}" if asked else ""
-        raise InputError(f"{name}{where} cannot be read as a video: {reason}{mend}") from error
+        if device is not None:
+            raise InputError(f"{name} ({file}): {cameras.mend(device, camera, error)}") from error
+        raise InputError(f"{name} cannot be read as a video: {_reason(name, error)}") from error
+
+
+def _reason(name: str, error: av.FFmpegError | OSError) -> str:
+    """Why a file or a stream cannot be opened, as far as it can be seen."""
+    if not is_live(name):
+        with Path(name).open("rb") as file:
+            start = file.read(12)
+        if not start:
+            return "it is empty"
+        if start[4:8] in (b"ftyp", b"mdat", b"wide", b"free") and isinstance(error, av.InvalidDataError):
+            return (
+                "its index is missing or damaged, as where a copy, a download or a recording was cut short: copy or "
+                "download it again, or mend it with a tool such as untrunc"
+            )
+    if isinstance(error, av.InvalidDataError):
+        return "it is of no kind that FFmpeg knows, or its beginning is damaged"
+    return _plainly(error)
+
+
+def _plainly(error: av.FFmpegError | OSError) -> str:
+    """FFmpeg's words for an error, or plainer ones."""
+    return "it cannot be decoded" if isinstance(error, av.InvalidDataError) else str(error.strerror).lower()
 
 
 def _start(container: av.container.InputContainer) -> Fraction:
@@ -271,12 +290,12 @@ def _read(
                     if live or not decoded:
                         continue
                     large = isinstance(error, av.ArgumentError)  # so FFmpeg calls it
-                    raise damaged("a frame is too large" if large else str(error.strerror).lower()) from error
+                    raise damaged("a frame is too large" if large else _plainly(error)) from error
                 decoded += len(frames)
                 interlaced |= any(frame.interlaced_frame for frame in frames)
                 yield from shown_of(frames, last=packet.dts is None and not packet.size)
     except av.FFmpegError as error:
-        reason = str(error.strerror).lower()
+        reason = _plainly(error)
         if not live or not decoded:
             raise damaged(reason) from error
         print(f"{name} broke off: {reason}", file=sys.stderr)

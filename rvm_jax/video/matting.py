@@ -4,7 +4,6 @@ Frames go to the device as bytes, a few at a time; the state stays there; what c
 """
 
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rvm_jax.baselines.matte import BaselineMatte
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
-from rvm_jax.matte import Matte, automatic_ratio, load_rvm
+from rvm_jax.matte import Matte, automatic_ratio, load
 from rvm_jax.model.decoder import State
 from rvm_jax.model.network import MattingNetwork, check_frames
-from rvm_jax.video import backgrounds, compositing, demux, sink, source
-from rvm_jax.video.backgrounds import Background
-from rvm_jax.video.frames import Part, Size
-from rvm_jax.video.hdr import from_seen, from_srgb, to_seen
+from rvm_jax.video import backgrounds, compositing, demux, options, sink, source
+from rvm_jax.video.hdr import from_seen, to_seen
+from rvm_jax.video.plates import opening
+from rvm_jax.video.plates.alignment import alignment
 from rvm_jax.video.sink import Pictures, Quality
-from rvm_jax.video.streaming import cameras
+from rvm_jax.video.streaming import cameras, memoryless
 from rvm_jax.video.streaming.cameras import CameraMode
 from rvm_jax.video.streaming.chunks import Chunk, newer, read_chunks
 from rvm_jax.video.streaming.latency import Tally
@@ -56,13 +56,18 @@ class VideoResult(NamedTuple):
     """How many more a live source gave that were left out, for newer ones had come."""
     latency: float | None = None
     """The median of the seconds from when a frame was read to when its matte was sent; of what goes to no file."""
+    unaligned: int = 0
+    """To how many frames the clean plate could not be aligned."""
 
 
 def matte_video(
     name: PathLike,
     target: PathLike,
     *,
-    weights: PathLike | Matte,
+    weights: PathLike | Matte | BaselineMatte,
+    plate: str | None = None,
+    align_plate: bool = False,
+    one_frame_delay: bool = False,
     alpha: PathLike | None = None,
     foreground: PathLike | None = None,
     view: PathLike | None = None,
@@ -104,6 +109,10 @@ def matte_video(
       name: what to matte.
       target: what to write: people before `background`, or cut out of their frames.
       weights: a file or folder that `rvm_jax.load` takes, or what it returned.
+      plate: the same view without the person, which BackgroundMattingV2 needs: a picture or a video, whose median is
+        taken, or "auto" for the median of what is matted.
+      align_plate: warp it to each frame, for a camera in somebody's hand.
+      one_frame_delay: smooth flicker over three frames; for networks that do not remember the frames before.
       alpha: also write alpha as gray, here.
       foreground: also write the colours of people, without what shone through them, here.
       view: also write what players that know no transparency can show, here: as `target`, but what is transparent there
@@ -136,16 +145,16 @@ def matte_video(
     name = os.fspath(name)
     others = {"alpha": alpha, "foreground": foreground, "view": view}
     outputs = targets.outputs(target, background, others, pipe)
-    targets.check(targets.read_places([name], background), list(outputs.values()), force=force, mbps=mbps)
+    targets.check(targets.read_places([name], background, plate), list(outputs.values()), force=force)
+    options.check_written(list(outputs.values()), quality=quality, mbps=mbps, pictures=pictures, pipe=pipe)
     if encoder == "nvenc":
         live.check_nvenc([one.ending for one in outputs.values()])
     if "composite" in outputs:
         background = background or "green"
         backgrounds.check(background)
-    part = _part(start, end, resize)
-    for option, value in (("rate", rate), ("chunk", chunk), ("mbps", mbps), ("camera-rate", camera_rate)):
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"--{option} {value:g}: expected a number above 0")
+    part = options.part(start, end, resize)
+    options.check_numbers(rate=rate, chunk=chunk, mbps=mbps, camera_rate=camera_rate)
+    opening.check_options(plate, align_plate, name)
     camera = CameraMode(camera_size, camera_rate, camera_format)
     once = demux.is_live(name)
     urgent = demux.drops_frames(name) and next(iter(outputs.values())).path is None
@@ -159,10 +168,13 @@ def matte_video(
 
     with contextlib.ExitStack() as stack:
         fps = Fraction(rate).limit_denominator(1001)
-        opened_source = source.open_source(name, part, rate=fps, keep_hdr=hdr == "keep", camera=camera)
+        open_again = partial(source.open_source, name, part, rate=fps, keep_hdr=hdr == "keep", camera=camera)
+        opened_source = open_again()
         video = stack.enter_context(prefetch.entered(opened_source, asked_to_stop) if once else opened_source)
         if video is None:
             return VideoResult(0, complete=False)
+        if hdr == "keep" and not video.colors.hdr:
+            print(f"{name} is not HDR: --hdr keep changes nothing of it", file=sys.stderr)
         for kind, one in outputs.items():
             if kind != "alpha":
                 sink.check_hdr(one.name, one.ending or f".{pictures}", video)
@@ -171,9 +183,18 @@ def matte_video(
         size = (video.height, video.width)
         opened = backgrounds.open_background(background or backgrounds.TRANSPARENT, *size, video.pixel_aspect)
         behind = stack.enter_context(opened)
-        ratio = automatic_ratio(size) if downsample_ratio is None else float(downsample_ratio)
-        check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
-        matte = (weights if isinstance(weights, Matte) else load_rvm(weights, precision)).folded()
+        matte = (weights if isinstance(weights, Matte | BaselineMatte) else load(weights, precision)).folded()
+        opening.check_network(matte, plate, one_frame_delay)
+        if plate is not None and video.colors.hdr:
+            raise InputError("--hdr keep with a clean plate, which is not HDR: give --hdr tone-map")
+        clean = None if plate is None else opening.open_plate(plate, video, open_again, align_plate)
+        plates = alignment(clean, f"--plate {plate}") if clean is not None and align_plate else None
+        given = None if downsample_ratio is None else float(downsample_ratio)
+        ratio = automatic_ratio(size) if given is None else given
+        if isinstance(matte, Matte):
+            check_frames(np.broadcast_to(np.float32(0), (1, *size, 3)), ratio)
+        else:
+            memoryless.check(matte, size, given)
         length = chunk or (1 if urgent else automatic_chunk(*size))
         recorded = once and any(one.path is not None for one in outputs.values())
         stack.enter_context(_failures_told(name, size, length, lambda: recorded and tally.written > 0))
@@ -181,7 +202,7 @@ def matte_video(
         # Closed last: a source may stall, and what is written is not to wait for it.
         chunks = stack.enter_context(
             prefetch.prefetched(
-                read_chunks(video, length, behind, at_once=once),
+                read_chunks(video, length, behind, plates, at_once=once),
                 1 if urgent else QUEUED,
                 asked_to_stop if once else lambda: False,
                 merge=newer if urgent else None,
@@ -190,7 +211,8 @@ def matte_video(
         )
         # All files are closed before the first of them gets its name.
         places = {kind: stack.enter_context(place(one, force, once, stop, tally)) for kind, one in outputs.items()}
-        how = Encoding(quality, mbps, pictures, encoder, once, not demux.drops_frames(name), 1 if urgent else QUEUED)
+        paced, queued = not demux.drops_frames(name), 1 if urgent else QUEUED
+        how = Encoding(quality, mbps, pictures, encoder, once, paced, queued, asked_to_stop)
         writers: dict[str, ChunkWriter] = {}
         for kind, one in outputs.items():
             counts = Tally() if writers else tally
@@ -198,20 +220,17 @@ def matte_video(
             writers[kind] = stack.enter_context(writer)
         deep = tuple(kind for kind, one in outputs.items() if sink.keeps_depth(one.ending, video))
         transfer = video.colors.transfer if video.colors.hdr else None
-        compute = partial(matte_chunk, ratio=ratio, kinds=tuple(writers), deep=deep, transfer=transfer)
-        done = _run(
-            matte,
-            _until_gone(chunks, name),
-            ratio,
-            compute,
-            behind,
-            writers,
-            lambda done: progress(done, video.length),
-            asked_to_stop,
-            look,
-            urgent=urgent,
-        )
-    return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None)
+        still = None if behind.still is None else jax.device_put(behind.still)
+        known = _until_gone(chunks, name)
+        if isinstance(matte, Matte):
+            mattes = _remembered(matte, known, ratio, still, tuple(writers), deep, transfer)
+        else:
+            mattes = memoryless.mattes(
+                matte, known, clean, given, transfer, one_frame_delay, still, tuple(writers), deep
+            )
+        done = _write(mattes, writers, lambda done: progress(done, video.length), asked_to_stop, look, urgent=urgent)
+    unaligned = 0 if plates is None else plates.failed
+    return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None, unaligned)
 
 
 def automatic_chunk(height: int, width: int) -> int:
@@ -225,23 +244,30 @@ def automatic_chunk(height: int, width: int) -> int:
     return max(1, min(LONGEST_CHUNK, PIXELS_AT_ONCE // (height * width)))
 
 
-def _part(start: float, end: float | None, resize: tuple[int, int | None] | None) -> Part:
-    if not 0 <= start < math.inf or (end is not None and not start < end < math.inf):
-        given = f"--start {start:g}" + ("" if end is None else f" --end {end:g}")
-        raise InputError(f"{given}: expected seconds from the start, and an end after the start")
-    if resize is not None and min(resize[0], resize[1] or 1) < 1:
-        given = "x".join(str(side) for side in resize if side is not None)
-        raise InputError(f"--resize {given}: expected pixels, such as 1280x720 or 1280")
-    exact = [None if number is None else Fraction(number).limit_denominator(10**6) for number in (start, end)]
-    return Part(exact[0] or Fraction(0), exact[1], None if resize is None else Size(*resize))
-
-
-def _run(
+def _remembered(
     matte: Matte,
     chunks: Iterator[Chunk],
     ratio: float,
-    compute: Callable[..., tuple[dict[str, Array], State]],
-    background: Background,
+    still: Array | None,
+    kinds: tuple[str, ...],
+    deep: tuple[str, ...],
+    transfer: int | None,
+) -> Iterator[tuple[Chunk, dict[str, Array]]]:
+    """Each chunk, and what is made of it and of the state that those before it left."""
+    state: State | None = None
+    for chunk in chunks:
+        if state is None:
+            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
+        pixels, moving = jax.device_put((chunk.pixels, chunk.background))
+        shown = still if moving is None else moving
+        made, state = matte_chunk(
+            matte.network, matte.variables, pixels, state, shown, ratio, kinds=kinds, deep=deep, transfer=transfer
+        )
+        yield chunk, made
+
+
+def _write(
+    mattes: Iterator[tuple[Chunk, dict[str, Array]]],
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
     stop: Callable[[], bool],
@@ -250,15 +276,8 @@ def _run(
     urgent: bool,
 ) -> int:
     """Returns how many frames are done. If they are urgent, the next is only taken when one is done, and so newer."""
-    still = None if background.still is None else jax.device_put(background.still)
-    state: State | None = None
     done = 0
-    for chunk in chunks:
-        if state is None:
-            state = matte.network.initial_state(1, chunk.pixels.shape[1:3], ratio, matte.dtype)
-        pixels, moving = jax.device_put((chunk.pixels, chunk.background))
-        shown = still if moving is None else moving
-        made, state = compute(matte.network, matte.variables, pixels, state, shown)
+    for chunk, made in mattes:
         if urgent:
             jax.block_until_ready(made)
         for kind, write in writers.items():
@@ -286,8 +305,7 @@ def matte_chunk(
 ) -> tuple[dict[str, Array], State]:
     """uint8 or uint16 `[T, H, W, 3]` → `[T, H, W, C]` of each kind, and the state.
 
-    What is made is uint16 for the kinds that are `deep`, else uint8. `background` is either and broadcasts to the
-    frames; without one it is the frames' own, blurred. With a `transfer` frames are HDR, and so is what is made.
+    See `compositing.pictures`. With a `transfer` frames are HDR.
     """
     frames = compositing.to_floats(pixels, state.r1.dtype)
     seen = frames if transfer is None else to_seen(frames, transfer)
@@ -296,22 +314,7 @@ def matte_chunk(
     if transfer is not None:  # what the network takes off the frames, in their space
         change = from_seen(foreground, transfer) - from_seen(seen, transfer)
         foreground = jnp.clip(frames + change, 0, 1)
-    types = {kind: jnp.uint16 if kind in deep else jnp.uint8 for kind in kinds}
-    made = {}
-    if "cut_out" in kinds:
-        made["cut_out"] = compositing.cut_out(foreground, alpha, types["cut_out"])
-    composites = [kind for kind in ("composite", "view") if kind in kinds]
-    if composites:
-        if background is None:
-            behind = compositing.blurred(frames, alpha)
-        else:
-            behind = compositing.to_floats(background, frames.dtype)
-            behind = behind if transfer is None else from_srgb(behind, transfer)
-        made |= {kind: compositing.composite(foreground, alpha, behind, types[kind]) for kind in composites}
-    if "alpha" in kinds:
-        made["alpha"] = compositing.to_integers(alpha, types["alpha"])
-    if "foreground" in kinds:
-        made["foreground"] = compositing.to_integers(foreground, types["foreground"])
+    made = compositing.pictures(frames, foreground, alpha, background, kinds, deep, transfer)
     return made, result.state
 
 

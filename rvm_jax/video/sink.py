@@ -21,6 +21,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.video.filters import SCALER_FLAGS, filter_chain, from_full_scale
 from rvm_jax.video.frames import BT709_FROM_HEIGHT, RGB, UNSPECIFIED, Colors, Frame, Item, Source, at_depth, resized
 from rvm_jax.video.writing import picture_encoding, sound
+from rvm_jax.video.writing.containers import open_container
 from rvm_jax.video.writing.picture_encoding import PACKED, as_image
 
 Quality = Literal["low", "medium", "high"]
@@ -246,7 +247,7 @@ def open_video(
     """As `open_sink`, of one kind of video; `file` is also the URL of a stream or a pipe."""
     tracks: dict[int, sound.PacketWriter] = {}
     try:
-        with av.open(file, "w", format=form.container, options=form.muxing) as output:
+        with open_container(file, form.container, form.muxing) as output:
             output.metadata.update(source.metadata)
             put_frame = _encoder(output, form, source, channels, quality, mbps)
             sounds = source.sounds if keep_sound and form.sounds else ()

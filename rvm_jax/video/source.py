@@ -34,16 +34,12 @@ def open_source(
         with demux.open_video(name, part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
         return
+    check(name)
+    path = Path(name).expanduser()
     try:
-        path = Path(name).expanduser()
         paths = _pictures_in(path) if path.is_dir() else [path] if picture_decoding.is_picture(path) else []
-        exists = path.exists()
-    except (OSError, RuntimeError) as error:  # also of names that cannot be
-        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not exists:
-        raise InputError(
-            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
-        )
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
     if paths == [path] and picture_decoding.is_animation(path):
         yield _animation(path, part)
     elif paths:
@@ -51,6 +47,20 @@ def open_source(
     else:
         with demux.open_video(str(path), part, keep_hdr=keep_hdr, camera=camera) as source:
             yield source
+
+
+def check(name: str) -> None:
+    """Refuse the name of nothing."""
+    if demux.is_live(name):
+        return
+    try:
+        exists = Path(name).expanduser().exists()
+    except (OSError, RuntimeError) as error:  # of names that cannot be
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not exists:
+        raise InputError(
+            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
+        )
 
 
 def _pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Source:

@@ -1,11 +1,12 @@
 """Reading of the weights in a released `.onnx` file, whose BatchNorm is folded into the convolutions.
 
-Such a file has PyTorch's names for all that was not folded; a folded convolution has a number for a name, and they
-stand in the order in which they run, which is that of the state_dict. A BatchNorm that does nothing but add the folded
-convolution's bias gives the same network again. Of protobuf only as much is read as that needs.
+Such a file has PyTorch's names for all that was not folded; a folded convolution has a number for a name (or its own,
+in what `rvm export` writes), and they stand in the order in which they run, which is that of the state_dict. A
+BatchNorm that does nothing but add the folded convolution's bias gives the same network again. Of protobuf only as much
+is read as that needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +27,12 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's kinds of fields
 
 
 class FoldedNetwork(NamedTuple):
-    """Numbers by their names, and the convolutions that have none: kernel `[O, I, h, w]` and bias, in order."""
+    """Numbers by their names, and in order those that have none: of convolutions kernel `[O, I, h, w]` and bias, of
+    linear layers the matrix `[I, O]`."""
 
     named: dict[str, np.ndarray]
     folded: list[tuple[np.ndarray, np.ndarray]]
+    matrices: list[np.ndarray]
 
 
 def read_folded(path: Path) -> FoldedNetwork:
@@ -58,25 +61,53 @@ def state_dict(network: FoldedNetwork, variant: Variant, table: list[Entry]) -> 
 
     `project_seg`, which a file for matting lacks, is zero.
     """
-    named = {entry.name: entry for entry in table}
-    found = {name: array for name, array in network.named.items() if name in named}
-    norms = [number for number, entry in enumerate(table) if entry.path[-1] == "scale"]
-    if len(norms) != len(network.folded):
+    found = restore(network, table, lambda entry: variant.norm_epsilon(encoder=is_encoder(entry)))
+    if found is None or "project_mat.conv.weight" not in found:
         return None
-    for number, (kernel, bias) in zip(norms, network.folded, strict=True):
-        ones, zeros = np.ones_like(bias), np.zeros_like(bias)
-        var = (1 - variant.norm_epsilon(encoder=is_encoder(table[number]))) * ones
-        values = (kernel, ones, bias, zeros, var, np.zeros((), np.int64))
-        found |= {entry.name: value for entry, value in zip(table[number - 1 : number + 5], values, strict=True)}
     found.setdefault("project_seg.conv.weight", np.zeros((1, *found["project_mat.conv.weight"].shape[1:]), np.float32))
     found.setdefault("project_seg.conv.bias", np.zeros(1, np.float32))
     return found
 
 
+def restore(
+    network: FoldedNetwork, table: list[Entry], epsilon: Callable[[Entry], float]
+) -> dict[str, np.ndarray] | None:
+    """The entries of `table` that a file holds, with BatchNorms that do no more than add the bias of what was folded.
+
+    None if it has not as many folded convolutions. `epsilon` is that of the BatchNorm with a given scale.
+    """
+    named = {entry.name: entry for entry in table}
+    found = {name: array for name, array in network.named.items() if name in named}
+    folded, matrices = list(network.folded), list(network.matrices)
+    for number, entry in enumerate(table):
+        if len(entry.shape) == 2:
+            if entry.name not in found and matrices:
+                found[entry.name] = matrices.pop(0).T
+            if entry.name in found:  # as a 1×1 convolution, in what is exported here
+                found[entry.name] = found[entry.name].reshape(found[entry.name].shape[:2])
+        if entry.path[-1] == "count":
+            found[entry.name] = np.zeros((), np.int64)
+        if entry.path[-1] != "scale" or entry.name in found:
+            continue
+        has_bias = table[number - 1].path[-1] == "bias"
+        kernel_entry = table[number - 1 - has_bias]
+        bias = network.named.get(kernel_entry.name.removesuffix("weight") + "bias")
+        if kernel_entry.name not in found and folded:
+            found[kernel_entry.name], bias = folded.pop(0)
+        if kernel_entry.name not in found or bias is None:
+            return None
+        ones = np.ones(entry.shape, bias.dtype)
+        if has_bias:
+            found[table[number - 1].name], bias = bias, 0 * ones
+        for one, value in zip(table[number:], (ones, bias, 0 * ones, (1 - epsilon(entry)) * ones), strict=False):
+            found[one.name] = value
+    return None if folded else found
+
+
 def _read(model: memoryview) -> FoldedNetwork:
     graph = next(value for number, value in _fields(model) if number == GRAPH)
     tensors: dict[str, np.ndarray] = {}
-    convolutions: list[list[str]] = []
+    weighted: dict[bytes, list[list[str]]] = {b"Conv": [], b"MatMul": []}
     for number, value in _fields(graph):
         if number == INITIALIZER:
             name, array = _tensor(value)
@@ -84,10 +115,13 @@ def _read(model: memoryview) -> FoldedNetwork:
                 tensors[name] = array
         elif number == NODE:
             fields = list(_fields(value))
-            if any(kind == KIND and bytes(text) == b"Conv" for kind, text in fields):
-                convolutions.append([str(text, "utf-8") for kind, text in fields if kind == INPUT][1:])
-    unnamed = [names for names in convolutions if names[0].isdecimal() or names[0].startswith("onnx::")]
-    return FoldedNetwork(tensors, [(tensors[kernel], tensors[bias]) for kernel, bias in unnamed])
+            operator = next(bytes(text) for kind, text in fields if kind == KIND)
+            if operator in weighted:
+                names = [str(text, "utf-8") for kind, text in fields if kind == INPUT][1:]
+                if names[0].isdecimal() or names[0].startswith("onnx::"):
+                    weighted[operator].append(names)
+    folded = [(tensors[kernel], tensors[bias]) for kernel, bias in weighted[b"Conv"]]
+    return FoldedNetwork(tensors, folded, [tensors[names[0]] for names in weighted[b"MatMul"] if names[0] in tensors])
 
 
 def _tensor(message: memoryview) -> tuple[str, np.ndarray | None]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -25,18 +26,22 @@ class Release(NamedTuple):
     Attributes:
         about: A few words for who chooses.
         url: Of the file.
-        size: Its bytes.
-        sha256: Of them.
+        size: Its bytes, as a number or, of what was never seen here, in words.
+        sha256: Of them; None if its owner does not tell, nor anybody else.
         licence: What its owner lets people do with it.
         licence_url: The whole of that.
     """
 
     about: str
     url: str
-    size: int
-    sha256: str
+    size: int | str
+    sha256: str | None
     licence: str
     licence_url: str
+
+    @property
+    def megabytes(self) -> str:
+        return f"{self.size / 1e6:.0f} MB" if isinstance(self.size, int) else self.size
 
     @property
     def path(self) -> Path:
@@ -46,7 +51,23 @@ class Release(NamedTuple):
         return given if given.exists() else cache_folder() / name
 
 
+class Elsewhere(NamedTuple):
+    """Weights that no command can fetch: where a person finds them."""
+
+    about: str
+    size: str
+    licence: str
+    address: str
+
+
 GPL = {"licence": "GPL-3.0", "licence_url": "https://www.gnu.org/licenses/gpl-3.0.html"}
+
+APACHE = {"licence": "Apache-2.0", "licence_url": "https://www.apache.org/licenses/LICENSE-2.0"}
+MIT = {"licence": "MIT", "licence_url": "https://github.com/PeterL1n/BackgroundMattingV2/blob/master/LICENSE"}
+
+BGMV2 = "https://github.com/PeterL1n/BackgroundMattingV2/releases/download/v1.0.0"
+MODNET = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
+REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 
 RELEASES: Mapping[str, Release] = {
     "mobilenetv3": Release(
@@ -63,7 +84,74 @@ RELEASES: Mapping[str, Release] = {
         "25db300fcb6ee27f941a1b52c97856e8d1f13c7f35817f81a612f89af0e8a85c",
         **GPL,
     ),
+    "modnet": Release(
+        "MODNet for pictures",
+        f"{MODNET}/modnet-photographic-portrait-matting/modnet_photographic_portrait_matting.ckpt",
+        26_255_603,
+        "7c22235f0925deba15d4d63e53afcb654c47055bbcd98f56e393ab2584007ed8",
+        **APACHE,
+    ),
+    "modnet_webcam": Release(
+        "MODNet for videos",
+        f"{MODNET}/modnet-webcam-portrait-matting/modnet_webcam_portrait_matting.ckpt",
+        26_255_603,
+        "913b82b66558db39b6286c150f809017d7528c872b156eb14333c9c6cb52108b",
+        **APACHE,
+    ),
+    "bgmv2_mobilenetv2": Release(
+        "BackgroundMattingV2, fast; needs a clean plate", f"{BGMV2}/pytorch_mobilenetv2.pth", "20 MB", None, **MIT
+    ),
+    "bgmv2_resnet50": Release(
+        "BackgroundMattingV2; needs a clean plate", f"{BGMV2}/pytorch_resnet50.pth", "161 MB", None, **MIT
+    ),
+    "bgmv2_resnet101": Release(
+        "BackgroundMattingV2, largest; needs a clean plate", f"{BGMV2}/pytorch_resnet101.pth", "237 MB", None, **MIT
+    ),
+    "u2net": Release(
+        "U²-Net for whatever is salient, as rembg has it",
+        f"{REMBG}/u2net.onnx",
+        175_997_641,
+        "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+        **APACHE,
+    ),
+    "u2netp": Release(
+        "U²-Net, small",
+        f"{REMBG}/u2netp.onnx",
+        4_574_861,
+        "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+        **APACHE,
+    ),
+    "u2net_human_seg": Release(
+        "U²-Net for people",
+        f"{REMBG}/u2net_human_seg.onnx",
+        175_997_641,
+        "01eb6a29a5c4d8edb30b56adad9bb3a2a0535338e480724a213e0acfd2d1c73c",
+        **APACHE,
+    ),
 }
+
+_U2NET_PAGE = "https://github.com/xuebinqin/U-2-Net#usage-for-salient-object-detection"
+_MODNET_PAGE = "https://drive.google.com/drive/folders/1umYmlCulvIFNaqPjwod1SayFmSRHziyR"
+
+ELSEWHERE: Mapping[str, Elsewhere] = {
+    "u2net.pth": Elsewhere("U²-Net as it was trained", "176 MB", "Apache-2.0", _U2NET_PAGE),
+    "u2netp.pth": Elsewhere("its small sister", "4.7 MB", "Apache-2.0", _U2NET_PAGE),
+    "u2net_human_seg.pth": Elsewhere("for people", "176 MB", "Apache-2.0", _U2NET_PAGE),
+    "u2net_portrait.pth": Elsewhere("draws portraits, no mattes", "176 MB", "Apache-2.0", _U2NET_PAGE),
+    "mobilenetv2_human_seg.ckpt": Elsewhere("what MODNet's training begins from", "9.1 MB", "Apache-2.0", _MODNET_PAGE),
+}
+"""On Google Drive, which asks a person before it gives large files."""
+
+
+def existing(path: Path) -> Path:
+    """The file or folder of weights that is called so, or else the file of a release of this name."""
+    found = path if path.exists() else released_path(str(path)) or path
+    if not found.exists():
+        raise InputError(
+            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
+            f"name that `rvm weights` lists ({', '.join(RELEASES)})"
+        )
+    return found
 
 
 def released_path(name: str) -> Path | None:
@@ -73,8 +161,7 @@ def released_path(name: str) -> Path | None:
         return None
     if not release.path.exists():
         raise InputError(
-            f"{name} is not here yet: `rvm weights {name}` downloads it, {release.size / 1e6:.0f} MB under "
-            f"{release.licence}"
+            f"{name} is not here yet: `rvm weights {name}` downloads it, {release.megabytes} under {release.licence}"
         )
     return release.path
 
@@ -103,21 +190,24 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
 
 
 def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> None:
-    there = partial.stat().st_size if partial.exists() else 0
-    if there >= release.size:
+    there = partial.stat().st_size if partial.exists() and isinstance(release.size, int) else 0
+    size = release.size if isinstance(release.size, int) else None  # or what the server says
+    if there >= (size or math.inf):
         return
     request = urllib.request.Request(release.url, headers={"Range": f"bytes={there}-", "User-Agent": "rvm-jax"})
+    done = there
     try:
         with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:
             goes_on = answer.status == http.client.PARTIAL_CONTENT
             done = there if goes_on else 0
-            expected = release.size - done
+            size = done + (answer.length or 0) if size is None else size
+            expected = size - done
             if answer.length not in (None, expected):
                 raise InputError(f"cannot download {release.url}: {answer.length} bytes come, not {expected}")
             with writing(partial):
-                file = partial.open("ab" if goes_on else "wb")
+                file = partial.open("ab" if goes_on and there else "wb")
             with file:
-                while done < release.size and (piece := _next(answer)):
+                while done < size and (piece := _next(answer)):
                     with writing(partial):
                         file.write(piece)
                     done += len(piece)
@@ -127,9 +217,8 @@ def _fetch(release: Release, partial: Path, told: Callable[[int], object]) -> No
         why = f"{error.code} {error.reason}"
     except (OSError, http.client.HTTPException) as error:
         why = str(getattr(error, "reason", None) or error)
-    there = partial.stat().st_size if partial.exists() else 0
-    if there < release.size:
-        of = f" after {there / 1e6:.1f} of {release.size / 1e6:.1f} MB: the same command goes on" if there else ""
+    if done < (size or 1):
+        of = f" after {done / 1e6:.1f} of {size / 1e6:.1f} MB: the same command goes on" if done and size else ""
         raise InputError(f"cannot download {release.url}: {' '.join(why.split())}{of}")
 
 
@@ -143,7 +232,7 @@ def _next(answer: http.client.HTTPResponse) -> bytes:
 def _check(release: Release, partial: Path) -> None:
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != release.sha256:
+    if release.sha256 is not None and found != release.sha256:
         partial.unlink()
         raise InputError(
             f"{release.url} is not the file that is known: its SHA-256 is {found}, expected {release.sha256}; it was "

@@ -1,7 +1,8 @@
 """Reading of `.pth` files, plain ones without PyTorch, the import of which takes a second.
 
 Since PyTorch 1.6 such a file is a zip archive of a pickle and of the numbers of each tensor. The pickle is read with
-nothing but the two functions that a state_dict of tensors needs.
+nothing but the two functions that a state_dict of tensors needs. A TorchScript file has a pickle of modules within
+modules instead, of which the tensors are taken; the code beside it is never looked at.
 """
 
 import io
@@ -10,6 +11,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,8 @@ def read_plain(path: Path) -> dict[str, np.ndarray] | None:
             checkpoint = _Unpickler(archive).load()
     except Exception:  # whatever a damaged file makes of the unpickler
         return None
+    if isinstance(checkpoint, _Module):
+        return dict(checkpoint.tensors())
     plain = isinstance(checkpoint, dict) and all(isinstance(array, np.ndarray) for array in checkpoint.values())
     return dict(checkpoint) if plain else None
 
@@ -90,6 +94,18 @@ def may_be_pytorchs(path: Path) -> bool:
     """Whether it is a whole zip archive, or begins as a pickle does, which such files were before."""
     with path.open("rb") as file:
         return zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80")
+
+
+class _Module:
+    """A module of a TorchScript file, whatever its class: what the pickle says of it are its attributes."""
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+        """By the names that a state_dict gives them."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, _Module):
+                yield from value.tensors(f"{prefix}{name}.")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -108,6 +124,10 @@ class _Unpickler(pickle.Unpickler):
             return _tensor
         if module == "torch" and name in DTYPES:
             return name
+        if module.split(".")[0] == "__torch__":
+            return _Module
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return list
         raise pickle.UnpicklingError(f"{module}.{name}")
 
     def persistent_load(self, identity: tuple[str, str, str, str, int]) -> np.ndarray:

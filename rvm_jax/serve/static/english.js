@@ -8,6 +8,8 @@ export const words = {
   person: "Name", password: "Password", login: "Log in", logout: "Log out",
   settings: "Settings", modes: "What to cut people out of", files: "Files", camera: "Camera",
   drop: "Drop videos or pictures here, or press to choose them", sent: "Chosen files", example: "Try an example",
+  plate: "The view without the person", clean: "Drop a picture of it, or press to choose one",
+  align: "The camera was in a hand: align it", noplate: "Now choose a picture of the view without the person.",
   background: "Background", green: "Green", transparent: "Transparent", color: "A colour", thecolor: "Colour",
   file: "A picture or video", blur: "Blurred original", behind: "Drop a picture or a video, or press to choose one",
   format: "What you get", mp4: "MP4: plays everywhere, no transparency", webm: "WebM: transparent, for web pages",

@@ -6,7 +6,7 @@ import { poll, update } from "./jobs.js";
 import { say, show } from "./stage.js";
 
 const files = [];
-let chosen = null, behind = null, looks = 0, looked = null;
+let chosen = null, behind = null, clean = null, looks = 0, looked = null;
 
 const value = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 const choose = (name, to) => (document.querySelector(`input[name=${name}][value=${to}]`).checked = true);
@@ -23,9 +23,17 @@ export async function background() {
   return { upload: await behind.sent };
 }
 
+/** The clean plate, of networks that want one: for others its part of the page is hidden. */
+async function plate() {
+  if ($("plate").hidden) return {};
+  if (!clean) throw new Error(words.noplate);
+  return { plate: { upload: await clean.sent }, align_plate: $("align").checked };
+}
+
 async function options(file, preview) {
   const seconds = (id) => Number($(id).value) || null;
   return {
+    ...await plate(),
     video: await file.sent, background: await background(), preview, format: value("format"), detail: $("detail").value,
     start: seconds("start") ?? 0, end: preview ? null : seconds("end"),
   };
@@ -86,6 +94,7 @@ async function look() {
   if (address() || document.body.dataset.mode !== "files") return;
   $("message").textContent = "";
   if (!chosen) return say(words.empty);
+  if (!$("plate").hidden && !clean) return say(words.noplate);
   if (value("background") === "file" && !behind) return say(words.nobehind);
   say(words.looking, "loading");
   try {
@@ -134,15 +143,18 @@ export function listen(changed) {
     add([...target.files]);
     target.value = "";
   };
-  $("behind").onchange = ({ target }) => {
+  const one = (id, keep) => ($(id).onchange = ({ target }) => {
     const [file] = target.files;
     if (!file) return;
-    $("behind-name").textContent = file.name;
-    behind = send(file, $("behind").parentElement);
-    behind.sent.catch(() => (behind = null));
+    $(`${id}-name`).textContent = file.name;
+    const sent = send(file, $(id).parentElement);
+    keep(sent);
+    sent.sent.catch(() => keep(null));
     target.value = "";
     again();
-  };
+  });
+  one("behind", (sent) => (behind = sent));
+  one("clean", (sent) => (clean = sent));
   $("background").onchange = ({ target }) => {
     if (target.type === "file") return;
     if (value("background") === "transparent" && value("format") === "mp4") choose("format", "webm");
@@ -154,7 +166,7 @@ export function listen(changed) {
     choose("background", to);
     again();
   };
-  for (const id of ["detail", "start"]) $(id).onchange = again;
+  for (const id of ["align", "detail", "start"]) $(id).onchange = again;
   document.ondragover = (event) => event.preventDefault();
   document.ondrop = (event) => {
     event.preventDefault();

@@ -26,6 +26,8 @@ async function begin() {
   $("bounds").textContent = words.bounds(settings.limits);
   $("about").textContent = words.about(settings);
   $("modes").hidden = !settings.live;
+  $("plate").hidden = !settings.needs_plate;
+  $("detail").parentElement.hidden = settings.details.length < 2;
   $("example").hidden = !settings.example;
   $("example").onclick = async () => {
     const content = await (await fetch(settings.example)).blob();

@@ -17,7 +17,6 @@ from PIL import Image, ImageCms, features
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import picture_files
-from rvm_jax.video.hdr import light_to_srgb
 from rvm_jax.video.orientation import upright_array
 from rvm_jax.video.picture_files import MOST_PIXELS
 
@@ -182,6 +181,8 @@ def _floats(frame: av.VideoFrame) -> np.ndarray:
 
 def _from_light(light: np.ndarray) -> np.ndarray:
     """Linear floats, colours multiplied by alpha if there is one: uint16 [H, W, 3]."""
+    from rvm_jax.video.hdr import light_to_srgb  # by JAX, which takes a second to import
+
     if light.shape[-1] == 4:
         light = light[..., :3] + (1 - light[..., 3:])
     return np.round(np.asarray(light_to_srgb(np.nan_to_num(light))) * 65535).astype(np.uint16)

@@ -1,7 +1,9 @@
 """Cameras: their names here, and what FFmpeg's devices call them and the size, rate and format to ask them for."""
 
+import errno
 import re
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import av
@@ -61,6 +63,20 @@ def options(form: str, mode: CameraMode) -> dict[str, str]:
         compressed = form == "dshow" and mode.format in ("mjpeg", "h264")
         chosen["vcodec" if compressed else option] = mode.format
     return chosen
+
+
+def mend(device: Device, mode: CameraMode, error: av.FFmpegError | OSError) -> str:
+    """Why a camera does not open, and what to do."""
+    if isinstance(error, PermissionError):
+        return "you may not use it: join its group (on Linux: sudo usermod -aG video $USER, and log in again)"
+    if error.errno == errno.EBUSY:
+        return "another program uses it: close that"
+    if device.form == "v4l2" and not Path(device.name).exists():
+        others = sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*"))
+        there = ", ".join(f"webcam:{number}" for number in others)
+        return f"there is no such camera: plug one in, or give {f'one of {there}' if there else 'a video'}"
+    asked = "".join(f" {text}" for text in options(device.form, mode).values())
+    return str(error.strerror).lower() + (f"; it may not do{asked}" if asked else "")
 
 
 def _named(which: str | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rvm_jax.video.backgrounds import Background
 from rvm_jax.video.frames import Frame, Source
+from rvm_jax.video.plates.alignment import Alignment, aligned
 
 
 class Chunk(NamedTuple):
@@ -25,10 +26,14 @@ class Chunk(NamedTuple):
     """The monotonic time when the last of the frames was read."""
     dropped: int = 0
     """How many frames before these were left out."""
+    plate: np.ndarray | None = None
+    """uint8 or uint16 [T, H, W, 3]: the clean plate of each frame, if it was aligned with it."""
 
 
-def read_chunks(video: Source, length: int, background: Background, *, at_once: bool = False) -> Iterator[Chunk]:
-    """The frames of a video, `length` at a time; there must be one.
+def read_chunks(
+    video: Source, length: int, background: Background, plate: Alignment | None = None, *, at_once: bool = False
+) -> Iterator[Chunk]:
+    """The frames of a video, `length` at a time, each with the `plate` that is aligned with it; there must be one.
 
     The sound that follows on a chunk is in it, unless it is given `at_once`, when its last frame has come: what follows
     on the last chunk is then in one without frames.
@@ -44,7 +49,11 @@ def read_chunks(video: Source, length: int, background: Background, *, at_once: 
         if background.moving is not None:
             moving = [background.moving(frame.time * video.time_base) for frame in seen]
             shown = np.stack(moving + moving[-1:] * missing)
-        return Chunk(pixels, shown, [frame._replace(pixels=pixels[:0]) for frame in frames], sound, arrived)
+        plates = None
+        if plate is not None:
+            warped = [aligned(plate, frame.pixels) for frame in seen]
+            plates = np.stack(warped + warped[-1:] * missing)
+        return Chunk(pixels, shown, [frame._replace(pixels=pixels[:0]) for frame in frames], sound, arrived, 0, plates)
 
     for item in video.items:
         if not isinstance(item, Frame):

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from rvm_jax.errors import InputError
 from rvm_jax.video import sink
 from rvm_jax.video.frames import Frame, Item, Source
 from rvm_jax.video.sink import FORMATS, FileKind, ItemWriter
+from rvm_jax.video.writing.containers import UnreadError
 
 FAST = {"preset": "veryfast", "tune": "zerolatency"}
 """Of x264: a frame comes out when it goes in."""
@@ -95,9 +96,49 @@ def form(ending: str, encoder: Encoder, source: Source, *, growing: bool) -> Fil
     return found
 
 
+PATIENCE = 20.0
+"""Seconds after which who takes nothing of a stream is taken to be gone."""
+PATIENCE_WHEN_STOPPED = 1.0
+
+
+class Delivery:
+    """What is being handed to who gets a stream, a pipe or a virtual camera: how long it has been under way."""
+
+    def __init__(self, name: str, stop: Callable[[], Any]) -> None:
+        self._name, self._stop = name, stop
+        self._since: float | None = None
+        self._told = False
+
+    def watched(self, put: ItemWriter) -> ItemWriter:
+        """The same, but timed."""
+
+        def timed(item: Item) -> None:
+            self._since = time.monotonic()
+            try:
+                put(item)
+            finally:
+                self._since = None
+
+        return timed
+
+    def check(self) -> None:
+        """Raise where nothing is taken any more. A pipe may rest as long as nobody asks to stop: that is only told."""
+        since = self._since
+        seconds = 0.0 if since is None else time.monotonic() - since
+        if seconds > PATIENCE_WHEN_STOPPED and self._stop():
+            raise UnreadError(f"{self._name}: what was on its way is not taken, and is lost")
+        if seconds > PATIENCE and self._name != STDOUT:
+            raise UnreadError(
+                f"{self._name} has taken nothing for {PATIENCE:g} s: look whether who receives it still reads"
+            )
+        if seconds > PATIENCE and not self._told:
+            self._told = True
+            print("rvm: nobody reads what is written to standard output: waiting for it", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def open_live(
-    name: str, form: FileKind, source: Source, channels: int, *, paced: bool, **options: Any
+    name: str, form: FileKind, source: Source, channels: int, *, paced: bool, delivery: Delivery, **options: Any
 ) -> Iterator[ItemWriter]:
     """As `sink.open_video`, for the kinds of `KINDS`.
 
@@ -109,12 +150,14 @@ def open_live(
             # A descriptor of its own, so that nothing which is printed later gets into it.
             descriptor = os.dup(sys.stdout.fileno())
             stack.callback(os.close, descriptor)
-            yield stack.enter_context(sink.open_video(f"pipe:{descriptor}", form, source, channels, **options))
+            put = stack.enter_context(sink.open_video(f"pipe:{descriptor}", form, source, channels, **options))
+            yield delivery.watched(put)
             return
         if form is KINDS[VIRTUAL]:
             put = stack.enter_context(_virtual_camera(name, source))
         else:
             put = stack.enter_context(sink.open_video(name, form, source, channels, **options))
+        put = delivery.watched(put)
         yield _paced(put, source.time_base) if paced else put
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from rvm_jax.video.frames import Source
-from rvm_jax.video.hdr import srgb_to_light
 from rvm_jax.video.picture_files import PNG_EFFORT
 
 SUFFIXES = (".png", ".tif", ".tiff", ".exr")
@@ -105,6 +104,8 @@ def _exr(pixels: np.ndarray) -> bytes:
 @functools.cache
 def _light(most: int) -> np.ndarray:
     """The light of each code of sRGB."""
+    from rvm_jax.video.hdr import srgb_to_light  # by JAX, which takes a second to import
+
     return np.asarray(srgb_to_light(np.linspace(0, 1, most + 1, dtype=np.float32)))
 
 

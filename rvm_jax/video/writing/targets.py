@@ -1,6 +1,7 @@
 """Targets: what is written where, named and checked before anything is done."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,10 +59,11 @@ def outputs(
     return found | {kind: target(text, pipe) for kind, text in others.items() if text is not None}
 
 
-def read_places(names: Sequence[str], background: str | None = None) -> Places:
+def read_places(names: Sequence[str], background: str | None = None, plate: str | None = None) -> Places:
     """Where no target may be, since it is to be read or holds what is; `names` are all that is to be matted."""
     found: Places = {}
-    for name, what in [*((name, "matted") for name in names), (background or "", "put behind people")]:
+    others = [(background or "", "put behind people"), (plate or "", "taken as the clean plate")]
+    for name, what in [*((name, "matted") for name in names), *others]:
         if in_bucket(name):
             local_path(name)
         if file := _existing(name):
@@ -70,7 +72,7 @@ def read_places(names: Sequence[str], background: str | None = None) -> Places:
     return found
 
 
-def check(read: Places, targets: list[Target], *, force: bool, mbps: float | None = None) -> None:
+def check(read: Places, targets: list[Target], *, force: bool) -> None:
     """Refuse what cannot be written beside what is `read`, before anything is done."""
     for one in targets:
         if one.path is not None:
@@ -82,8 +84,6 @@ def check(read: Places, targets: list[Target], *, force: bool, mbps: float | Non
     for path in paths:
         if within := next((other for other in paths if other in path.parents), None):
             raise InputError(f"{path} would lie in {within}, which is made anew: give it another place")
-    if mbps is not None and not any(_has_bit_rate(one) for one in targets):
-        raise InputError(f"--mbps is given, but {targets[0].name} has no bit rate to choose: write .mp4 or .webm")
 
 
 def _check_path(path: Path, ending: str, read: Places, force: bool) -> None:
@@ -94,7 +94,7 @@ def _check_path(path: Path, ending: str, read: Places, force: bool) -> None:
         raise InputError(f"{path} {where} what is to be {what}: give another name to write to")
     if ending:
         sink.check_kind(path)
-    if path.exists() and not force:
+    if path.exists() and not force and not (ending == "" and is_empty_folder(path)):
         raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
     if path.exists() and path.is_dir() != (ending == ""):
         found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
@@ -105,10 +105,25 @@ def _check_path(path: Path, ending: str, read: Places, force: bool) -> None:
             raise InputError(f"{path} holds {other}, not only pictures, and is not overwritten: give another folder")
 
 
-def _has_bit_rate(one: Target) -> bool:
-    if one.path is None:
-        return live.KINDS[one.ending].crf is not None
-    return sink.has_bit_rate(one.ending)
+def are_written(targets: list[Target]) -> bool:
+    """Whether all of them are there. What has its name is whole, as long as nobody has stopped it."""
+    paths = [one.path for one in targets]
+    return all(path is not None and path.exists() and not is_empty_folder(path) for path in paths)
+
+
+def is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def set_aside(one: Target) -> str:
+    """Give a file or folder that holds less than it should another name, `talk.unfinished.mp4`; returns that."""
+    path = one.path
+    if path is None or not path.exists():
+        return one.name
+    other = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+    if other.is_dir():
+        shutil.rmtree(other)
+    return str(path.replace(other))
 
 
 def _existing(name: str) -> Path | None:

@@ -16,7 +16,7 @@ from rvm_jax.video.frames import Source
 from rvm_jax.video.streaming.chunks import Chunk
 from rvm_jax.video.streaming.latency import Tally
 from rvm_jax.video.writing import live
-from rvm_jax.video.writing.targets import Target
+from rvm_jax.video.writing.targets import Target, is_empty_folder
 
 ChunkWriter = Callable[[tuple[Chunk, Array]], None]
 """Writes a chunk, given what became of its frames: uint8 or uint16 [T, H, W, C]."""
@@ -35,6 +35,8 @@ class Encoding(NamedTuple):
     """Whether viewers of what is sent are to get each frame when it is time for it."""
     queued: int
     """How many chunks may wait to be written."""
+    stop: Callable[[], Any]
+    """Says true once nothing more is to be waited for."""
 
 
 def place(
@@ -48,9 +50,10 @@ def place(
 
     if one.path is None:
         return contextlib.nullcontext()
+    overwrite = force or is_empty_folder(one.path)
     if once:
-        return recording(one.path, overwrite=force, keep=lambda: tally.written > 0)
-    return replacing(one.path, overwrite=force, keep=left_at_once)
+        return recording(one.path, overwrite=overwrite, keep=lambda: tally.written > 0)
+    return replacing(one.path, overwrite=overwrite, keep=left_at_once)
 
 
 @contextlib.contextmanager
@@ -62,8 +65,9 @@ def open_writer(
     video = sink.as_seen(video, channels)
     form = live.form(one.ending, how.encoder, video, growing=how.once)
     opened: contextlib.AbstractContextManager[sink.ItemWriter]
+    delivery = live.Delivery(one.name, how.stop)
     if place is None and form is not None:
-        opened = live.open_live(one.name, form, video, channels, paced=how.paced, **options)
+        opened = live.open_live(one.name, form, video, channels, paced=how.paced, delivery=delivery, **options)
     elif form is not None:
         opened = sink.open_video(str(place), form, video, channels, **options)
     elif place is not None:
@@ -79,5 +83,5 @@ def open_writer(
                     put(frame._replace(pixels=pixels))
             tally.add(len(chunk.frames), chunk.dropped, chunk.arrived)
 
-        with prefetch.background_writer(write, how.queued) as enqueue:
+        with prefetch.background_writer(write, how.queued, delivery.check) as enqueue:
             yield enqueue

@@ -165,6 +165,11 @@ def test_wrong_calls_are_refused(matte, given, message):
         matte(FRAME, **given)
 
 
+def test_as_many_backgrounds_as_frames_or_one():
+    with pytest.raises(InputError, match=r"shape \(1, 3, 8, 12, 3\) and frames \(1, 2, 8, 12, 3\): give one picture"):
+        BGMV2(FRAME[None, None].repeat(2, 1), background=FRAME[None, None].repeat(3, 1))
+
+
 def test_small_pictures_are_refused_as_modnets_script_would_fail():
     with pytest.raises(InputError, match=r"short side has 31 pixels: .*pad=True"):
         BaselineMatte(Red(), NOTHING)(np.zeros((31, 640, 3), np.uint8))

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
+from rvm_jax.baselines.folding import fold_batch_norm
 from rvm_jax.baselines.layers import max_pool
-from rvm_jax.baselines.modnet import MODNet
+from rvm_jax.baselines.matte import BaselineMatte
+from rvm_jax.baselines.modnet import IBConv, MODNet, SqueezeExcite, modnet_layers
+from rvm_jax.baselines.names import entries, name_of
 from rvm_jax.baselines.refiner import Patches, Refiner, most_uncertain, refine_everywhere, refine_patches
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.errors import InputError
+from rvm_jax.matte import save
 from rvm_jax.model.layers import BatchNorm
 from rvm_jax.model.platforms import tracing_for
+from rvm_jax.weights.names import to_variables
 
 
 def norm(**options):
@@ -99,3 +104,50 @@ def test_half_precision_is_of_the_convolutions_alone(network, count):
     with tracing_for("cpu"):
         outputs_and_variables = jax.eval_shape(network.init_with_output, jax.random.key(0), *[IMAGE] * count)
     assert "bfloat16" not in {str(leaf.dtype) for leaf in jax.tree.leaves(outputs_and_variables)}
+
+
+def test_modnet_starts_as_its_code_does():
+    """Kaiming's uniform kernels, biases of 0; linear layers have PyTorch's default."""
+    module = IBConv(6, 5, *modnet_layers(False, None, None), name="conv_lr4x")
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
+    bound = (6 / (5 * 5 * 32)) ** 0.5
+    assert 0.99 * bound < jnp.abs(params["conv"]["kernel"]).max() < bound
+    assert not params["conv"]["bias"].any()
+    squeeze = jax.jit(SqueezeExcite().init)(jax.random.key(0), jnp.zeros((1, 1, 1, 64)))["params"]["squeeze"]["kernel"]
+    assert 0.95 / 8 < jnp.abs(squeeze).max() < 1 / 8
+
+
+def test_batch_norm_of_some_channels_is_folded():
+    """Of MODNet's blocks the first half; the bias of the convolution is scaled as well."""
+    random = np.random.default_rng(0)
+    x = random.random((1, 4, 4, 5))
+    whole, folded = (IBConv(6, 3, *modnet_layers(False, None, None, folded)) for folded in (False, True))
+    variables = {
+        "params": {
+            "conv": {"kernel": random.random((3, 3, 5, 6)), "bias": random.random(6)},
+            "norm": {"scale": random.random(3), "bias": random.random(3)},
+        },
+        "batch_stats": {"norm": {"mean": random.random(3), "var": random.random(3), "count": np.int32(1)}},
+    }
+    given = jax.jit(folded.apply)(fold_batch_norm(variables), x)
+    np.testing.assert_allclose(given, jax.jit(whole.apply)(variables, x), atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [MattingRefine("mobilenetv2"), U2Net("u2netp")], ids=name_of)
+def test_folded_networks_are_the_same(network):
+    random = np.random.default_rng(0)
+    table = entries(network)
+    arrays = {}
+    for entry in table:
+        array = random.uniform(0.5, 1.5, entry.torch_shape)
+        if entry.kernel:
+            array = random.standard_normal(entry.torch_shape) * (2 / np.prod(entry.torch_shape[1:])) ** 0.5
+        arrays[entry.name] = np.zeros((), np.int64) if entry.path[-1] == "count" else np.asarray(array)
+    matte = BaselineMatte(network, to_variables(arrays, table))
+    images = [random.random((1, 32, 32, 3)) for _ in range(2 if isinstance(network, MattingRefine) else 1)]
+    given, expected = (jax.jit(one.network.apply)(one.variables, *images)[:1] for one in (matte.folded(), matte))
+    np.testing.assert_allclose(given[0], expected[0], atol=1e-9)
+    assert matte.folded().folded().network.folded
+    with pytest.raises(InputError, match="save what it was made of"):
+        save(matte.folded(), "net.safetensors")

@@ -85,6 +85,18 @@ def test_help_shows_an_example(command, capsys):
     assert f"Example: rvm {command}" in output
 
 
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_fits_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(["matte", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("Example: ")) == columns
+    frame = [line for line in lines if line.startswith("│")]
+    # Arguments are wrapped where the box ends, and nowhere else.
+    assert not any(len(line.rstrip(" │")) < columns - 25 and line.rstrip(" │").endswith(" the") for line in frame)
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("rvm-jax 0.")

@@ -1,5 +1,6 @@
 """`rvm matte` as a person runs it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from rvm_jax.cli import matte
 from rvm_jax.cli.main import main
 from rvm_jax.errors import InputError
+from rvm_jax.video.streaming import preview
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import write_tiny
 
@@ -37,6 +39,14 @@ def test_one_video(network, clips, tmp_path, capsys):
     assert main(["matte", clips[0], str(tmp_path / "out.mp4"), "--weights", network]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/out.mp4: 5 frames\n"
     assert count(tmp_path / "out.mp4") == 5
+
+
+def test_a_preview_shows_what_is_written(network, clips, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(preview, "open_preview", lambda: contextlib.nullcontext(shown.append))
+    command = ["matte", *clips, f"{tmp_path}/{{name}}.mkv", "--weights", network, "--chunk", "1", "--preview"]
+    assert main(command) == 0
+    assert [made["cut_out"].shape for made in shown] == [(1, videos.HEIGHT, videos.WIDTH, 4)] * 10
 
 
 def test_several_videos(network, clips, tmp_path):
@@ -79,11 +89,62 @@ def test_one_that_fails_as_none_should_does_not_stop_the_others(network, clips, 
 
 
 def test_nothing_is_begun_when_an_output_exists(network, clips, tmp_path, capsys):
+    out, alpha = tmp_path / "out.mov", tmp_path / "alpha.mp4"
+    alpha.write_text("mine")
+    assert main(["matte", clips[0], str(out), "--alpha", str(alpha), "--weights", network]) == 2
+    assert "alpha.mp4 exists already" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alpha.mp4", "first.mp4", "second.mp4"]
+
+
+def test_an_empty_folder_is_written_to(network, clips, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "second.mp4").touch()
-    assert main(["matte", *clips, f"{tmp_path}/out/{{name}}.mp4", "--weights", network]) == 2
-    assert "out/second.mp4 exists already" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second.mp4"]
+    assert main(["matte", clips[0], str(tmp_path / "out"), "--weights", network]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert main(["matte", clips[0], str(tmp_path / "out"), "--weights", network]) == 2
+
+
+def test_several_go_on_where_they_were(network, clips, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["matte", *clips, f"{out}/{{name}}.mp4", "--weights", network]
+    out.mkdir()
+    (out / "first.mp4").write_text("whole")
+    told = f"rvm: {out}/first.mp4 is there already: {clips[0]} is left out (--force mattes it)"
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0] == told
+    assert printed.out == f"{out}/second.mp4: 5 frames\n"
+    assert (out / "first.mp4").read_text() == "whole"
+    assert main(command) == 0  # nothing is left
+    assert capsys.readouterr().err.splitlines() == [told, told.replace("first", "second")]
+    assert main([*command, "--force"]) == 0
+    assert count(out / "first.mp4") == 5
+
+
+def test_what_is_left_out_has_all_that_is_wanted(network, clips, tmp_path, capsys):
+    (tmp_path / "first.mov").write_text("whole")
+    wanted = [f"{tmp_path}/{{name}}.mov", "--alpha", f"{tmp_path}/{{name}}_alpha.mp4"]
+    assert main(["matte", *clips, *wanted, "--weights", network]) == 2
+    assert "first.mov exists already" in capsys.readouterr().err
+
+
+def test_one_of_several_that_was_stopped_is_not_taken_for_whole(network, clips, tmp_path, monkeypatch, capsys):
+    from rvm_jax.video import matting
+
+    matte_video = matting.matte_video
+
+    def stopped_after_one(name, **options):
+        stop = options["stop"]
+        options["stop"] = lambda: os.kill(os.getpid(), signal.SIGINT) or stop()
+        return matte_video(name, **options)
+
+    command = ["matte", *clips, f"{tmp_path}/out/{{name}}.mp4", "--weights", network]
+    with monkeypatch.context() as changed:
+        changed.setattr(matting, "matte_video", stopped_after_one)
+        assert main(command) == 130
+    kept = tmp_path / "out" / "first.unfinished.mp4"
+    assert capsys.readouterr().err.splitlines()[-1] == f"rvm: stopped: {kept} holds the first 1 frames of {clips[0]}"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [kept.name]
+    assert count(kept) == 1
 
 
 @pytest.mark.parametrize(
@@ -95,6 +156,11 @@ def test_nothing_is_begun_when_an_output_exists(network, clips, tmp_path, capsys
         (["in.mp4", "out.mp4", "--start", "soon"], "rvm: --start soon: expected seconds, MM:SS or HH:MM:SS"),
         (["in.mp4", "out.mp4", "--resize", "large"], "rvm: --resize large: expected a size such as 1280x720"),
         (["in.mp4", "out.mp4", "--rate", "1/0"], "rvm: --rate 1/0: expected frames a second"),
+        (["in.mp4", "out.mp4", "--rate", "25"], "rvm: --rate is for folders of pictures, and in.mp4 is none"),
+        (["in.mp4", "{nam}.mp4"], "rvm: {nam}.mp4: {nam} is unknown: only {name} is filled in"),
+        (["in.mp4", "out.mp4", "--end", "0"], "rvm: --start 0 --end 0: expected seconds from the start, and an end"),
+        (["in.mp4", "out.mp4", "--background", "grin"], "rvm: --background grin is no colour and no file"),
+        (["in.mp4", "out.mov", "--mbps", "3"], "rvm: --mbps is given, but out.mov has no bit rate"),
         (["in.mp4", "/proc/none/out.mp4"], "rvm: in.mp4 does not exist"),
     ],
     ids=str,
@@ -163,6 +229,27 @@ def test_a_full_disk_leaves_nothing(network, tmp_path, name):
     assert process.returncode == 2
     assert error.splitlines()[-1] == f"rvm: cannot write {tmp_path / name}: File too large"
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+def test_what_is_wrong_is_told_before_jax_is_imported(clips, tmp_path):
+    """Which takes seconds."""
+    clip, other = clips
+    wrong = {
+        "none.pth": [clip, "--weights", "none.pth"],
+        "none.mp4": ["none.mp4", "--weights", "x"],
+        "--chunk": [clip, "--weights", "x", "--chunk", "0"],
+        "none.png": [clip, "--weights", "x", "--plate", "none.png"],
+        "--device": [clip, "--weights", "x", "--device", "abacus"],
+        other: [clip, "--weights", "x", "--alpha", other],
+    }
+    program = (
+        "import sys\nfrom rvm_jax.cli.main import main\n"
+        f"for words in {[*wrong.values()]!r}: assert main(['matte', words[0], 'out.mp4', *words[1:]]) == 2\n"
+        "print('jax' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+    assert [line.split(":")[1].split()[0] for line in result.stderr.splitlines()] == [*wrong]
 
 
 def test_help_loads_nothing_heavy():

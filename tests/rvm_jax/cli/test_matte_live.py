@@ -1,10 +1,12 @@
 """`rvm matte` in a pipeline and on what cannot be made again: a process of its own, stopped, killed, out of disk."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,20 @@ def test_who_reads_a_pipe_may_leave(network, tmp_path):
         error = process.stderr.read().decode()
     assert process.returncode in (2, 141)
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_pipe_that_nobody_reads_is_left_on_demand(network, tmp_path):
+    clip = videos.write(tmp_path / "clip.mp4", videos.moving(20, 192, 256))
+    with run(str(clip), "-", "--weights", network, stdout=subprocess.PIPE) as process:
+        while process.poll() is None and held(process.stdout) < 1 << 15:  # of the 192 KiB of the first frame
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read().decode()  # until it is gone
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "rvm: stopped: -: what was on its way is not taken, and is lost"
+
+
+def held(pipe: Any) -> int:
+    """How many bytes wait in it."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

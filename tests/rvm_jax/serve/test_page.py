@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rvm_jax.serve import access, app
+from rvm_jax.serve import access, app, jobs
+from rvm_jax.serve.uploads import Limits
 from rvm_jax.video import sink
 from rvm_jax.video.matting import matte_video
 from tests.rvm_jax import videos
 from tests.rvm_jax.serve.servers import COUNT, SAME_BITS, listening
 from tests.rvm_jax.serve.test_uploads import sound
+from tests.rvm_jax.video.plates.hand_held import small_network
 from tests.rvm_jax.video.test_matting import read
 
 pytestmark = pytest.mark.slow
@@ -422,3 +424,26 @@ def test_the_live_camera_and_its_recording(opened, server, asked, tmp_path):
     page.locator("#camera[data-state=off]").wait_for()
     stranger.locator("#camera[data-state=running]").wait_for()
     assert {urlparse(url).netloc for url in asked if not url.startswith("blob:")} == {server.host}
+
+
+def test_a_network_that_wants_a_clean_plate_is_given_one(opened, clip, picture, tmp_path):
+    """And until then the page asks for it. Its other files are matted with the same plate."""
+    with (
+        jobs.serving(small_network(), Limits(megabytes=1, seconds=10, side=200)) as service,
+        app.serve_page(service, access.Access(), "127.0.0.1", 0) as address,
+    ):
+        page = opened(address=address)
+        drop(page, clip)
+        page.locator("#hint").get_by_text("Now choose a picture of the view without the person.").wait_for()
+        assert page.locator("#modes").is_hidden()
+        drop(page, picture, where="clean")
+        stage(page, "preview")
+        page.locator("#go").click()
+        assert read(save(job(page, "done"), "alpha", tmp_path)).shape == (COUNT, 48, 64, 3)
+        page.locator("#align").check()
+        stage(page, "failed").get_by_text("corners, too few to align it by").wait_for()
+        page.close()
+
+
+def test_others_are_not_asked_for_a_plate(opened):
+    assert opened().locator("#plate").is_hidden()

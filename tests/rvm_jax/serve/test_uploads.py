@@ -204,8 +204,7 @@ def test_a_person_may_have_so_many_files(service, monkeypatch):
     ("given", "message"),
     [
         ({}, "no video was given: send one"),
-        ({"video": "a", "plate": {"upload": "b"}}, "this network takes no clean plate: leave the plate out"),
-        ({"video": "a", "kind": "mp4"}, "there is no option kind: expected video, background, plate, detail"),
+        ({"video": "a", "kind": "mp4"}, "there is no option kind: expected video, background, plate, align_plate"),
         ({"video": "a", "start": "soon"}, "start soon: expected seconds, such as 1.5"),
         ({"video": "a", "start": [1]}, "start [1]: expected seconds"),
     ],
@@ -259,7 +258,7 @@ def test_what_needs_other_programs_is_counted_as_one(service, tmp_path):
     def program(number: int, options: Options) -> object:
         folder = tmp_path / str(number)
         folder.mkdir()
-        return requests.validate(options, folder, service.limits).program
+        return requests.validate(options, folder, service.limits, service.matte).program
 
     programs = [program(*numbered) for numbered in enumerate(different)]
     assert len(set(programs)) == len(different)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video.frames import Part, at_depth
+from rvm_jax.video.matting import VideoResult, matte_video
 from tests.rvm_jax import videos
 from tests.rvm_jax.video.test_source import difference, read
 
@@ -201,6 +202,18 @@ def test_what_an_edit_list_takes_off_is_not_missed(trimmed, tmp_path, capsys):
     assert len(frames) == count
     assert difference(frames, FRAMES[start : start + count]) < 6
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*WHOLE, *TRIMMED])
+def test_it_is_matted_whole(kind, matte, tmp_path):
+    """Frame for frame, at the time of each."""
+    options, start, count = TRIMMED.get(kind, ({}, 0, COUNT))
+    made = WHOLE[kind](tmp_path) if kind in WHOLE else edited(h264(tmp_path, **options), start, count)
+    source, frames, _ = read(made)
+    assert matte_video(made, tmp_path / "out.mkv", weights=matte) == VideoResult(count, complete=True)
+    written = videos.timing(tmp_path / "out.mkv")
+    assert [round(at * 25) for at, _ in written] == [round(frame.time * source.time_base * 25) for frame in frames]
 
 
 def test_a_cut_from_a_broadcast_begins_with_its_first_key_frame(tmp_path):

@@ -166,12 +166,12 @@ def faults(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "grows.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
     return {
         "missing": (folder / "none.mp4", "does not exist"),
-        "text": (folder / "text.mp4", "cannot be read as a video: invalid data"),
+        "text": (folder / "text.mp4", "cannot be read as a video: it is of no kind that FFmpeg knows"),
         "empty": (folder / "empty.mp4", "cannot be read as a video: it is empty"),
         "empty folder": (folder / "nothing", "holds no pictures"),
         "mixed sizes": (folder / "mixed", "frame 2 .*70×48 pixels, those before it have 64×48: .*--resize 64x48"),
         "sound alone": (folder / "sound.mp4", "holds no video"),
-        "cut before its index": (cut(whole, 0.6), "cannot be read as a video"),
+        "cut before its index": (cut(whole, 0.6), "cannot be read as a video: its index is missing .* download"),
         "cut": (cut(head_first, 0.6), "is damaged or cut short at .* s: .*--end"),
         "changing size": (folder / "grows.h264", "frame 0005 of .* has 96×48 pixels, those before it have 64×48"),
     }  # fmt: skip

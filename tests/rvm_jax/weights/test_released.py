@@ -104,6 +104,23 @@ def test_another_file_than_the_known_one_is_removed(server, tmp_path):
     assert left(tmp_path) == []
 
 
+def test_what_nobody_has_seen_is_taken_as_it_is_and_its_sum_told(server, tmp_path, capsys):
+    released.RELEASES["mine"] = released.RELEASES["mine"]._replace(size="1 MB", sha256=None)  # type: ignore[index]
+    server.most = 400_000
+    with pytest.raises(InputError, match=r"the connection broke off after 0\.4 of 1\.0 MB"):
+        released.download("mine")
+    server.most = len(CONTENT)
+    assert main(["weights", "mine"]) == 0
+    assert f"its SHA-256 is {hashlib.sha256(CONTENT).hexdigest()}\n" in capsys.readouterr().out
+    assert released.RELEASES["mine"].path.read_bytes() == CONTENT
+    assert server.asked == ["bytes=0-", "bytes=0-"]
+
+
+def test_what_no_command_can_fetch_is_told_with_its_address(capsys):
+    assert main(["weights", "u2netp.pth"]) == 2
+    assert "download it at https://github.com/xuebinqin/U-2-Net" in capsys.readouterr().err
+
+
 def test_no_network_and_no_file_are_told(server, tmp_path):
     server.status = 404
     with pytest.raises(InputError, match=r"^cannot download http://127\.0\.0\.1:\d+/mine\.onnx: 404 Not Found$"):

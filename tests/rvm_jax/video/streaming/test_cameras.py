@@ -1,5 +1,7 @@
 """Cameras by their names on every system, and what they are asked for."""
 
+import errno
+import re
 import sys
 from types import SimpleNamespace
 
@@ -76,11 +78,27 @@ def test_a_camera_gives_frames_of_the_size_and_rate_it_was_asked_for(tmp_path, m
     np.testing.assert_array_equal(read, frames)
 
 
-def test_what_a_camera_cannot_do_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(cameras, "device", lambda name: Device(str(tmp_path / "none"), "v4l2"))
-    message = r"^webcam \(.*none\) cannot be read as a video: .*; it may not do 64x48 25 rgb24$"
+@pytest.mark.parametrize(
+    ("error", "there", "expected"),
+    [
+        (OSError(errno.ENOENT, "No such file"), False, "there is no such camera: plug one in, or give "),
+        (PermissionError(errno.EACCES, "Denied"), True, "you may not use it: join its group "),
+        (OSError(errno.EBUSY, "Busy"), True, "another program uses it: close that"),
+        (OSError(errno.EINVAL, "Invalid argument"), True, "invalid argument; it may not do 64x48 25 rgb24"),
+    ],
+)
+def test_why_a_camera_does_not_open_is_told(error, there, expected, tmp_path, monkeypatch):
+    path = tmp_path / "video0"
+    if there:
+        path.touch()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(av, "open", fail)
+    monkeypatch.setattr(cameras, "device", lambda name: Device(str(path), "v4l2"))
     with (
-        pytest.raises(InputError, match=message),
+        pytest.raises(InputError, match=rf"^webcam \(.*video0\): {re.escape(expected)}"),
         source.open_source("webcam", camera=fake_camera.MODE),
     ):
         pass

@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+import time
 from fractions import Fraction
 from types import ModuleType, SimpleNamespace
 
@@ -108,7 +109,7 @@ def test_of_a_live_source_only_the_newest_frame_is_sent(matte, tmp_path, pyvirtu
     """The first frame is not done before all have come: then only the last is left to be matted."""
     frames = videos.moving(30)
     all_read = threading.Event()
-    monkeypatch.setattr(live, "time", None)  # frames of a camera are not held back
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=time.monotonic))  # frames of a camera are not held back
     send = Camera.send
 
     def send_late(self, frame):
@@ -123,6 +124,40 @@ def test_of_a_live_source_only_the_newest_frame_is_sent(matte, tmp_path, pyvirtu
     assert done.dropped > 0
     assert len(Camera.last.frames) == done.frames
     assert done.latency is not None
+
+
+def test_who_takes_nothing_any_more_is_left(matte, clip, pyvirtualcam, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(Camera, "send", lambda self, frame: released.wait(20))
+    with pytest.raises(InputError, match=r"^virtual has taken nothing for 0\.2 s: look whether who receives it still "):
+        matte_video(clip, "virtual", weights=matte)
+    assert not released.is_set()
+    released.set()
+
+
+def test_who_takes_nothing_does_not_keep_one_from_stopping(matte, clip, pyvirtualcam, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE_WHEN_STOPPED", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(Camera, "send", lambda self, frame: released.wait(20))
+    with pytest.raises(InputError, match=r"^virtual: what was on its way is not taken, and is lost$"):
+        matte_video(clip, "virtual", weights=matte, stop=lambda: True)
+    released.set()
+
+
+def test_a_pipe_may_rest_which_is_told_once(monkeypatch, capsys):
+    delivery = live.Delivery("-", lambda: False)
+
+    def check_while_it_rests(item):
+        for _ in range(3):
+            delivery.check()
+        monkeypatch.setattr(live, "PATIENCE", -1.0)
+        for _ in range(3):
+            delivery.check()
+
+    delivery.watched(check_while_it_rests)(None)
+    delivery.check()
+    assert capsys.readouterr().err == "rvm: nobody reads what is written to standard output: waiting for it\n"
 
 
 def test_nvenc_is_refused_where_it_is_not(matte, clip, tmp_path):

@@ -42,9 +42,6 @@ def test_other_urls_are_refused(name):
 def test_one_pipe_holds_one_thing():
     with pytest.raises(InputError, match="- is to hold several things"):
         targets.check({}, [targets.target("-"), targets.target("-")], force=False)
-    with pytest.raises(InputError, match="- has no bit rate to choose"):
-        targets.check({}, [targets.target("-")], force=False, mbps=3)
-    targets.check({}, [targets.target("rtmp://127.0.0.1/live")], force=False, mbps=3)
 
 
 def test_one_output_does_not_lie_in_another(tmp_path):

@@ -1,0 +1,120 @@
+"""Opening of a clean plate: a picture, or the temporal median of a video, of one size with the frames."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rvm_jax.errors import InputError
+from rvm_jax.video import demux, source
+from rvm_jax.video.frames import Frame, Source, resized
+
+if TYPE_CHECKING:  # importing them takes JAX, and it takes seconds
+    from rvm_jax.baselines.matte import BaselineMatte
+    from rvm_jax.matte import Matte
+
+AUTO = "auto"
+
+MOST_FRAMES, MOST_BYTES = 50, 320_000_000
+"""Of how many frames a median is taken: so many, or fewer where they would take more memory."""
+FEWEST_FRAMES = 3
+
+DARKEST = 8  # of 255: a plate with no channel above it is black
+
+
+def check_options(plate: str | None, align: bool, name: str) -> None:
+    """Refuse what cannot be done with what is matted under a `name`, whatever the network."""
+    if plate is None and align:
+        raise InputError("--align-plate without a plate: give --plate FILE as well")
+    if plate == AUTO and align:
+        raise InputError("--plate auto is for a camera that stands still: with --align-plate give --plate FILE")
+    if plate == AUTO and demux.is_live(name):
+        raise InputError(f"--plate auto reads a video twice, and {name} can be read once: give --plate FILE")
+    if plate is not None and plate != AUTO:
+        if demux.is_live(plate):
+            raise InputError(f"--plate {plate}: expected a file, a picture or a video of the view without the person")
+        source.check(plate)
+
+
+def check_network(matte: "Matte | BaselineMatte", plate: str | None, smooth: bool) -> None:
+    """Refuse a plate that the network does not take, the lack of one that it needs, and smoothing of what is smooth."""
+    if smooth and matte.keeps_state:
+        raise InputError(f"{matte.name} remembers the frames before, and does not flicker: leave --one-frame-delay out")
+    if plate is not None and not matte.needs:
+        raise InputError(f"{matte.name} takes no clean plate: leave --plate out")
+    if plate is None and matte.needs:
+        raise InputError(
+            f"{matte.name} needs a clean plate: give --plate FILE, a picture of the same view without the person, or "
+            "--plate auto, the median of the video"
+        )
+
+
+def open_plate(
+    plate: str, video: Source, again: Callable[[], AbstractContextManager[Source]], align: bool
+) -> np.ndarray:
+    """The plate of a video, uint8 or uint16 [H, W, 3] and `fitted`; `again` opens the video anew, for the median."""
+    if plate == AUTO:
+        with again() as opened:
+            pixels, count = temporal_median(opened)
+        print(f"rvm: the plate is the median of {count} frames: whoever stands still is in it", file=sys.stderr)
+        return pixels
+    return fitted(read_plate(plate), f"--plate {plate}", (video.height, video.width), video.name, align)
+
+
+def read_plate(plate: str) -> np.ndarray:
+    """A picture, or the median of a video."""
+    with source.open_source(plate) as opened:
+        return temporal_median(opened, fewest=1)[0]
+
+
+def fitted(pixels: np.ndarray, name: str, size: tuple[int, int], of: str, align: bool) -> np.ndarray:
+    """A plate `name` brought to the (height, width) `of` frames; one that is to be aligned keeps its shape."""
+    if pixels.max() <= DARKEST * (np.iinfo(pixels.dtype).max // 255):
+        raise InputError(f"{name} is black: expected the same view as in {of}, without the person")
+    height, width, _ = pixels.shape
+    given, expected = f"{width}×{height}", f"{size[1]}×{size[0]}"
+    if align:  # of any shape, but no finer than the frames
+        scale = min(1, max(size) / max(height, width))
+        return resized(pixels, (round(height * scale), round(width * scale)))
+    if abs(height * size[1] - width * size[0]) > max(width, size[1]):
+        raise InputError(
+            f"{name} has {given} pixels, and {of} {expected}, another shape: crop one to the other, or give "
+            "--align-plate if it was photographed by hand"
+        )
+    if given != expected:
+        print(f"rvm: {name} is scaled from {given} to {expected} pixels", file=sys.stderr)
+    return resized(pixels, size)
+
+
+def temporal_median(video: Source, fewest: int = FEWEST_FRAMES) -> tuple[np.ndarray, int]:
+    """The median of each pixel over frames that are spread over a video, and of how many.
+
+    As many are kept as memory allows; when there are more, every second goes, and of those that come, twice as few are
+    taken.
+    """
+    most = max(FEWEST_FRAMES, min(MOST_FRAMES, MOST_BYTES // (video.height * video.width * 3)))
+    kept: list[np.ndarray] = []
+    step = 1
+    for number, pixels in enumerate(_pixels(video)):
+        if number % step:
+            continue
+        if len(kept) == most:
+            kept, step = kept[::2], 2 * step
+            if number % step:
+                continue
+        kept.append(pixels)
+    if len(kept) < fewest:
+        raise InputError(
+            f"{video.name} has {len(kept)} frame{'s' * (len(kept) > 1)}: --plate auto wants {fewest}; give --plate FILE"
+        )
+    kept = kept[: len(kept) - (len(kept) + 1) % 2]  # of an even number the middle would be no pixel
+    middle = np.empty_like(kept[0])
+    for row in range(len(middle)):
+        middle[row] = np.partition(np.stack([pixels[row] for pixels in kept]), len(kept) // 2, axis=0)[len(kept) // 2]
+    return middle, len(kept)
+
+
+def _pixels(video: Source) -> Iterator[np.ndarray]:
+    return (item.pixels for item in video.items if isinstance(item, Frame))
