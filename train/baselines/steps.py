@@ -105,7 +105,8 @@ def _(network: MattingRefine, variables: Variables, batch: DeviceBatch, downsamp
 def _network(network: MattingRefine, downsample_ratio: float) -> MattingBase | MattingRefine:
     if downsample_ratio != 1:
         return network.clone(scale=downsample_ratio)
-    return MattingBase(network.backbone, network.dropout, network.dtype, network.axis_name, network.freeze_norms)
+    shared = {name: getattr(network, name) for name in ("backbone", "dropout", "dtype", "axis_name", "freeze_norms")}
+    return MattingBase(**shared)
 
 
 def _key(pictures: Array, axis_name: str | None) -> Array:
