@@ -16,7 +16,7 @@ bucket = fake_bucket.bucket
 DATASET = "synthetic/tiny_matting_clips"
 SHARD = "synthetic-train.array_record-00000-of-00001"
 OTHER_SHARD = SHARD.replace("train", "validation")
-FILES = {"dataset_info.json", "features.json", "metadata.json", SHARD, OTHER_SHARD}
+FILES = {"dataset_info.json", "features.json", "licence.json", "metadata.json", SHARD, OTHER_SHARD}
 
 
 @pytest.fixture
