@@ -32,11 +32,19 @@ def estimate_foreground(image: Plane, alpha: Plane) -> Plane:
     """
     picture = np.ascontiguousarray(np.moveaxis(image.astype(np.float32, copy=False), -1, 0))
     matte = np.ascontiguousarray(alpha[..., 0].astype(np.float32, copy=False))
-    solution = np.broadcast_to(picture.mean((1, 2), keepdims=True), (2, 3, 1, 1))  # F and B
+    solution = _mean_colors(picture, matte)
     for height, width in _level_sizes(*matte.shape):
         solution = _nearest(solution, height, width)
         _solve(solution, _nearest(picture, height, width), _nearest(matte, height, width))
     return np.ascontiguousarray(np.moveaxis(np.clip(solution[0], 0, 1), 0, -1))
+
+
+def _mean_colors(picture: Plane, alpha: Plane) -> Plane:
+    """Of F and B, each weighted by what is seen of it: `[2, 3, 1, 1]`. Of what is not seen at all, the picture's."""
+    parts = np.stack([alpha, 1 - alpha])[:, None]  # [2, 1, H, W]
+    seen = parts.mean((2, 3), keepdims=True)
+    means = (parts * picture).mean((2, 3), keepdims=True) / np.maximum(seen, EPSILON)
+    return np.where(seen > EPSILON, means, picture.mean((1, 2), keepdims=True))
 
 
 def _level_sizes(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -23,8 +23,9 @@ def clip(name: str, frames: Frames) -> ArchiveClip:
 
 def frames_in(composites: Path, alphas: Path, errors: list[str]) -> Frames:
     """The frames of a clip, 2.png before 10.png; what is missing is told in `errors`."""
+    before = len(errors)
     pairs = paired(composites, alphas, errors)
-    if not pairs and not errors:
+    if not pairs and len(errors) == before:
         errors.append(f"{composites} has no frames: get it again")
     return sorted(pairs.values(), key=lambda pair: natural_sort_key(pair[0]))
 

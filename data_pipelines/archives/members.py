@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import tarfile
 import zipfile
 import zlib
@@ -72,8 +73,12 @@ def zip_members(archive: Path) -> list[ZipMember]:
 def tar_members(archive: Path) -> list[TarMember]:
     """The files of a tar file, in its order; only their headers are read."""
     try:
-        with tarfile.open(archive, "r:") as opened:
-            return [TarMember(archive, one.name, one.offset_data, one.size) for one in opened if one.isfile()]
+        with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as opened:
+            found = [TarMember(archive, one.name, one.offset_data, one.size) for one in opened if one.isfile()]
+            file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
+            if any(file.read()):  # cut within a header, which the module takes for the end
+                raise tarfile.ReadError("its end is missing")
+            return found
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"{archive} is cut short or no tar file ({error}): get it again") from error
 

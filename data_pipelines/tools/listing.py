@@ -14,7 +14,7 @@ from rvm_jax.host.paths import Location, is_url
 def table(data_dir: Location) -> str:
     """A line for each dataset, those that may be used commercially first."""
     order = {"yes": 0, "unknown": 1, "no": 2}
-    rows = sorted((row for row in _rows(data_dir)), key=lambda row: order[row[1]])
+    rows = sorted(_rows(data_dir), key=lambda row: order[row[1]])
     head = ("DATASET", "COMMERCIAL", "PREPARED", "FOR", "LICENCE")
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
     lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in (head, *rows)]

@@ -273,12 +273,12 @@ def make_testset(
     seed: int = 0,
     manual: Folder = None,
 ) -> None:
-    """Build a test set for `rvm evaluate` from prepared datasets, or from what owners of published ones give.
+    """Build a test set for `rvm evaluate` from prepared datasets.
 
-    It shows people on still and on moving backgrounds, as PNGs. OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP
-    hold com (what a method is given), pha and fgr (the truth) and bgr. Pictures of people move slowly. The same command
-    makes the same set, and goes on if it was interrupted. The clips of a split test_NAME go to OUT/NAME_static and
-    OUT/NAME_motion.
+    Or from what the owners of published ones give. It shows people on still and on moving backgrounds, as PNGs.
+    OUT/DATASET_static/CLIP and OUT/DATASET_motion/CLIP hold com (what a method is given), pha and fgr (the truth) and
+    bgr. Pictures of people move slowly. The same command makes the same set, and goes on if it was interrupted. The
+    clips of a split test_NAME go to OUT/NAME_static and OUT/NAME_motion.
 
     Example: rvm data testset video_matte_240k/sd dvm_backgrounds background_images
 

@@ -12,7 +12,7 @@ from rvm_jax.host.quiet_import import quiet_import
 
 
 def list_datasets(*, data_dir: DataDir = None) -> None:
-    """List all datasets: what each is for, its licence, and whether it is prepared.
+    """List all datasets, their licences, and which are prepared.
 
     Example: rvm data list
 
@@ -25,7 +25,7 @@ def list_datasets(*, data_dir: DataDir = None) -> None:
 
 
 def show(names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")], *, data_dir: DataDir = None) -> None:
-    """Tell all about datasets: their licence, whom to name, where they come from, what is prepared of them.
+    """Tell all about a dataset: its licence, where it comes from.
 
     Example: rvm data show synthhuman coco_person
 
@@ -46,10 +46,10 @@ def download(
     manual: Folder = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Download what can be had without asking, into the folder from which it is prepared.
+    """Download what can be had without asking.
 
-    An interrupted download goes on where it was. The SHA-256 of each file is kept beside it in SHA256SUMS, which
-    `sha256sum -c` reads.
+    It goes to the folder from which it is prepared. An interrupted download goes on where it was. The SHA-256 of each
+    file is kept beside it in SHA256SUMS, which `sha256sum -c` reads.
 
     Example: rvm data download synthhuman/0-5 pass_backgrounds/0
 

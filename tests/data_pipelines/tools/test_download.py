@@ -55,7 +55,7 @@ def server(monkeypatch) -> Iterator[Server]:
         server.asked = []
         url = f"http://127.0.0.1:{server.server_address[1]}/"
         monkeypatch.setattr(download, "SOURCES", {"synthhuman": replace(download.SOURCES["synthhuman"], url=url)})
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()

@@ -16,7 +16,7 @@ bucket = fake_bucket.bucket
 DATASET = "synthetic/tiny_matting_clips"
 SHARD = "synthetic-train.array_record-00000-of-00001"
 OTHER_SHARD = SHARD.replace("train", "validation")
-FILES = {"dataset_info.json", "features.json", "metadata.json", SHARD, OTHER_SHARD}
+FILES = {"dataset_info.json", "features.json", "licence.json", "metadata.json", SHARD, OTHER_SHARD}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def version(url: str) -> str:
 
 def test_what_is_copied_is_read_as_it_was(prepared, bucket, sent):
     url = f"{bucket}/whole"
-    assert copy(prepared, f"{url}/").startswith(f"{DATASET}: copied 5 files, 0.00 GB, to {version(url)}")
+    assert copy(prepared, f"{url}/").startswith(f"{DATASET}: copied 6 files, 0.00 GB, to {version(url)}")
     assert set(sent) == FILES
     assert sent[-1] == "dataset_info.json"
     here, there = (clips.open_clips([DATASET], "train", where) for where in (prepared, url))

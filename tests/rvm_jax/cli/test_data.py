@@ -328,7 +328,7 @@ def test_prepared_footage_can_be_checked_by_its_name(shoot, tmp_path, capsys):
     assert run("check", *names, "--deep", *data) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "footage/shoot: prepared - matting clips of your own",
-        "background_images/shoot: prepared - background images: any folder of pictures without people",
+        "background_images/shoot: prepared - background images: your own, without people",
     ]
     shard, *_ = sorted((tmp_path / "data" / "footage").rglob("*train.array_record*"))
     content = bytearray(shard.read_bytes())
