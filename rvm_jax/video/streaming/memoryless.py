@@ -67,8 +67,8 @@ def mattes(
 
 
 def _smoothed(made: Prediction, before: Array | None, after: Array) -> Prediction:
-    before = made.alpha if before is None else before
-    return made._replace(alpha=one_frame_delay(before[-1:], made.alpha, after[:1]))
+    before = made.alpha[:1] if before is None else before[-1:]
+    return made._replace(alpha=one_frame_delay(before, made.alpha, after[:1]))
 
 
 @jax.jit

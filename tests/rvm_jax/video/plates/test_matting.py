@@ -12,7 +12,7 @@ from tests.rvm_jax import videos
 from tests.rvm_jax.video.plates.hand_held import hand_held, small_network, trained
 from tests.rvm_jax.video.test_matting import read
 
-COUNT, HEIGHT, WIDTH = 5, 96, 128
+COUNT, HEIGHT, WIDTH = 5, 144, 256
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def clip():
-    return hand_held(4, COUNT, HEIGHT, WIDTH)
+    return hand_held(3, COUNT, HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def test_frames_that_do_not_fit_the_plate_are_counted(network, clip, tmp_path):
     [
         ({}, "bgmv2_base_small needs a clean plate"),
         ({"plate": "black.png"}, "black.png is black"),
-        ({"plate": "wide.png"}, "wide.png has 128×64 pixels"),
+        ({"plate": "wide.png"}, "wide.png has 256×72 pixels"),
         ({"plate": "clip.mkv", "downsample_ratio": 0.5}, "looks at frames at a size of its own"),
         ({"plate": "plain.png", "align_plate": True}, "plain.png has 0 corners, too few to align it by"),
     ],
     ids=str,
 )
 def test_what_cannot_be_matted_leaves_nothing(network, files, tmp_path, options, message):
-    for name, color, height in (("black", 0, HEIGHT), ("plain", 99, HEIGHT), ("wide", 99, 64)):
+    for name, color, height in (("black", 0, HEIGHT), ("plain", 99, HEIGHT), ("wide", 99, 72)):
         Image.fromarray(np.full((height, WIDTH, 3), color, np.uint8)).save(files / f"{name}.png")
     if "plate" in options:
         options = {**options, "plate": str(files / options["plate"])}
