@@ -62,9 +62,3 @@ def test_another_file_is_refused(tmp_path):
     path.write_text("[1]")
     with pytest.raises(InputError, match=r"is not a file that --store has written$"):
         figures.check("tiny", path, store=False)
-
-
-@pytest.mark.slow
-def test_this_platform_computes_what_is_stored():
-    found = figures.check("tiny", figures.STORED, store=False)
-    assert found.what == "fine", found
