@@ -77,8 +77,11 @@ def save(
 
 
 def _from_onnx(onnx: FoldedNetwork, path: Path) -> tuple[Baseline, Variables]:
-    """The network of an exported file: of those whose folded convolutions it has, the first that it fits."""
-    for network in NETWORKS.values():
+    """The network of an exported file: of those whose folded convolutions it has, the largest that it fits.
+
+    A file with names of its own, of a network that refines, fits its coarse network as well.
+    """
+    for network in sorted(NETWORKS.values(), key=lambda network: -len(entries(network))):
         table = entries(network)
         absent = [entry for entry in table if entry.name.startswith((MODNET_COPY, *MODNET_HEADS))]
         found = restore(onnx, [entry for entry in table if entry not in absent], lambda entry: NORM_EPSILON)

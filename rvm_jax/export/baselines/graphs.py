@@ -325,7 +325,7 @@ def _patches(layers: Layers, padded: Sequence[str], smooth: str, error: str, net
         return add("Shape", x, start=axis, end=axis + 1)
 
     batch, rows, columns = side(error, 0), side(error, 2), side(error, 3)
-    flat = add("Reshape", error, integers(0, -1))  # [N, patches]
+    flat = add("Reshape", error, add("Concat", batch, integers(-1), axis=0))  # [N, patches]
     count = add("Min", side(flat, 1), integers(network.sample_pixels // 16))
     errors, numbers = graph.add_many(2, "TopK", flat, count)  # [N, k]
     row, column = add("Div", numbers, columns), add("Mod", numbers, columns)
