@@ -11,6 +11,7 @@ from PIL import ImageColor
 
 from rvm_jax.errors import InputError
 from rvm_jax.host import prefetch
+from rvm_jax.host.buckets import local_path
 from rvm_jax.video import source
 from rvm_jax.video.frames import Frame, resized
 from rvm_jax.video.reading import picture_decoding
@@ -35,7 +36,7 @@ class Background(NamedTuple):
 
 def check(text: str) -> None:
     """Refuse what is neither a colour nor a file."""
-    if text not in (TRANSPARENT, BLUR, CHECKERED) and _color(text) is None and not Path(text).expanduser().exists():
+    if text not in (TRANSPARENT, BLUR, CHECKERED) and _color(text) is None and not local_path(text).exists():
         raise InputError(
             f"--background {text} is no colour and no file: expected #rrggbb, a colour's name, a picture, a video, "
             "blur, checkered or transparent"

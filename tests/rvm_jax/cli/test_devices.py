@@ -51,16 +51,23 @@ def test_a_gpu_that_is_not_used_is_told_unless_it_was_asked(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("command", "user"), [("matte", None), pytest.param("serve", None, marks=pytest.mark.slow), ("matte", "true")]
 )
-def test_memory_is_not_taken_in_advance_unless_the_user_says_so(command, user):
-    """What JAX is to find when it starts: each command ends at weights that are not there."""
+def test_memory_is_not_taken_in_advance_unless_the_user_says_so(command, user, tmp_path):
+    """What JAX is to find when it starts: each command ends at weights that are none."""
     program = (
         "import os, sys\nfrom rvm_jax.cli.main import main\n"
         "main(sys.argv[1:])\nprint(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])"
     )
     arguments = [command, *(["in.mp4", "out.mp4"] if command == "matte" else []), "--weights", "none.pth"]
+    for name in ("in.mp4", "none.pth"):
+        (tmp_path / name).touch()
     environment = {key: value for key, value in os.environ.items() if key != "XLA_PYTHON_CLIENT_PREALLOCATE"}
     environment |= {} if user is None else {"XLA_PYTHON_CLIENT_PREALLOCATE": user}
     result = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+        cwd=tmp_path,
     )
     assert result.stdout.splitlines()[-1] == (user or "false"), result.stderr

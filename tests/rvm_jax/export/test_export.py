@@ -325,7 +325,7 @@ def test_stablehlo_needs_jax_alone(deep):
 
 
 def test_the_command_offers_all_formats():
-    assert get_args(get_type_hints(export_command.export)["to"]) == tuple(FORMATS)
+    assert get_args(get_type_hints(export_command.export)["to"]) == (*FORMATS, "hub")
 
 
 @pytest.mark.parametrize("to", FORMATS)

@@ -10,6 +10,17 @@ import pytest
 from rvm_jax.host import prefetch
 
 
+def writers():
+    return {thread for thread in threading.enumerate() if thread.name == "rvm-writer"}
+
+
+@pytest.fixture
+def _no_writer_left():
+    before = writers()  # other tests may have left some on purpose
+    yield
+    assert writers() == before
+
+
 def test_items_come_in_order():
     with prefetch.prefetched(range(100), 3) as items:
         assert list(items) == list(range(100))
@@ -159,6 +170,7 @@ def test_a_generator_that_is_left_early_is_closed():
     assert not [thread for thread in threading.enumerate() if thread.name == "rvm-prefetch"]
 
 
+@pytest.mark.usefixtures("_no_writer_left")
 def test_all_is_consumed_in_order_when_the_block_ends():
     seen = []
 
@@ -170,7 +182,6 @@ def test_all_is_consumed_in_order_when_the_block_ends():
         for number in range(20):
             put(number)
     assert seen == list(range(20))
-    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-writer"]
 
 
 def test_who_puts_waits_for_who_consumes():
@@ -221,6 +232,7 @@ def test_what_waits_is_left_if_the_block_fails():
     assert len(seen) <= 2
 
 
+@pytest.mark.usefixtures("_no_writer_left")
 def test_ctrl_c_at_the_end_waits_for_what_is_being_consumed(monkeypatch):
     """And leaves the rest: nobody may close a file in which a thread still writes."""
     seen = []
@@ -247,4 +259,3 @@ def test_ctrl_c_at_the_end_waits_for_what_is_being_consumed(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run()
     assert seen == [0]
-    assert not [thread for thread in threading.enumerate() if thread.name == "rvm-writer"]

@@ -68,9 +68,9 @@ def test_another_run_is_refused_with_all_differences(tmp_path):
     assert refusal(tmp_path, OTHER).splitlines() == [
         f"{tmp_path} holds another run, with 0 iterations done: start with the same recipe and data, or give another "
         "--out DIR",
-        "  stages.1.frames: 2 in the run, 4 now",
         "  seed: 0 in the run, 1 now",
         "  init: None in the run, x now",
+        "  stages.1.frames: 2 in the run, 4 now",
         "  data.synthetic/tiny_matting_clips: 12ab in the run, 12ba now",
     ]
     assert json.loads((tmp_path / "recipe.json").read_text()) == IDENTITY

@@ -36,6 +36,7 @@ class Video(str):
 
 class Run:
     id = "fake"
+    url = None  # as of a run that is offline
     summary = {}
 
     def define_metric(self, name, summary):
