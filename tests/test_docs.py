@@ -11,6 +11,7 @@ import tyro
 
 from rvm_jax.cli import main as command_line
 from rvm_jax.cli.main import COMMANDS, main
+from rvm_jax.weights.released import RELEASES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +69,12 @@ def test_commands_are_taken(page, command, ran):
 def test_every_command_is_told_of():
     told = {command.split()[1] for page, command in FOUND if page.endswith(".md")}
     assert told == set(COMMANDS)
+
+
+def test_bare_names_of_weights_are_those_of_releases():
+    named = [(page, name) for page, text in FOUND for name in re.findall(r"--(?:weights|people) ([\w-]+)(?= |$)", text)]
+    assert ("clean.md", "mobilenetv3") in named
+    assert [(page, name) for page, name in named if name not in RELEASES] == []
 
 
 def test_a_command_that_does_not_exist_would_be_seen(ran):

@@ -140,3 +140,7 @@ def _parse(command: Any, prog: str, words: list[str]) -> None:
                 tyro.cli(command, prog=prog, args=words, **options)
     except parsing.UrlError as error:
         raise InputError(str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

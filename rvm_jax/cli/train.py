@@ -134,7 +134,7 @@ def _command(name: str, brief: bool, act: Callable[[str, Any, Options], None]) -
 
 
 def check(
-    recipe: tyro.conf.Positional[str],
+    recipe: Annotated[tyro.conf.Positional[str], arg(metavar="RECIPE", help_behavior_hint="")],
     *,
     asked: Annotated[CheckOptions, arg(name="")] = NOTHING_ASKED,
     run: Suppress[tuple[Recipe, Options] | None] = None,
@@ -146,7 +146,7 @@ def check(
     what memory and time each stage takes. Ends with go, or with no-go and exit status 1. All options of the recipe are
     taken as well.
 
-    Example: rvm train check clean --people rvm_mobilenetv3
+    Example: rvm train check clean --people mobilenetv3
 
     Args:
         recipe: The recipe, followed by what `rvm train` would be given.

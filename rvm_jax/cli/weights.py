@@ -68,7 +68,7 @@ def _overview() -> str:
 
 def _shown(path: Path) -> str:
     """What is known of a file: that it is a release, or what it was trained on."""
-    from rvm_jax.weights import provenance  # which reads folders with JAX's libraries
+    from rvm_jax.weights import files, provenance  # which read folders with JAX's libraries
 
     if not path.exists():
         path = released.released_path(str(path)) or path
@@ -83,6 +83,9 @@ def _shown(path: Path) -> str:
         for name, release in released.RELEASES.items():
             if release.sha256 == digest:
                 return f"{what}: the released {name}, under {release.licence} by its owner ({release.licence_url})"
+    if path.suffix.lower() != ".stablehlo":  # which no reader of weights knows
+        with files.contents_of(path):  # what holds none is refused
+            pass
     return f"{what} does not tell what it was trained on: ask whoever made it before you use it in a product"
 
 

@@ -179,12 +179,18 @@ def _data(told: Provenance | None, run: RunFacts | None) -> tuple[Mapping[str, s
 def read(path: Path) -> ResultRow:
     """The row in a file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; give a file that `rvm evaluate --row` wrote"
+        ) from error
+    try:
+        found = json.loads(text)
         runs = tuple(RunRecord(**run) for run in found["runs"])
         testsets = tuple(SetScores(**testset) for testset in found["testsets"])
         data = None if found["data"] is None else tuple(found["data"])
         return ResultRow(**{**found, "runs": runs, "testsets": testsets, "data": data})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is no row ({error}): give a file that `rvm evaluate --row` wrote") from error
 
 

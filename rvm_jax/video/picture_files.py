@@ -75,5 +75,5 @@ def check_size(image: Image.Image, path: Path) -> None:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """What is told of a picture that made such an error."""
-    reason = getattr(error, "strerror", None) or f"{error}\n".splitlines()[0].replace(f" '{path}'", " it")
+    reason = getattr(error, "strerror", None) or f"{error}\n".splitlines()[0].replace(f" image file '{path}'", " it")
     return InputError(f"{path} cannot be read as a picture, or it is damaged: {reason}")

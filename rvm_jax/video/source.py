@@ -50,7 +50,7 @@ def open_source(
             yield source
 
 
-def check(name: str) -> None:
+def check(name: str, expected: str = "a video, a folder of pictures, a picture, a URL, webcam, or -") -> None:
     """Refuse the name of nothing."""
     if demux.is_live(name):
         cameras.check(name)
@@ -60,9 +60,7 @@ def check(name: str) -> None:
     except (OSError, RuntimeError) as error:  # of names that cannot be
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not exists:
-        raise InputError(
-            f"{name} does not exist: expected a video, a folder of pictures, a picture, a URL, webcam, or -"
-        )
+        raise InputError(f"{name} does not exist: expected {expected}")
 
 
 def _pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> Source:

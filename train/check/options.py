@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,6 @@ class CheckOptions:
         store: Put the figures of this platform into that file instead of comparing with it.
     """
 
-    people: str | None = None
-    figures: Path | None = None
+    people: Annotated[str | None, arg(metavar="WEIGHTS")] = None
+    figures: Annotated[Path | None, arg(metavar="FILE")] = None
     store: bool = False

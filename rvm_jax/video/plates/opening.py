@@ -33,9 +33,10 @@ def check_options(plate: str | None, align: bool, name: str) -> None:
     if plate == AUTO and demux.is_live(name):
         raise InputError(f"--plate auto reads a video twice, and {name} can be read once: give --plate FILE")
     if plate is not None and plate != AUTO:
+        expected = "a picture or a video of the view without the person"
         if demux.is_live(plate):
-            raise InputError(f"--plate {plate}: expected a file, a picture or a video of the view without the person")
-        source.check(plate)
+            raise InputError(f"--plate {plate}: expected a file, {expected}")
+        source.check(plate, expected)
 
 
 def check_network(matte: "Matte | BaselineMatte", plate: str | None, smooth: bool) -> None:

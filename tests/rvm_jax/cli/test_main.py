@@ -63,6 +63,13 @@ def test_without_a_command_the_overview_goes_to_stderr(capsys):
     assert output.err.startswith("usage: rvm COMMAND")
 
 
+@pytest.mark.parametrize("module", ["rvm_jax", "rvm_jax.cli.main"])
+def test_python_runs_it_as_a_module(module):
+    result = subprocess.run([sys.executable, "-m", module, "mate"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "rvm: there is no command mate: did you mean `rvm matte`? `rvm --help` lists all\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_of_its_own(command, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -258,6 +258,14 @@ def test_every_field_is_an_option_with_a_help():
     assert helps["remat"].startswith("Compute intermediate results twice")
 
 
+def test_help_of_the_check_says_what_its_words_stand_for(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        main(["train", "check", "--help"])
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert usage == "usage: rvm train check [-h] RECIPE [--people WEIGHTS] [--figures FILE] [--store]"
+
+
 @pytest.mark.parametrize("arguments", [[], ["mobilenetv3"], ["demo"]])
 def test_help_has_an_example_and_loads_nothing_heavy(arguments):
     program = (

@@ -139,6 +139,14 @@ def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, t
     assert not out.exists()
 
 
+def test_a_row_that_is_not_there_is_told_in_words(tmp_path, capsys):
+    assert main(["table", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err == (
+        f"rvm: {tmp_path}/none.json cannot be read: No such file or directory; "
+        "give a file that `rvm evaluate --row` wrote\n"
+    )
+
+
 def test_the_sum_is_that_of_the_numbers_and_not_of_the_file(network, tmp_path):
     sums = set()
     for name in ("a.pth", "b.safetensors", "c"):

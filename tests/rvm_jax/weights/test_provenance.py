@@ -123,6 +123,7 @@ def test_show_tells_every_dataset_and_its_licence(weights, tmp_path, capsys):
     write_weights(replace(weights, provenance=None), tmp_path / "b")
     assert main(["weights", "show", str(tmp_path / "b")]) == 0
     assert "does not tell what it was trained on" in capsys.readouterr().out
-    for words in (["show"], ["mobilenetv3", "a"], ["show", str(tmp_path / "none")]):
+    (tmp_path / "talk.mp4").write_bytes(bytes(100))
+    for words in (["show"], ["mobilenetv3", "a"], *(["show", str(tmp_path / name)] for name in ("none", "talk.mp4"))):
         assert main(["weights", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1

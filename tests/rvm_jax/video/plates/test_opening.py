@@ -24,7 +24,7 @@ COMPARES = SimpleNamespace(name="bgmv2_resnet50", needs=("background",), keeps_s
         ("auto", True, "a.mp4", "--plate auto is for a camera that stands still"),
         ("auto", False, "-", "--plate auto reads a video twice, and - can be read once"),
         ("webcam", False, "a.mp4", "--plate webcam: expected a file, a picture or a video"),
-        ("nothing.png", False, "a.mp4", "nothing.png does not exist"),
+        ("nothing.png", False, "a.mp4", "nothing.png does not exist: expected a picture or a video of the view"),
     ],
 )
 def test_what_cannot_be_done_is_refused(plate, align, name, message):
