@@ -35,8 +35,7 @@ def evaluate(
     Networks are RVM's, MODNet, U²-Net and BackgroundMattingV2, which is given the test set's DATASET/CLIP/bgr.
     Prints MAD, MSE, Grad, Conn, dtSSD, MAD-T and the errors of colours beside the published figures, and writes
     results.json, .csv and .md, pictures of the worst and of median frames and of the same frames by all methods, and
-    report.html to OUT. Clips that were
-    scored before, from the same files, are not scored again.
+    report.html to OUT. Clips that were scored before, from the same files, are not scored again.
 
     Example: rvm evaluate testset runs/mobilenetv3
 
