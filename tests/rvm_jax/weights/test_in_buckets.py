@@ -204,6 +204,7 @@ def test_what_cannot_be_reached_is_not_called_missing(bucket, monkeypatch):
         ("gs://b/runs/lr0.1", "lr0.1"),
         ("gs://b/runs/lr0.1/", "lr0.1"),
         ("s3://b/A.SafeTensors", "A"),
+        ("gs://mine/modnet.ckpt", "modnet"),
     ],
 )
 def test_weights_are_called_what_their_urls_end_in(location, name):
