@@ -100,8 +100,8 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
 
     def _licence(self, version: Path) -> Licence:
         """The owner's; of what is the user's own, what the user wrote beside the dataset that this one replaces."""
-        own = licences.read(version) if isinstance(self.builder_config, FolderConfig) else None
-        return own or catalog.licence("/".join(filter(None, (self.name, self.config_name))))
+        owners = catalog.licence("/".join(filter(None, (self.name, self.config_name))))
+        return owners if owners.link else licences.read(version) or owners
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
         """The folders of all datasets and of this one; what is to be replaced is not even looked at."""

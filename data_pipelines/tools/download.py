@@ -1,6 +1,9 @@
 """Downloads of archives that can be had without asking, by plain HTTPS: resumed, and with their checksums kept."""
 
+import contextlib
 import hashlib
+import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -17,6 +20,8 @@ from rvm_jax.weights import released
 
 SUMS = "SHA256SUMS"
 """Beside the files: the checksums of those that were downloaded, as `sha256sum` writes and reads them."""
+SECONDS_BETWEEN_TRIES = 0.05
+"""Of taking the lock of the checksums."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def _size(url: str) -> int:
             size = answer.headers["Content-Length"]
     except urllib.error.HTTPError as error:
         raise InputError(f"cannot download {url}: {error.code} {error.reason}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise InputError(f"cannot download {url}: {getattr(error, 'reason', None) or error}") from error
     if size is None:
         raise InputError(f"cannot download {url}: the server does not tell how large it is")
@@ -107,15 +112,27 @@ def _keep_sum(file: File, partial: Path) -> None:
     with partial.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     sums = file.path.with_name(SUMS)
-    lines = sums.read_text().splitlines() if sums.exists() else []
-    kept = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    expected = file.sha256 or kept.get(file.path.name)
-    if found != (expected or found):
-        partial.unlink()
-        raise InputError(
-            f"{file.url} is not the file that is known: its SHA-256 is {found}, expected {expected}; it was removed, "
-            f"so try again, or ask its owner; {sums} holds what earlier downloads had"
-        )
-    kept[file.path.name] = found
-    with replacing(sums, overwrite=True) as new:
-        new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items())))
+    with contextlib.ExitStack() as stack:
+        _wait_for_lock(stack, sums.with_name(f"{SUMS}.lock"))  # others download other files of the folder
+        lines = sums.read_text().splitlines() if sums.exists() else []
+        kept = {name.lstrip(" *"): digest for digest, _, name in (line.partition(" ") for line in lines)}
+        expected = file.sha256 or kept.get(file.path.name)
+        if found != (expected or found):
+            partial.unlink()
+            raise InputError(
+                f"{file.url} is not the file that is known: its SHA-256 is {found}, expected {expected}; it was "
+                f"removed, so try again, or ask its owner; {sums} holds what earlier downloads had"
+            )
+        kept[file.path.name] = found
+        with replacing(sums, overwrite=True) as new:
+            new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items())))
+
+
+def _wait_for_lock(stack: contextlib.ExitStack, path: Path) -> None:
+    """Hold a lock that nobody holds for long, until the stack is closed."""
+    while True:
+        try:
+            stack.enter_context(locked(path, remove=True))
+            return
+        except HeldError:
+            time.sleep(SECONDS_BETWEEN_TRIES)

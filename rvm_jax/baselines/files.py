@@ -69,11 +69,16 @@ def save(
 ) -> None:
     """Write variables under the names of the released file, as `.pth`, `.pt`, `.ckpt` or `.safetensors`, or a folder.
 
-    A `.ckpt` gets the prefix `module.`, as MODNet's have it.
+    A `.ckpt` gets the prefix `module.`, as MODNet's have it. Half precision is widened.
     """
     prefix = "module." if os.fspath(path).lower().endswith(".ckpt") else ""
-    variables, table = jax.device_get(variables), entries(network)
-    write_variables(variables, table, path, TORCH_SUFFIXES, overwrite=overwrite, prefix=prefix, provenance=provenance)
+    table = entries(network)
+    trees = {name: jax.device_get(variables.get(name, {})) for name in ("params", "batch_stats")}
+    expected = {"/".join(entry.path): entry.shape for entry in table}
+    what = f"what is to be {path}"
+    check_entries(flax.traverse_util.flatten_dict(trees, sep="/"), expected, name_of(network), what)
+    trees = jax.tree.map(widen, trees)
+    write_variables(trees, table, path, TORCH_SUFFIXES, overwrite=overwrite, prefix=prefix, provenance=provenance)
 
 
 def _from_onnx(onnx: FoldedNetwork, path: Path) -> tuple[Baseline, Variables]:

@@ -112,8 +112,9 @@ def _commands(*, brief: bool = False, act: Callable[[str, Any, Options], None] |
     commands = _App()
     for name in RECIPES:
         commands.command(_command(name, brief, act or _train))
-    commands.command(check)
-    commands.command(compare)
+    if act is None:
+        commands.command(check)
+        commands.command(compare)
     return commands
 
 

@@ -13,12 +13,12 @@ from rvm_jax.weights import released
 
 def weights(
     name: Annotated[Positional[str | None], arg(metavar="[NAME|show]", help_behavior_hint="")] = None,
-    file: Annotated[Positional[Path | None], arg(metavar="[FILE]", help_behavior_hint="")] = None,
+    file: Annotated[Positional[str | None], arg(metavar="[FILE]", help_behavior_hint="")] = None,
 ) -> None:
     """List released networks, download one into the cache, or tell what a file of weights was trained on.
 
     --weights takes the name of what was downloaded. `show` takes any file or folder that `rvm convert` or `rvm export`
-    writes, and the folder of a training run.
+    writes, the folder of a training run, and hf://OWNER/NAME.
 
     Those of RVM, MODNet, BackgroundMattingV2 and U²-Net. What lies on Google Drive is listed with its address.
 
@@ -66,10 +66,11 @@ def _overview() -> str:
     return "\n".join([*lines, "", "`rvm weights NAME` downloads one; --weights NAME then takes it"])
 
 
-def _shown(path: Path) -> str:
+def _shown(file: str) -> str:
     """What is known of a file: that it is a release, or what it was trained on."""
-    from rvm_jax.weights import files, provenance  # which read folders with JAX's libraries
+    from rvm_jax.weights import files, hub_folders, provenance  # which read folders with JAX's libraries
 
+    path = Path(hub_folders.weights_in(file))
     if not path.exists():
         path = released.released_path(str(path)) or path
     if not path.exists():

@@ -91,10 +91,14 @@ def _data(given: Sequence[ResultRow]) -> Iterator[list[str]]:
 
 
 def _testsets(given: Sequence[ResultRow]) -> dict[str, list[tuple[str, SetScores]]]:
-    """The rows' scores by the title of their table."""
+    """The rows' scores by the title of their table: what was run otherwise is in another."""
     found: dict[str, list[tuple[str, SetScores]]] = {}
     for row, one in chain.from_iterable([(row, one) for one in row.testsets] for row in given):
         how = ", as the published HD figures" if one.settings.get("high_resolution") else ""
+        if ratio := one.settings.get("downsample_ratio"):
+            how += f", at {ratio:g}"
+        if (precision := one.settings.get("precision", "float32")) != "float32":
+            how += f", in {precision}"
         title = f"{one.dataset}, {one.size}, {one.clips} clip{'s' if one.clips > 1 else ''}{how}"
         found.setdefault(title, []).append((row.name, one))
     return found

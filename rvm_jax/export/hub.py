@@ -10,7 +10,7 @@ Written without the Hub's package: `hf upload owner/name DIR` sends it.
 """
 
 import json
-from collections.abc import Iterator
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from rvm_jax.weights.names import digest
 from rvm_jax.weights.provenance import Provenance
 
 CARD, RESULTS, ONNX = "README.md", ".eval_results", "model.onnx"
+VERSION = "rvm_jax_version"
+"""In `config.json`: by which version the folder was written."""
 TAGS = ("video-matting", "background-removal", "jax", "flax", "pytorch", "onnx", "robust-video-matting")
 
 
@@ -55,20 +57,20 @@ def export_to_hub(
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, and a folder would be written: choose another name")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not _written_here(folder):
         raise InputError(f"{folder} is a folder that holds other things than a network: choose another name")
     loaded = read_network(source)
     _check_row(row, loaded, source)
     with replacing(folder, overwrite=overwrite) as partial:
         partial.mkdir()
         write_weights(loaded, partial / WEIGHTS)
-        config = {"variant": loaded.variant.name, "refiner": loaded.refiner, "rvm_jax_version": version("rvm-jax")}
+        config = {"variant": loaded.variant.name, "refiner": loaded.refiner, VERSION: version("rvm-jax")}
         (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         report = export(partial / WEIGHTS, partial / ONNX, "onnx", clip=clip)
         (partial / CARD).write_text(card(folder.resolve().name, loaded, row, licence), encoding="utf-8")
         if row is not None:
             (partial / RESULTS).mkdir()
-            for name, text in results(row):
+            for name, text in results(row).items():
                 (partial / RESULTS / f"{name}.yaml").write_text(text, encoding="utf-8")
     return report
 
@@ -101,11 +103,12 @@ def card(name: str, weights: Weights, row: ResultRow | None, licence: str | None
     return "\n\n".join(parts) + "\n"
 
 
-def results(row: ResultRow) -> Iterator[tuple[str, str]]:
-    """The files of results, a name and a YAML text for each test set: an entry for each metric.
+def results(row: ResultRow) -> dict[str, str]:
+    """The files of results, a YAML text by name for each test set: an entry for each metric, of all settings.
 
     The Hub shows those whose dataset is a benchmark there; the others are for people.
     """
+    found: dict[str, str] = {}
     for one in row.testsets:
         settings = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in one.settings.items() if value)
         lines = []
@@ -123,7 +126,17 @@ def results(row: ResultRow) -> Iterator[tuple[str, str]]:
                 f"  date: {json.dumps(row.scored['date'])}",
                 f"  notes: {json.dumps(notes, ensure_ascii=False)}",
             ]
-        yield f"{one.dataset}_{one.size.replace('×', 'x').replace(' ', '_')}", "\n".join(lines) + "\n"
+        name = re.sub(r"[^\w.-]+", "_", f"{one.dataset}_{one.size.replace('×', 'x')}")
+        found[name] = found.get(name, "") + "".join(f"{line}\n" for line in lines)
+    return found
+
+
+def _written_here(folder: Path) -> bool:
+    """Whether it is such a folder. Many others have a `config.json` as well."""
+    try:
+        return VERSION in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _check_row(row: ResultRow | None, weights: Weights, source: Location) -> None:
@@ -147,6 +160,8 @@ def _data(told: Provenance | None) -> str:
     ]
     unfree = ", ".join(told.unfree)
     warning = f"\n\nNot known to be free for commercial use: {unfree}." if unfree else ""
+    if told.unfree_allowed and not unfree:
+        warning = f"\n\nWhat {told.initial} was trained on is not known, or not free for commercial use."
     head = f"Trained by the recipe `{told.recipe}`, from {told.initial}, on:\n\n"
     return head + markdown(cells) + warning + "\n\n`rvm weights show model.safetensors` prints the same."
 

@@ -25,7 +25,7 @@ from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS, Refiner, Variant
-from rvm_jax.weights import hub_folders, in_buckets, onnx_files, orbax_folders, torch_files
+from rvm_jax.weights import hub_folders, in_buckets, onnx_files, orbax_folders, released, torch_files
 from rvm_jax.weights import provenance as provenances
 from rvm_jax.weights.names import (
     Entry,
@@ -37,7 +37,6 @@ from rvm_jax.weights.names import (
     to_variables,
 )
 from rvm_jax.weights.provenance import Provenance
-from rvm_jax.weights.released import RELEASES, released_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
 
@@ -130,14 +129,7 @@ def contents_of(path: Location) -> Iterator[Contents]:
         with in_buckets.fetched(os.fspath(path)) as copy, contents_of(copy) as contents:
             yield contents
         return
-    path = Path(path)
-    if not path.exists():
-        path = released_path(os.fspath(path)) or path
-    if not path.exists():
-        raise InputError(
-            f"{path} does not exist: give a .pth or .safetensors file, a saved folder, or that of a training run, or a "
-            f"name that `rvm weights` lists ({', '.join(RELEASES)})"
-        )
+    path = released.existing(Path(path))
     yield _read(path)._replace(provenance=provenances.read(path))
 
 

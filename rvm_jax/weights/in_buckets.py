@@ -40,6 +40,9 @@ def fetched(url: str) -> Iterator[Path]:
         part = _part(url, names, copy)
         told = {f"{folder}{FILE}" for folder in ("", part.removesuffix(f"{VARIABLES}/"))}
         buckets.download(url, copy, [name for name in names if name.startswith(part) or name in told])
+        run = re.fullmatch(rf"(.+)/{CHECKPOINTS}/\d+(/{VARIABLES})?/*", url)
+        if run and (of_run := buckets.read(f"{run[1]}/{FILE}")) is not None:  # which speaks for its checkpoints
+            (copy / part / FILE).write_bytes(of_run)
         yield copy / part
 
 
@@ -70,7 +73,7 @@ def weights_name(location: Location) -> str:
     """What weights are called: a file without its ending, a folder by all of its name."""
     if is_url(location):
         name = os.fspath(location).rstrip("/").rpartition("/")[2]
-        return re.sub(r"\.(pth|pt|safetensors|onnx)$", "", name, flags=re.IGNORECASE)
+        return re.sub(r"\.(pth|pt|ckpt|safetensors|onnx)$", "", name, flags=re.IGNORECASE)
     path = Path(location)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.name if path.is_dir() else path.stem

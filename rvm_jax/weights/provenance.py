@@ -87,7 +87,7 @@ def read(path: Path) -> Provenance | None:
     """The provenance of a weight file or folder; None if it tells none."""
     text: str | bytes | None
     if path.is_dir():
-        text = next((file.read_text() for file in _files(path) if file.is_file()), None)
+        text = next((file.read_bytes() for file in _files(path) if file.is_file()), None)
     elif path.suffix.lower() == ".safetensors":
         text = _safetensors_metadata(path).get(KEY)
     elif path.suffix.lower() == ".onnx":
@@ -131,12 +131,16 @@ def add_to_zip(provenance: Provenance | None, path: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Where a folder's may lie: with the variables, with their checkpoint, and in the folder of their run."""
-    variables = orbax_folders.variables_in(folder)
+    """Where a folder's may lie: with the variables, with their checkpoint, and in the folder of their run.
+
+    A run speaks of its checkpoints alone: whoever keeps other weights in its folder did not train them there.
+    """
+    variables = orbax_folders.variables_in(folder).absolute()
     yield variables / FILE
-    for parent in list(variables.absolute().parents)[:3]:
-        if parent.parent.name == orbax_folders.CHECKPOINTS or (parent / orbax_folders.CHECKPOINTS).is_dir():
-            yield parent / FILE
+    for checkpoint in (variables, variables.parent):
+        if checkpoint.parent.name == orbax_folders.CHECKPOINTS:
+            yield checkpoint / FILE
+            yield checkpoint.parent.parent / FILE
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:

@@ -192,6 +192,9 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
 def fetch(url: str, size: int | None, partial: Path, told: Callable[[int], object]) -> None:
     """Download a file to `partial`; of a known size, what an interrupted download has left there is gone on with."""
     there = partial.stat().st_size if partial.exists() and size is not None else 0
+    if size is not None and there > size:  # of another file, which had this name before
+        partial.unlink()
+        there = 0
     if there >= (size or math.inf):
         return
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-", "User-Agent": "rvm-jax"})

@@ -82,10 +82,10 @@ def read_plain(path: Path) -> dict[str, np.ndarray] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             checkpoint = _Unpickler(archive).load()
+        if isinstance(checkpoint, _Module):
+            return dict(_tensors_of(checkpoint))
     except Exception:  # whatever a damaged file makes of the unpickler
         return None
-    if isinstance(checkpoint, _Module):
-        return dict(checkpoint.tensors())
     plain = isinstance(checkpoint, dict) and all(isinstance(array, np.ndarray) for array in checkpoint.values())
     return dict(checkpoint) if plain else None
 
@@ -99,13 +99,14 @@ def may_be_pytorchs(path: Path) -> bool:
 class _Module:
     """A module of a TorchScript file, whatever its class: what the pickle says of it are its attributes."""
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-        """By the names that a state_dict gives them."""
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                yield f"{prefix}{name}", value
-            elif isinstance(value, _Module):
-                yield from value.tensors(f"{prefix}{name}.")
+
+def _tensors_of(module: _Module, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of a module by the names that a state_dict gives them."""
+    for name, value in vars(module).items():
+        if isinstance(value, np.ndarray):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, _Module):
+            yield from _tensors_of(value, f"{prefix}{name}.")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -12,8 +12,7 @@ class CheckOptions:
     """What the check is told besides the run that it is about.
 
     Attributes:
-        people: Weights of a network, or the name of a release: people that it sees in
-            backgrounds are told of.
+        people: Weights of a network, or the name of a release: people that it sees in backgrounds are told of.
         figures: The figures of first iterations to compare with, a JSON file; those that come with this version by
             default.
         store: Put the figures of this platform into that file instead of comparing with it.

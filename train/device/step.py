@@ -116,9 +116,9 @@ def train_pass(
     """An optimizer step on a batch of matting or of segmentation.
 
     Returns the next state, and the terms of the loss with the norm of each group's gradient, and of all together if
-    that is clipped; both before that. A group without a
-    learning rate is frozen: it is not differentiated. The batch may be computed in equal `parts`, one after the other,
-    for want of memory; then each part is normalised by its own statistics.
+    that is clipped; both before that. A group without a learning rate is frozen: it is not differentiated. The batch
+    may be computed in equal `parts`, one after the other, for want of memory; then each part is normalised by its own
+    statistics.
     """
     possible = groups("mask" in batch, downsample_ratio) if isinstance(network, MattingNetwork) else learning_rates
     used = [group for group in possible if group in learning_rates and group in state.params]

@@ -18,6 +18,7 @@ from rvm_jax.weights.provenance import FILE, Provenance, TrainingSet, from_json
 from train.recipe import baselines, published
 from train.recipe.text import to_json
 from train.recipe.training import Training
+from train.run import run_folder
 from train.run.identity import flat
 
 RANDOM = "random weights"
@@ -51,8 +52,11 @@ def of_run(recipe: Training, data: Sequence[Mapping[str, str]], folder: Path, *,
     One that goes on tells what it began from, and of data that it has seen, whatever it was given since.
     """
     before = None if begins else read(folder)
-    if before is None:
+    if begins:
         initial, seen, unfree = _initial(recipe)
+    elif before is None:  # it began before runs told of it, with weights that may be gone by now
+        began = run_folder.initial(folder)
+        initial, seen, unfree = (RANDOM, (), False) if began is None else (Path(began).name, (), True)
     else:
         initial, seen, unfree = before.initial, before.data, before.unfree_allowed
     sets = {(one.dataset, one.version): one for one in (*seen, *(TrainingSet(**one) for one in data))}

@@ -56,12 +56,23 @@ def claim(folder: Path, asked: Identity, out: Location | None = None) -> Iterato
 
 
 def kept(folder: Path) -> Kept | None:
-    """What the run in the folder keeps, once it has a checkpoint; `claim` says what cannot be read."""
+    """What the run in the folder keeps, once it has a checkpoint."""
+    run = _readable(folder)
+    return None if run is None or _done(folder) is None else Kept(run["recipe"]["batch"], run["recipe"]["scaling"])
+
+
+def initial(folder: Path) -> str | None:
+    """The weights that the run in the folder began with, as its recipe names them."""
+    run = _readable(folder)
+    return None if run is None else run["recipe"].get("init")
+
+
+def _readable(folder: Path) -> dict[str, Any] | None:
+    """The identity of the run in the folder, if there is one that can be read: if not, `claim` says so."""
     try:
-        run = _read(folder, folder)
+        return _read(folder, folder)
     except (OSError, InputError):
         return None
-    return None if run is None or _done(folder) is None else Kept(run["recipe"]["batch"], run["recipe"]["scaling"])
 
 
 def _done(folder: Path) -> int | None:

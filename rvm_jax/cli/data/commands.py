@@ -1,5 +1,6 @@
 """`rvm data …`: parses, calls, prints; nothing else."""
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -306,9 +307,13 @@ def make_testset(
     if len(names) == 1 and names[0] in catalog.TEST_SETS:
         from data_pipelines.tools import published_testset
 
+        given = {"split": split, "size": size, "frames": frames, "clips": clips, "seed": seed}
+        _refuse_for_published(names[0], given)
         published = published_testset.write(names[0], chosen_manual(manual, chosen_data_dir(data_dir)), out)
         print(f"{out}: {published} clips")
         return
+    if manual is not None:
+        raise InputError(f"--manual {manual} is for published test sets: {', '.join(catalog.TEST_SETS)}; leave it out")
     quiet_import("data_pipelines.pipelines.batches")
     from data_pipelines.pipelines import datasets
     from data_pipelines.tools import testset as testsets
@@ -324,6 +329,14 @@ def make_testset(
     settings = testsets.Settings(tuple(foregrounds), tuple(backgrounds), split, height, width, frames, clips, seed)
     done = testsets.build(settings, data, out)
     print(f"{out}: {done} clips of {width}×{height}")
+
+
+def _refuse_for_published(name: str, given: dict[str, object]) -> None:
+    """What is published is written as it is."""
+    usual = inspect.signature(make_testset).parameters
+    others = [f"--{option} {value}" for option, value in given.items() if value != usual[option].default]
+    if others:
+        raise InputError(f"{' and '.join(others)}: {name} is written as its owners give it, so leave it out")
 
 
 @app.command

@@ -8,8 +8,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data_pipelines.archives import decode
+from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images import archive
 from data_pipelines.builders.background_images.background_images_dataset_builder import Builder
+from data_pipelines.records import licences
+from data_pipelines.records.licences import Licence
 from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
 from tests.data_pipelines.building import FromArchive, build, numbers, opened, pixels
@@ -35,6 +38,17 @@ class BackgroundImagesTest(FromArchive, tfds.testing.DatasetBuilderTestCase):
     SPLITS = {"train": 43, "validation": 2}  # noqa: RUF012 - as TFDS declares it
 
     archive = staticmethod(write_archive)
+
+
+def test_what_its_user_wrote_of_the_licence_stays_when_it_is_built_anew(tmp_path):
+    write_archive(tmp_path / "manual")
+    mine = Licence("CC0-1.0", "https://example.org/mine", "yes", "me")
+    for anew in (False, True):
+        builder = Builder(data_dir=tmp_path / "data", anew=anew)
+        build(builder, tmp_path / "manual")
+        folder = tmp_path / "data" / "background_images" / str(builder.version)
+        assert licences.read(folder) == (mine if anew else catalog.licence("background_images"))
+        licences.write(mine, folder)
 
 
 def test_all_pictures_are_there_by_name(tmp_path):

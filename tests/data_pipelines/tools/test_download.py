@@ -12,6 +12,7 @@ import pytest
 from data_pipelines.tools import download
 from rvm_jax.cli.main import main
 from rvm_jax.errors import InputError
+from rvm_jax.host.locks import locked
 
 CONTENTS = {f"/SynthHuman_{number:04d}.zip": bytes([number]) * 300_000 for number in range(2)}
 
@@ -95,6 +96,31 @@ def test_an_interrupted_download_goes_on(server, tmp_path, capsys):
     assert run(tmp_path, "synthhuman/1") == 0
     assert server.asked[-1] == ("/SynthHuman_0001.zip", "bytes=100000-")
     assert (tmp_path / "synthhuman" / "SynthHuman_0001.zip").read_bytes() == CONTENTS["/SynthHuman_0001.zip"]
+
+
+def test_what_is_left_of_a_longer_file_is_not_taken_for_it(server, tmp_path):
+    folder = tmp_path / "synthhuman"
+    folder.mkdir()
+    (folder / "SynthHuman_0001.zip.part").write_bytes(bytes(300_001))
+    assert run(tmp_path, "synthhuman/1") == 0
+    assert (folder / "SynthHuman_0001.zip").read_bytes() == CONTENTS["/SynthHuman_0001.zip"]
+
+
+def test_two_downloads_keep_the_sums_of_both(server, tmp_path):
+    (file,) = download.files("synthhuman/1", tmp_path)
+    sums = tmp_path / "synthhuman" / "SHA256SUMS"
+    sums.parent.mkdir()
+    other = f"{'0' * 64} *other.zip"  # as of another process, which reads and writes what there is
+    thread = threading.Thread(target=download.fetch, args=(file,))
+    with locked(sums.with_name("SHA256SUMS.lock"), remove=True):
+        thread.start()
+        thread.join(0.5)
+        sums.write_text(f"{other}\n")
+    thread.join()
+    assert [line.split()[1].lstrip("*") for line in sums.read_text().splitlines()] == [
+        "SynthHuman_0001.zip",
+        "other.zip",
+    ]
 
 
 def test_another_file_than_before_is_refused(server, tmp_path, capsys):

@@ -37,6 +37,32 @@ def test_youtubematte(tmp_path, capsys):
     assert f"{tmp_path / 'set'} holds other things, such as mine.txt" in capsys.readouterr().err
 
 
+def test_another_size_has_clips_of_the_same_names_and_a_folder_of_its_own(tmp_path, capsys):
+    small = fake.youtubematte(tmp_path)
+    small.rename(small.with_name("youtubematte_1920x1080"))
+    fake.youtubematte(tmp_path)
+    options = ("--manual", tmp_path, "--out", tmp_path / "set")
+    assert run("testset", "youtubematte/512x288", *options) == 0
+    assert run("testset", "youtubematte/1920x1080", *options) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'set'} holds youtubematte/512x288, and youtubematte/1920x1080 would be written" in error
+    (tmp_path / "set" / "published.txt").unlink()
+    assert run("testset", "youtubematte/512x288", *options) == 2
+    assert f"{tmp_path / 'set'} holds another test set, and" in capsys.readouterr().err
+
+
+def test_options_that_belong_to_the_other_kind_are_refused(tmp_path, capsys):
+    for words, message in (
+        (("youtubematte/512x288", "--clips", 2, "--size", "64x48"), "--size 64x48 and --clips 2: youtubematte/512x288"),
+        (("synthetic", "--manual", tmp_path), f"--manual {tmp_path} is for published test sets"),
+    ):
+        assert run("testset", *words, "--out", tmp_path / "set") == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"rvm: {message}")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "set").exists()
+
+
 def test_p3m_500(tmp_path):
     folder = fake.p3m(tmp_path)
     assert run("testset", "p3m_500", "--manual", tmp_path, "--out", tmp_path / "set") == 0

@@ -88,6 +88,21 @@ def test_what_is_missing_or_too_much_is_named(tmp_path):
         load(path)
 
 
+def test_what_cannot_be_read_again_is_not_written(tmp_path):
+    variables = variables_of("u2netp")
+    lacking = {**variables, "params": {name: tree for name, tree in variables["params"].items() if name != "outconv"}}
+    with pytest.raises(InputError, match=r"what is to be .*file\.pth.*'u2netp'.*\n- params/outconv/bias \[1\] float\n"):
+        save(NETWORKS["u2netp"], lacking, tmp_path / "file.pth")
+    assert not any(tmp_path.iterdir())
+
+
+def test_half_precision_is_widened(tmp_path):
+    half = jax.tree.map(lambda x: np.ones(x.shape, jnp.bfloat16 if x.ndim else x.dtype), variables_of("u2netp"))
+    save(NETWORKS["u2netp"], half, tmp_path / "file.pth")
+    kernel = load(tmp_path / "file.pth")[1]["params"]["outconv"]["kernel"]
+    assert (kernel.dtype, kernel.min(), kernel.max()) == (np.float32, 1, 1)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "file.safetensors"
     save_file({"project_mat.conv.weight": np.zeros((4, 16, 1, 1), np.float32)}, path)

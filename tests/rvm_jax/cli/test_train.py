@@ -276,3 +276,11 @@ def test_help_has_an_example_and_loads_nothing_heavy(arguments):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"Example: rvm train {' '.join(arguments)}" in result.stdout
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", [["check", "clean"], ["compare", "a", "b"]])
+def test_only_recipes_are_checked(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["train", "check", *words])
+    assert left.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_published_figures_stand_beside_those_of_the_same_size():
     assert "| ours | 5.00 | 1.00 |" in drawn
     assert "| RVM (published) | 6.08 | 1.47 |" in drawn
     assert "| VideoMatte, 1920×1080 | RVM, ResNet-50 | 5.81 | 0.97 | 9.65 | – | 1.78 | – |" in drawn
+
+
+def test_what_was_run_otherwise_stands_in_a_table_of_its_own():
+    plain = rows.SetScores("vm", "64×48", 2, True, {"downsample_ratio": None, "precision": "float32"}, {"mad": [5.0]})
+    other = replace(plain, settings={"downsample_ratio": 0.25, "precision": "bfloat16"}, scores={"mad": [7.0]})
+    row = rows.ResultRow("ours", "a network", (), None, None, None, (plain, other), {})
+    assert [line for line in baseline_table.draw_scores([row]).splitlines() if line.startswith(("#", "| ours"))] == [
+        "### vm, 64×48, 2 clips",
+        "| ours | 5.00 |",
+        "### vm, 64×48, 2 clips, at 0.25, in bfloat16",
+        "| ours | 7.00 |",
+    ]
 
 
 def test_the_table_takes_its_place_in_a_page(tmp_path, capsys):

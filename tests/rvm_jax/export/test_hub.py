@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.constants  # which the package itself imports when it is asked for it
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -122,6 +123,24 @@ def test_results_are_read_by_the_hubs_own_class(folder):
     assert "mean of 2 runs ± 0.7071" in entries[0].notes
 
 
+def test_scores_of_other_settings_are_in_the_same_file(row):
+    coarse = replace(row.testsets[0], settings={"downsample_ratio": 0.25}, scores={"mad": [9.0]})
+    (text,) = hub.results(replace(row, testsets=(*row.testsets, coarse))).values()
+    assert [entry["value"] for entry in yaml.safe_load(text)] == [6.5, 1.5, 9.0]
+
+
+def test_the_card_tells_of_a_start_that_is_not_known_to_be_free(weights):
+    begun = Provenance(TOLD.data[:1], "mobilenetv3", "encoder_start", unfree_allowed=True)
+    told = hub.card("net", replace(read_weights(weights), provenance=begun), None, None)
+    assert "What encoder_start was trained on is not known, or not free for commercial use." in told
+
+
+def test_show_tells_what_a_folder_of_the_hub_was_trained_on(folder, cached, capsys):
+    for name in (str(folder), f"hf://{cached}"):
+        assert main(["weights", "show", name]) == 0
+        assert "academic 2.0.0: on request, commercial use: no" in capsys.readouterr().out
+
+
 def test_jax_and_pytorch_load_it_and_matte_alike(folder, cached, weights):
     frame = np.random.default_rng(0).random((48, 64, 3), np.float32)
     expected = rvm_jax.load(weights)(frame)
@@ -173,7 +192,7 @@ def test_a_folder_of_other_weights_or_things_is_refused(folder, weights, row, tm
     other = replace(row, runs=(RunRecord("other", "0" * 64),))
     rows.write(other, tmp_path / "row.json")
     (tmp_path / "things").mkdir()
-    (tmp_path / "things" / "thesis.tex").touch()
+    (tmp_path / "things" / "config.json").write_text('{"model_type": "somebody else\'s"}')
     net, out = str(weights), str(tmp_path / "out")
     for words, message in (
         ([net, out, "--to", "hub", "--row", str(tmp_path / "row.json")], "--row is that of other weights (row)"),

@@ -143,7 +143,11 @@ def test_a_run_that_goes_on_gives_a_checkpoint(iterations, best, taken, folder, 
 
 def test_a_checkpoint_is_read_by_itself(folder, weights, bucket, fetched):
     put_run(folder, f"{bucket}/single", {8: True, 10: False})
-    assert_same(read_weights(f"{bucket}/single/checkpoints/8"), weights)
+    told = Provenance((), "published", "random weights")
+    buckets.write(f"{bucket}/single/provenance.json", told.to_json().encode())
+    read_again = read_weights(f"{bucket}/single/checkpoints/8")
+    assert_same(read_again, weights)
+    assert read_again.provenance == told  # its run's
     assert {name.split("/")[0] for name in fetched} == {"variables"}
     with pytest.raises(InputError, match=f"^{bucket}/single/checkpoints/10 is a checkpoint that was not saved to its"):
         read_weights(f"{bucket}/single/checkpoints/10")
@@ -200,6 +204,7 @@ def test_what_cannot_be_reached_is_not_called_missing(bucket, monkeypatch):
         ("gs://b/runs/lr0.1", "lr0.1"),
         ("gs://b/runs/lr0.1/", "lr0.1"),
         ("s3://b/A.SafeTensors", "A"),
+        ("gs://mine/modnet.ckpt", "modnet"),
     ],
 )
 def test_weights_are_called_what_their_urls_end_in(location, name):

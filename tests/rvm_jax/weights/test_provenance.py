@@ -99,6 +99,8 @@ def test_a_run_tells_it_once_for_all_checkpoints(weights, tmp_path):
     provenance.write_to_folder(TOLD, run)
     for path in (run, run / "checkpoints" / "100", run / "checkpoints" / "100" / "variables"):
         assert read_weights(path).provenance == TOLD
+    write_weights(replace(weights, provenance=None), run / "released")  # kept there, trained elsewhere
+    assert read_weights(run / "released").provenance is None
     provenance.write_to_folder(TOLD, tmp_path)  # beside other weights, it does not speak of them
     write_weights(replace(weights, provenance=None), tmp_path / "other")
     assert read_weights(tmp_path / "other").provenance is None
@@ -107,6 +109,9 @@ def test_a_run_tells_it_once_for_all_checkpoints(weights, tmp_path):
 def test_what_is_no_provenance_is_named(weights, tmp_path):
     write_weights(weights, tmp_path / "a")
     (tmp_path / "a" / provenance.FILE).write_text('{"data": [{"dataset": "drawn"}]}')
+    with pytest.raises(InputError, match=r"a does not say what it was trained on in a form that is known here"):
+        read_weights(tmp_path / "a")
+    (tmp_path / "a" / provenance.FILE).write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"a does not say what it was trained on in a form that is known here"):
         read_weights(tmp_path / "a")
 

@@ -1,7 +1,10 @@
 """Plain `.pth` files are read without PyTorch, and everything else is left to it."""
 
 import pickle
+import sys
+import zipfile
 from collections import OrderedDict
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -80,3 +83,16 @@ def test_older_and_damaged_files_are_left_to_pytorch(tmp_path):
     text = tmp_path / "text.pth"
     text.write_bytes(pickle.dumps({"a": 1}))
     assert [torch_files.read_plain(path) for path in (old, new, text)] == [None] * 3
+
+
+def test_modules_may_be_called_anything_but_hold_no_circle(tmp_path, monkeypatch):
+    stranger = ModuleType("__torch__")
+    stranger.Net = type("Net", (), {"__module__": "__torch__"})
+    monkeypatch.setitem(sys.modules, "__torch__", stranger)
+    named, circle = stranger.Net(), stranger.Net()
+    named.tensors, circle.itself = stranger.Net(), circle
+    for name, module in (("named", named), ("circle", circle)):
+        with zipfile.ZipFile(tmp_path / f"{name}.pt", "w") as archive:
+            archive.writestr("net/data.pkl", pickle.dumps(module, 2))
+    assert torch_files.read_plain(tmp_path / "named.pt") == {}
+    assert torch_files.read_plain(tmp_path / "circle.pt") is None

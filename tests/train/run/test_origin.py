@@ -1,5 +1,6 @@
 """What a run tells of its weights, and what a recipe refuses that takes only free data."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,8 @@ from tests.data_pipelines import conftest
 from tests.train.runs import RECIPE
 from train.device import step
 from train.recipe.published import RECIPES
-from train.run import input_pipeline, origin
+from train.recipe.text import to_json
+from train.run import input_pipeline, origin, run_folder
 
 prepared = conftest.prepared
 FREE = Licence("CC0-1.0", "https://example.org/free", "yes", "nobody")
@@ -88,6 +90,15 @@ def test_a_run_on_free_data_says_so_and_is_kept(licensed, tmp_path):
     later = origin.of_run(replace(CLEAN, init="other.pth"), found[:1], tmp_path, begins=False)
     assert later.data == told.data
     assert later.initial == "random weights"
+
+
+@pytest.mark.parametrize(("began", "told"), [("gone.pth", ("gone.pth", True)), (None, ("random weights", False))])
+def test_a_run_of_an_earlier_version_goes_on_without_what_it_began_with(began, told, tmp_path):
+    identity = {"recipe": to_json(replace(RECIPE, init=began)), "iterations": {}, "data": {}}
+    (tmp_path / run_folder.IDENTITY).write_text(json.dumps(identity))
+    for now in (None, tmp_path / "gone.pth"):  # which is not read, whatever it is
+        later = origin.of_run(replace(RECIPE, init=now), [], tmp_path, begins=False)
+        assert (later.initial, later.unfree_allowed) == told
 
 
 def weights(path, provenance):
