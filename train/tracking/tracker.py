@@ -97,6 +97,7 @@ class Tracker:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._rates: deque[float] = deque(maxlen=WINDOW)
         self._waits: deque[float] = deque(maxlen=WINDOW)
+        self._stage: object = None
         self._iteration_ended = self._flushed = self._printed = time.monotonic()
         self._mirror: subprocess.Popen[str] | None = None
         mode = wandb_mirror.resolve_mode(wandb)
@@ -129,6 +130,10 @@ class Tracker:
         if self._silent:
             return
         now = time.monotonic()
+        if numbers["stage"] != self._stage:
+            self._stage = numbers["stage"]
+            for window in (self._seconds, self._rates, self._waits):
+                window.clear()  # a stage of larger or longer clips takes another time
         self._seconds.append(now - self._iteration_ended)
         self._rates.append(float(numbers["frames_per_second"]))
         self._waits.append(float(numbers.get("data_wait", 0.0)))

@@ -142,6 +142,19 @@ def test_lines_tell_how_long_it_takes_whatever_compiles(folder, capsys, monkeypa
     ]
 
 
+def test_lines_tell_the_speed_of_the_stage_alone(folder, capsys, monkeypatch):
+    clock = SimpleNamespace(now=0, time=lambda: 1.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("train.tracking.tracker.time", clock)
+    stages = [(1, 10, 40.0)] * 3 + [(2, 100, 4.0)]
+    with Tracker(folder, 0, 13, wandb="disabled") as tracker:
+        for i, (stage, seconds, rate) in enumerate(stages):
+            clock.now += seconds
+            tracker.log_iteration(i, {**numbers(i), "stage": stage, "frames_per_second": rate})
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("stage 2: 4 of 13 iterations, ")
+    assert last.endswith(" 4.0 frames/s, 15:00 left")
+
+
 def test_pictures_of_a_validation(folder):
     with Tracker(folder, 0, 1, wandb="disabled") as tracker:
         tracker.log_validation(0, {"validation/mad": 0.5}, [clip(0), clip(255)])
