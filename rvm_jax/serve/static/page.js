@@ -28,7 +28,7 @@ async function begin() {
   $("modes").hidden = !settings.live;
   $("plate").hidden = !settings.needs_plate;
   $("detail").parentElement.hidden = settings.details.length < 2;
-  $("example").hidden = !settings.example;
+  $("example").hidden = !settings.example || settings.needs_plate; // nobody has a plate of the example
   $("example").onclick = async () => {
     const content = await (await fetch(settings.example)).blob();
     add([new File([content], settings.example.split("/").at(-1), { type: content.type, lastModified: 0 })]);

@@ -436,6 +436,7 @@ def test_a_network_that_wants_a_clean_plate_is_given_one(opened, clip, picture, 
         drop(page, clip)
         page.locator("#hint").get_by_text("Now choose a picture of the view without the person.").wait_for()
         assert page.locator("#modes").is_hidden()
+        assert page.locator("#example").is_hidden()  # of which nobody has a plate
         drop(page, picture, where="clean")
         stage(page, "preview")
         page.locator("#go").click()
