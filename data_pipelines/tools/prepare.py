@@ -1,5 +1,6 @@
 """Dataset preparation: runs a builder on what lies in the manual folder, and says what came of it."""
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Callable
@@ -44,7 +45,8 @@ def prepare(
         if isinstance(config, FolderConfig):
             _refuse_others(name, dataset, catalog.builder(name, data_dir, config))
         if licences.read(version) is None:  # it was prepared before licences were kept
-            licences.write(catalog.licence(name), version)
+            with contextlib.suppress(InputError):  # of data that others own and this user only reads, it stays unknown
+                licences.write(catalog.licence(name), version)
         return f"{name} was there already: {_counts(dataset)}"
     builder = catalog.builder(name, data_dir, config, anew=overwrite)
     options = tfds.download.DownloadConfig(

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -331,7 +331,7 @@ def make_testset(
     print(f"{out}: {done} clips of {width}×{height}")
 
 
-def _refuse_for_published(name: str, given: dict[str, object]) -> None:
+def _refuse_for_published(name: str, given: Mapping[str, object]) -> None:
     """What is published is written as it is."""
     usual = inspect.signature(make_testset).parameters
     others = [f"--{option} {value}" for option, value in given.items() if value != usual[option].default]

@@ -95,13 +95,12 @@ def temporal_median(video: Source, fewest: int = FEWEST_FRAMES) -> tuple[np.ndar
     As many are kept as memory allows; when there are more, every second goes, and of those that come, twice as few are
     taken.
     """
-    most = max(FEWEST_FRAMES, min(MOST_FRAMES, MOST_BYTES // (video.height * video.width * 3)))
     kept: list[np.ndarray] = []
     step = 1
     for number, pixels in enumerate(_pixels(video)):
         if number % step:
             continue
-        if len(kept) == most:
+        if len(kept) == max(FEWEST_FRAMES, min(MOST_FRAMES, MOST_BYTES // pixels.nbytes)):
             kept, step = kept[::2], 2 * step
             if number % step:
                 continue
