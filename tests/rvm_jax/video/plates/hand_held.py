@@ -82,7 +82,8 @@ def trained(steps: int, side: int = 48, batch: int = 4) -> BaselineMatte:
             return matting_base_loss(output, foreground, alpha)["total"], changed
 
         gradient, changed = jax.grad(loss, has_aux=True)(variables["params"])
-        updates, state = optimizer.update(gradient, state)
+        with jax.numpy_dtype_promotion("standard"):  # as Optax wants it
+            updates, state = optimizer.update(gradient, state)
         return {"params": optax.apply_updates(variables["params"], updates), **changed}, state
 
     people, alphas, places = _samples(48, side)
