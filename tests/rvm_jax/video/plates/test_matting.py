@@ -1,5 +1,6 @@
 """Videos matted with a clean plate: what is written is what the network says of a frame and of its plate."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,20 +101,20 @@ def test_rvm_takes_no_plate(matte, files, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_clip_from_a_hand_is_matted_better_with_alignment(tmp_path):
+def test_clips_from_a_hand_are_matted_better_with_alignment(tmp_path):
     """In MAD, by a network that was trained on plates that fit."""
-    network = trained(100)
-    for index in range(3):
-        clip = hand_held(index, 3, 144, 256)
-        videos.write(tmp_path / f"{index}.mkv", clip.frames, codec="ffv1", pixels="bgr0")
-        Image.fromarray(clip.plate).save(tmp_path / f"{index}.png")
-        mad = {}
-        for align in (False, True):
-            target = tmp_path / f"{index} {align}.mkv"
-            options = {"weights": network, "plate": str(tmp_path / f"{index}.png"), "align_plate": align}
-            assert (
-                matte_video(tmp_path / f"{index}.mkv", target, alpha=tmp_path / target.stem, **options).unaligned == 0
-            )
-            mad[align] = np.abs(read(tmp_path / target.stem) - clip.alpha[..., 0].astype(float)).mean() / 255
-        print(index, mad)
-        assert mad[True] < 0.8 * mad[False]
+    mad = {False: 0.0, True: 0.0}
+    with jax.enable_x64(False):  # as it is trained outside of tests
+        network = trained(100)
+        for index in range(3):
+            clip = hand_held(index, 3, 144, 256)
+            videos.write(tmp_path / f"{index}.mkv", clip.frames, codec="ffv1", pixels="bgr0")
+            Image.fromarray(clip.plate).save(tmp_path / f"{index}.png")
+            for align in mad:
+                target = tmp_path / f"{index} {align}.mkv"
+                options = {"weights": network, "plate": str(tmp_path / f"{index}.png"), "align_plate": align}
+                result = matte_video(tmp_path / f"{index}.mkv", target, alpha=tmp_path / target.stem, **options)
+                assert result.unaligned == 0
+                mad[align] += np.abs(read(tmp_path / target.stem) - clip.alpha[..., 0].astype(float)).mean() / 255 / 3
+    assert mad[False] < 0.15  # it finds people without, of whom a frame has 0.4
+    assert mad[True] < 0.8 * mad[False]
