@@ -32,6 +32,22 @@ def test_where_nothing_is_seen_colours_go_on():
     np.testing.assert_allclose(estimated, np.broadcast_to(image[:, :1], image.shape), atol=0.1)
 
 
+def test_what_is_not_seen_has_the_colour_of_what_is_near():
+    """And not the mean of the person, however far that is in steps of a pixel."""
+    image, alpha = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64, 1), np.float32)
+    for columns, color in ((np.s_[:8], (0.9, 0.1, 0.1)), (np.s_[-8:], (0.1, 0.1, 0.9))):
+        image[:, columns], alpha[:, columns] = color, 1
+    red, _, blue = np.moveaxis(estimate_foreground(image, alpha), -1, 0)
+    assert (red[:, :24] > blue[:, :24] + 0.1).all()
+    assert (blue[:, -24:] > red[:, -24:] + 0.1).all()
+
+
+def test_of_a_picture_without_a_person_it_is_the_mean_colour():
+    image = np.random.default_rng(0).random((20, 24, 3), np.float32)
+    estimated = estimate_foreground(image, np.zeros((20, 24, 1), np.float32))
+    np.testing.assert_allclose(estimated, np.broadcast_to(image.mean((0, 1)), image.shape), atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (2, 3), (33, 64)])
 def test_any_size_and_opaque_pictures(shape):
     image = np.random.default_rng(0).random((*shape, 3), np.float32)

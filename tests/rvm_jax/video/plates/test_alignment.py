@@ -42,6 +42,25 @@ def test_the_person_is_left_out(clip):
     assert not plate.person[points[:, 1], points[:, 0]].any()
 
 
+def test_a_camera_that_exposes_otherwise_is_no_person(clip):
+    plate = alignment.alignment(clip.plate, "plate")
+    assert not alignment._person(plate, plate.gray + 40).any()
+
+
+def test_what_the_plate_does_not_show_is_no_person(clip):
+    plate = alignment.alignment(clip.plate, "plate")
+    plate.homography = np.array([[1, 0, 0.25], [0, 1, 0], [0, 0, 1]])
+    seen = np.pad(plate.gray[:, WIDTH // 4 :], ((0, 0), (0, WIDTH // 4)), constant_values=250)
+    assert not alignment._person(plate, seen).any()
+
+
+def test_a_person_that_was_none_is_looked_at_again(clip):
+    plate = alignment.alignment(clip.plate, "plate")
+    plate.person = np.ones((HEIGHT, WIDTH), bool)
+    assert off(aligned(plate, clip.frames[0]), clip.background[0]) < 2.5
+    assert (plate.failed, plate.person.all()) == (0, False)
+
+
 def test_where_the_plate_ends_the_frame_comes_in_gradually(clip):
     plate = alignment.alignment(clip.plate, "plate")
     plate.homography = np.array([[1, 0, 0.25], [0, 1, 0], [0, 0, 1]])

@@ -16,6 +16,11 @@ from tests.rvm_jax.video.test_matting import read
 COUNT, HEIGHT, WIDTH = 7, 48, 64
 
 
+@pytest.fixture(scope="module")
+def network():
+    return small_network()
+
+
 def flicker() -> np.ndarray:
     """Alphas float32 [T, H, W, 1] that stay, move, and flicker for a frame, at the ends as well."""
     alphas = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 1), np.float32)
@@ -46,7 +51,7 @@ def test_what_one_frame_alone_says_is_the_mean_of_its_neighbours():
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 10])
-def test_the_delay_is_the_same_whatever_the_chunk_and_loses_no_frame(tmp_path, monkeypatch, chunk):
+def test_the_delay_is_the_same_whatever_the_chunk_and_loses_no_frame(network, tmp_path, monkeypatch, chunk):
     alphas, seen = flicker(), []
     frames = videos.moving(COUNT, HEIGHT, WIDTH)
     clip = videos.write(tmp_path / "clip.mkv", frames, codec="ffv1", pixels="bgr0")
@@ -59,7 +64,7 @@ def test_the_delay_is_the_same_whatever_the_chunk_and_loses_no_frame(tmp_path, m
 
     monkeypatch.setattr(memoryless, "predict", predict)
     monkeypatch.setattr(memoryless, "check", lambda *_: None)
-    options = {"weights": small_network(), "plate": str(clip), "one_frame_delay": True, "chunk": chunk}
+    options = {"weights": network, "plate": str(clip), "one_frame_delay": True, "chunk": chunk}
     done = matte_video(clip, tmp_path / "out", **options)
     assert done.frames == COUNT
     written = read(tmp_path / "out")
