@@ -8,8 +8,8 @@ which stand for what is not known, come in gradually.
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy  # whose `ndimage` is imported when it is first used
 from PIL import Image
-from scipy.ndimage import gaussian_filter, maximum_filter
 
 from rvm_jax.errors import InputError
 from rvm_jax.video.frames import at_depth, resized
@@ -138,9 +138,9 @@ def _person(alignment: Alignment, gray: np.ndarray) -> np.ndarray:
     """bool [h, w]: where a frame differs from the plate that was just aligned with it, and a little around that."""
     plate = _through_homography(alignment.gray, alignment.homography, gray.shape)
     known = _through_homography(np.ones_like(alignment.gray), alignment.homography, gray.shape) > 0.99
-    difference = gaussian_filter(np.where(known, np.abs(gray - plate), 0), 2)
+    difference = scipy.ndimage.gaussian_filter(np.where(known, np.abs(gray - plate), 0), 2)
     usual = np.median(difference[known]) if known.any() else 0
-    return maximum_filter(difference > max(DIFFERENT, 4 * usual), 15)
+    return scipy.ndimage.maximum_filter(difference > max(DIFFERENT, 4 * usual), 15)
 
 
 def _warped(alignment: Alignment, frame: np.ndarray) -> np.ndarray:

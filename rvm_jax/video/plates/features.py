@@ -8,8 +8,8 @@ BRIEF's, Gaussian, not those that were learned.
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # whose `ndimage` is imported when it is first used
 from PIL import Image
-from scipy.ndimage import gaussian_filter, maximum_filter, sobel
 
 LEVELS, SCALE = 4, 1.2
 PER_LEVEL = 500
@@ -49,7 +49,7 @@ def features(gray: np.ndarray, hidden: np.ndarray | None = None) -> Features:
         if hidden is not None:
             covered = np.asarray(Image.fromarray(hidden).resize(size[::-1], Image.Resampling.NEAREST))
         rows, columns, exact = _corners(picture, covered)
-        smooth = gaussian_filter(picture, 2)
+        smooth = scipy.ndimage.gaussian_filter(picture, 2)
         points.append((exact + 0.5) * (width / size[1], height / size[0]))
         bits.append(_described(smooth, rows, columns))
     return Features(np.concatenate(points), np.concatenate(bits))
@@ -68,10 +68,12 @@ def matched(one: Features, other: Features, furthest: int = BITS // 4) -> tuple[
 
 def _corners(picture: np.ndarray, hidden: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The strongest: rows, columns, and x and y to a part of a pixel."""
-    down, across = sobel(picture, 0) / 8, sobel(picture, 1) / 8
-    yy, xx, xy = (gaussian_filter(product, 1.5) for product in (down * down, across * across, down * across))
+    down, across = scipy.ndimage.sobel(picture, 0) / 8, scipy.ndimage.sobel(picture, 1) / 8
+    yy, xx, xy = (
+        scipy.ndimage.gaussian_filter(product, 1.5) for product in (down * down, across * across, down * across)
+    )
     strength = yy * xx - xy * xy - 0.04 * (yy + xx) ** 2
-    peak = strength == maximum_filter(strength, 7)
+    peak = strength == scipy.ndimage.maximum_filter(strength, 7)
     peak &= strength > FAINTEST
     peak[:MARGIN] = peak[-MARGIN:] = peak[:, :MARGIN] = peak[:, -MARGIN:] = False
     if hidden is not None:
