@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.archives import decode, parts
-from data_pipelines.archives.clip import ArchiveClip, Found, Record, split_clips
-from data_pipelines.archives.error_messages import first_few
+from data_pipelines.archives.clip import ArchiveClip, Found, Record
 from data_pipelines.archives.members import TarMember, tar_members
-from rvm_jax.errors import InputError
-from rvm_jax.host.progress import with_progress
 
 FOLDER = "pass"
 URL = "https://zenodo.org/record/6615455/files/"
@@ -32,28 +29,8 @@ VALIDATION_EVERY = 1000
 
 def find(manual: Path, config: str = "", *_: object) -> Found:
     """The pictures of all parts, or of those that the config names; of each 1,000, the first is for validation."""
-    folder = manual / FOLDER
-    archives = [folder / file_name(number) for number in parts.chosen("pass_backgrounds", config)]
-    found = Found()
-    missing = [path.name for path in archives if not path.is_file()]
-    if missing:
-        found.errors.append(
-            f"{folder} lacks {len(missing)} of {len(archives)} tar files: {first_few(missing)}; `rvm data download` "
-            "gets them, and a share such as pass_backgrounds/0 needs fewer"
-        )
-        return found
-    clips = []
-    for path in with_progress(archives, folder):
-        try:
-            pictures = [member for member in tar_members(path) if Path(member.name).suffix == ".jpg"]
-        except InputError as error:
-            found.errors.append(str(error))
-            continue
-        if not pictures:
-            found.errors.append(f"{path} holds no pictures, NAME.jpg: get it again from {URL}")
-        clips += [_clip(member) for member in pictures]
-    found.splits = split_clips(clips, VALIDATION_EVERY)
-    return found
+    archives = [manual / FOLDER / file_name(number) for number in parts.chosen("pass_backgrounds", config)]
+    return parts.find("pass_backgrounds", archives, _clips, share="0", validation_every=VALIDATION_EVERY)
 
 
 def places(manual: Path, *_: object) -> list[Path]:
@@ -74,5 +51,9 @@ def encode(member: TarMember) -> Iterator[Record]:
     yield {"image": kept or decode.encode_jpeg(small)}
 
 
-def _clip(member: TarMember) -> ArchiveClip:
-    return ArchiveClip(Path(member.name).stem, (member.archive,), functools.partial(encode, member))
+def _clips(archive: Path, found: Found) -> list[ArchiveClip]:
+    """The pictures of a tar file."""
+    pictures = [member for member in tar_members(archive) if Path(member.name).suffix == ".jpg"]
+    if not pictures:
+        found.errors.append(f"{archive} holds no pictures, NAME.jpg: get it again from {URL}")
+    return [ArchiveClip(Path(one.name).stem, (archive,), functools.partial(encode, one)) for one in pictures]

@@ -7,12 +7,10 @@ import functools
 from pathlib import Path
 
 from data_pipelines.archives import parts
-from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
+from data_pipelines.archives.clip import ArchiveClip, Found
 from data_pipelines.archives.composites import composite_records
 from data_pipelines.archives.error_messages import first_few
 from data_pipelines.archives.members import ZipMember, zip_members
-from rvm_jax.errors import InputError
-from rvm_jax.host.progress import with_progress
 
 FOLDER = "synthhuman"
 URL = "https://facesyntheticspubwedata.z6.web.core.windows.net/iccv-2025/data/"
@@ -22,24 +20,8 @@ VALIDATION_EVERY = 250
 
 def find(manual: Path, config: str = "", *_: object) -> Found:
     """The people of all parts, or of those that the config names; of each 250, the first is for validation."""
-    folder = manual / FOLDER
-    archives = [folder / file_name(number) for number in parts.chosen("synthhuman", config)]
-    found = Found()
-    missing = [path.name for path in archives if not path.is_file()]
-    if missing:
-        found.errors.append(
-            f"{folder} lacks {len(missing)} of {len(archives)} zip files: {first_few(missing)}; `rvm data download` "
-            "gets them, and a share such as synthhuman/0-5 needs fewer"
-        )
-        return found
-    clips = []
-    for path in with_progress(archives, folder):
-        try:
-            clips += _clips(path, found)
-        except InputError as error:
-            found.errors.append(str(error))
-    found.splits = split_clips(clips, VALIDATION_EVERY)
-    return found
+    archives = [manual / FOLDER / file_name(number) for number in parts.chosen("synthhuman", config)]
+    return parts.find("synthhuman", archives, _clips, share="0-5", validation_every=VALIDATION_EVERY)
 
 
 def places(manual: Path, *_: object) -> list[Path]:
