@@ -14,7 +14,7 @@ from data_pipelines.archives import parts
 from data_pipelines.builders.pass_backgrounds import archive as pass_backgrounds
 from data_pipelines.builders.synthhuman import archive as synthhuman
 from rvm_jax.errors import InputError
-from rvm_jax.host.files import replacing, writing
+from rvm_jax.host.files import replacing
 from rvm_jax.host.locks import HeldError, locked
 from rvm_jax.weights import released
 
@@ -76,21 +76,16 @@ def files(dataset: str, manual: Path) -> list[File]:
 
 def fetch(file: File, told: Callable[[int, int], object] = lambda done, total: None) -> str:
     """Download a file, unless it is there; gives a line about it. `told` is called with the bytes there, and of all."""
-    path = file.path
-    partial = path.with_name(f"{path.name}.part")
-    if path.exists():
-        return f"{path} was there already"
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_name(f"{path.name}.lock"), remove=True):
-                size = _size(file.url)
-                released.fetch(file.url, size, partial, lambda done: told(done, size))
-                _keep_sum(file, partial)
-                partial.replace(path)
-    except HeldError as error:
-        raise InputError(f"{error.owner} is downloading {path} already: wait for it") from error
-    return f"{path}: {size / 1e9:.2f} GB"
+    if file.path.exists():
+        return f"{file.path} was there already"
+
+    def get(partial: Path) -> None:
+        size = _size(file.url)
+        released.fetch(file.url, size, partial, lambda done: told(done, size))
+        _keep_sum(file, partial)
+
+    released.download_once(file.path, str(file.path), get)
+    return f"{file.path}: {file.path.stat().st_size / 1e9:.2f} GB"
 
 
 def _size(url: str) -> int:

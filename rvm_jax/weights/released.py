@@ -172,21 +172,32 @@ def download(name: str, told: Callable[[int], object] = lambda done: None) -> Pa
     What an interrupted download has left is gone on with. `told` is called with the bytes that are there.
     """
     release = RELEASES[name]
-    path = release.path
+
+    def get(partial: Path) -> None:
+        fetch(release.url, release.size if isinstance(release.size, int) else None, partial, told)
+        _check(release, partial)
+
+    download_once(release.path, name, get)
+    return release.path
+
+
+def download_once(path: Path, what: str, get: Callable[[Path], object]) -> None:
+    """Let `get` fill a file beside `path`, which then takes its name, unless that is there; one process at a time.
+
+    What it has left there when it is interrupted is given to it again.
+    """
     partial = path.with_name(f"{path.name}.part")
     if path.exists():
-        return path
+        return
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path.with_name(f"{path.name}.lock"), remove=True):
                 if not path.exists():
-                    fetch(release.url, release.size if isinstance(release.size, int) else None, partial, told)
-                    _check(release, partial)
+                    get(partial)
                     partial.replace(path)
     except HeldError as error:
-        raise InputError(f"{error.owner} is downloading {name} already: wait for it") from error
-    return path
+        raise InputError(f"{error.owner} is downloading {what} already: wait for it") from error
 
 
 def fetch(url: str, size: int | None, partial: Path, told: Callable[[int], object]) -> None:
