@@ -14,9 +14,10 @@ from jax import Array, lax
 from rvm_jax.baselines.layers import resize
 from rvm_jax.baselines.modnet import MULTIPLE
 from rvm_jax.errors import InputError
+from rvm_jax.model.variants import MobileNetV3
 
 MODNET_SIDE, U2NET_SIDE = 512, 320
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = MobileNetV3.mean, MobileNetV3.std  # ImageNet's
 
 PIL_ONE = 1 << 22  # the weight 1 of PIL, for bytes
 
@@ -62,7 +63,13 @@ def modnet_resize(x: Array, size: Size, *, video: bool = False, antialias: bool 
 
 def u2net_input(frames: Array, *, antialias: bool = False) -> Array:
     """Frames `[N, H, W, 3]` in 0..1 → `[N, 320, 320, 3]`: each divided by its own maximum, and normalised."""
-    x = resample(frames, (U2NET_SIDE, U2NET_SIDE), triangle_matrix if antialias else gaussian_matrix)
+    return u2net_normalised(
+        resample(frames, (U2NET_SIDE, U2NET_SIDE), triangle_matrix if antialias else gaussian_matrix)
+    )
+
+
+def u2net_normalised(x: Array) -> Array:
+    """Pictures `[N, h, w, 3]`, each divided by its own maximum, and then as ImageNet's are."""
     maximum = x.max((1, 2, 3), keepdims=True)
     x = x / jnp.where(maximum > 0, maximum, 1)
     return (x - jnp.array([[[MEAN]]], x.dtype)) / jnp.array([[[STD]]], x.dtype)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from rvm_jax.baselines import losses
 from rvm_jax.baselines.background_matting import MattingBase, MattingRefine
-from rvm_jax.baselines.images import MEAN, STD
+from rvm_jax.baselines.images import u2net_normalised
 from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.u2net import U2Net
 from train.device import evaluation, step
@@ -130,7 +130,7 @@ def _(network: U2Net, segmentation: bool) -> Mapping[str, int]:
 
 @step.forward.register
 def _(network: U2Net, variables: Variables, batch: DeviceBatch, downsample_ratio: float) -> Passed:
-    images = _normalised(_pictures(step.scaled(batch["image"])))
+    images = u2net_normalised(_pictures(step.scaled(batch["image"])))
     output, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
     return losses.u2net_loss(output, _pictures(batch["mask"]).astype(images.dtype)), updated
 
@@ -140,15 +140,8 @@ def _(network: U2Net, variables: Variables, batch: DeviceBatch, downsample_ratio
     """On its own kind of data, whose masks are its truth."""
     source = step.scaled(batch["image"])
     alpha = batch["mask"].astype(source.dtype)
-    output: Any = network.apply(variables, _normalised(_pictures(source)))
+    output: Any = network.apply(variables, u2net_normalised(_pictures(source)))
     return Prediction(source, source, alpha, source, output.alpha.reshape(alpha.shape))
-
-
-def _normalised(images: Array) -> Array:
-    """Each divided by its own maximum, and then as ImageNet's are."""
-    maximum = images.max((1, 2, 3), keepdims=True)
-    images = images / jnp.where(maximum > 0, maximum, 1)
-    return (images - jnp.array(MEAN, images.dtype)[None, None, None]) / jnp.array(STD, images.dtype)[None, None, None]
 
 
 def _pictures(clips: Array) -> Array:
