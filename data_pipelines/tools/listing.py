@@ -23,8 +23,8 @@ def table(data_dir: Location) -> str:
 
 def _rows(data_dir: Location) -> Iterator[tuple[str, str, str, str, str]]:
     for name in (*catalog.DATASETS, *catalog.SYNTHETIC, *catalog.TEST_SETS, *_others(data_dir)):
-        folder = None if name in catalog.TEST_SETS else prepared_folder(name, data_dir)
-        licence = (folder and licences.read(folder)) or catalog.licence(name)
+        folder, kept = _there(name, data_dir)
+        licence = kept or catalog.licence(name)
         yield name, licence.commercial, "yes" if folder else "-", catalog.purpose(name), licence.name
 
 
@@ -40,8 +40,8 @@ def _others(data_dir: Location) -> list[str]:
 
 def describe(name: str, data_dir: Location) -> str:
     """All about a dataset, a line each."""
-    folder = None if name in catalog.TEST_SETS else prepared_folder(name, data_dir)
-    licence = (folder and licences.read(folder)) or catalog.licence(name)
+    folder, kept = _there(name, data_dir)
+    licence = kept or catalog.licence(name)
     lines = {
         "for": catalog.purpose(name),
         "licence": licence.name,
@@ -53,9 +53,15 @@ def describe(name: str, data_dir: Location) -> str:
     }
     if name in catalog.TEST_SETS:
         lines["prepared"] = f"never: `rvm data testset {name}` writes it for `rvm evaluate`"
-    elif folder and licences.read(folder) is None:
+    elif folder and kept is None:
         lines["prepared"] += f"; without its licence, which `rvm data prepare {name}` adds"
     return "\n".join([name, *(f"  {key:<16}{value}" for key, value in lines.items())])
+
+
+def _there(name: str, data_dir: Location) -> tuple[str | Path | None, licences.Licence | None]:
+    """The folder of a dataset that is prepared, and the licence in it."""
+    folder = None if name in catalog.TEST_SETS else prepared_folder(name, data_dir)
+    return folder, None if folder is None else licences.read(folder)
 
 
 def _source(name: str) -> str:

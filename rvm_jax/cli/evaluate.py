@@ -1,7 +1,7 @@
 """`rvm evaluate …`: parses, calls, prints; nothing else."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from rvm_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from rvm_jax.evaluation.methods import Method
+    from rvm_jax.evaluation.methods import AnyMatte, Method
     from train.tracking.summary import Summary
 
 
@@ -77,7 +77,7 @@ def evaluate(
     clips = layout.find(testset.expanduser())
     chosen = choose_methods(methods, clips, precision, without_memory=without_memory)
     networks = {one.name: one.matte for one in chosen if one.matte is not None and one.remembers}
-    runs = {} if row is None else _runs(chosen, row)
+    runs = {} if row is None else _runs(chosen, networks, row)
     frames = sum(len(clip.pha) for clip in clips)
     results = {}
     for one in chosen:
@@ -136,13 +136,12 @@ def table(
     print(f"wrote {into}")
 
 
-def _runs(chosen: "Sequence[Method]", row: Path) -> "dict[str, Summary | None]":
+def _runs(chosen: "Sequence[Method]", networks: "Mapping[str, AnyMatte]", row: Path) -> "dict[str, Summary | None]":
     """What the folders of runs tell of the networks that a row is of, by their names; None of other weights."""
     from rvm_jax.evaluation.rows import check_alike, check_same, description, sum_of
     from rvm_jax.host.paths import is_url
     from train.tracking.summary import summarize
 
-    networks = {one.name: one.matte for one in chosen if one.matte is not None and one.remembers}
     if len(networks) < sum(one.remembers for one in chosen):
         raise InputError("--row tells of networks, not of predictions: leave those out")
     runs = {

@@ -233,8 +233,10 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float | N
 
 def _together(old: ResultRow, new: ResultRow) -> ResultRow:
     """What is scored now beside what was; of the same test set and settings, what is scored now."""
-    again = {(one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) for one in new.testsets}
-    kept = [
-        one for one in old.testsets if (one.dataset, one.size, json.dumps(one.settings, sort_keys=True)) not in again
-    ]
+
+    def key(one: SetScores) -> tuple[str, str, str]:
+        return one.dataset, one.size, json.dumps(one.settings, sort_keys=True)
+
+    again = set(map(key, new.testsets))
+    kept = [one for one in old.testsets if key(one) not in again]
     return replace(new, testsets=(*kept, *new.testsets))

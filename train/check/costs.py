@@ -12,9 +12,9 @@ from data_pipelines.pipelines.workers import Workers
 from data_pipelines.sampling import schedule, windows
 from data_pipelines.sampling.schedule import Pass, StageData
 from train.check.findings import Finding
-from train.device import parallel
+from train.device import parallel, step
 from train.device.programs import Key, Programs
-from train.device.step import MATTING, SEGMENTATION, TrainState
+from train.device.step import TrainState
 from train.recipe.recipe import Recipe
 from train.run import input_pipeline
 from train.run.program_keys import program_key
@@ -62,7 +62,7 @@ def _devices(
     looked = range(begin, min(begin + 2, end))  # an even and an odd one
     for one in (one for iteration in looked for one in schedule.passes(stages, recipe.seed, iteration)):
         key = program_key(recipe, stages, one)
-        shards, times = _nothing(key, programs.parts), []
+        shards, times = _nothing(key, programs), []
         for _ in range(1 + TIMED):
             start = time.perf_counter()
             state, metrics = programs.run(key, state, shards, dict.fromkeys(key.groups, 0.0))
@@ -90,12 +90,11 @@ def _data(
     return (late[-1] - late[0]) / max(len(late) - 1, 1)
 
 
-def _nothing(key: Key, parts: int) -> dict[str, jax.Array]:
+def _nothing(key: Key, programs: Programs) -> dict[str, jax.Array]:
     """A batch of black pictures, on the devices."""
-    channels = SEGMENTATION if key.segmentation else MATTING
     clips = (key.samples, key.frames, key.height, key.width)
-    batch = {name: np.zeros((*clips, count), np.uint8) for name, count in channels.items()}
-    return parallel.shard(batch, parts)
+    layers = step.layers(programs.network, key.segmentation)
+    return parallel.shard({name: np.zeros((*clips, count), np.uint8) for name, count in layers.items()}, programs.parts)
 
 
 def _average_pixels(stages: Sequence[StageData], one: Pass) -> float:
