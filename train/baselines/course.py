@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from data_pipelines.pipelines import datasets, segmentation
 from data_pipelines.pipelines.batches import Batches, Slice
@@ -33,6 +32,7 @@ from train.recipe.baselines import (
 from train.recipe.options import Options
 from train.run import input_pipeline
 from train.run.course import Course
+from train.run.initial_state import replaced
 
 
 class StillSources(NamedTuple):
@@ -121,7 +121,7 @@ def _open(recipe: StillRecipe, stage: StillStage, data_dir: Location) -> StillSo
 
 def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainState:
     """Random weights from the seed; in their place those of `init`, which may lack BackgroundMattingV2's refiner."""
-    variables: Mapping[str, Any] = {"params": {}, "batch_stats": {}}
+    variables: Mapping[str, Any] | None = None
     if init is not None:
         loaded, variables = files.load(init)
         # A coarse network alone begins a whole one.
@@ -130,19 +130,7 @@ def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainSta
                 f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains"
             )
     random = jax.device_get(step.init(network, jax.random.key(seed)))
-
-    def begun(groups: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            group: jax.tree.map(lambda ours, theirs: np.asarray(theirs, ours.dtype), tree, found.get(group, tree))
-            for group, tree in groups.items()
-        }
-
-    return step.from_variables(
-        {
-            "params": begun(random.params, variables["params"]),
-            "batch_stats": begun(random.batch_stats, variables["batch_stats"]),
-        }
-    )
+    return random if variables is None else replaced(random, variables)
 
 
 def _write(network: Baseline, variables: Mapping[str, Any], folder: Path, told: Provenance | None) -> list[Path]:

@@ -27,12 +27,15 @@ def initial_state(network: MattingNetwork, seed: int, init: Location | None) -> 
             "files; give weights that were trained, such as a released .pth"
         )
     random = jax.device_get(step.init(network, jax.random.key(seed)))
-    if loaded is None:
-        return random
+    return random if loaded is None else replaced(random, loaded.variables)
+
+
+def replaced(random: step.TrainState, loaded: Mapping[str, Any]) -> step.TrainState:
+    """A state with what was loaded in the place of random weights."""
     return step.from_variables(
         {
-            "params": {**random.params, **_of(random.params, loaded.variables["params"])},
-            "batch_stats": {**random.batch_stats, **_of(random.batch_stats, loaded.variables["batch_stats"])},
+            "params": {**random.params, **_of(random.params, loaded["params"])},
+            "batch_stats": {**random.batch_stats, **_of(random.batch_stats, loaded["batch_stats"])},
         }
     )
 
