@@ -11,6 +11,7 @@ import rvm_jax
 from data_pipelines.tools import upload
 from rvm_jax.cli.main import main
 from rvm_jax.host import bucket_lock, buckets
+from rvm_jax.model.variants import VARIANTS
 from tests import fake_bucket
 from tests.data_pipelines import conftest
 from tests.killed_bucket import Killed, at_change, raise_killed
@@ -28,6 +29,7 @@ SHORT = replace(runs.RECIPE, stages=(replace(FIRST, iterations=3), *(replace(sta
 def test_from_prepared_data_to_a_network_in_a_bucket(bucket, prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(bucket_lock, "MOMENT", 0)
+    monkeypatch.setitem(VARIANTS, "tiny", runs.SMALL)
     for role in conftest.TINY:
         upload.upload(f"synthetic/tiny_{role}", prepared, f"{bucket}/data", overwrite=False)
     start, run = f"{bucket}/start", f"{bucket}/run"

@@ -17,6 +17,7 @@ OPEN_GOP = {"x265-params": "open-gop=1:keyint=8:min-keyint=4:bframes=4:b-pyramid
 CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "h264": ("libx264", {"g": "10", "bf": "3"}),
     "hevc": ("libx265", {"x265-params": "open-gop=0:keyint=8:log-level=error:pools=1"}),
+    "hevc_fast": ("libx265", {"x265-params": "log-level=error:pools=1", "preset": "ultrafast"}),
     "hevc_open_gop": ("libx265", OPEN_GOP),
     "vp9": ("libvpx-vp9", {}),
 }

@@ -1,7 +1,6 @@
 """Training in float64 that stops after some iterations, for `test_elastic.py`; also a process that does so.
 
 Arguments: short or demo, OUT, DATA_DIR, after which iteration it stops (0: none), perhaps COORDINATOR ID COUNT.
-The short run is of a network whose blocks are few and narrow, since most of its time is compiling.
 """
 
 import contextlib
@@ -17,14 +16,12 @@ import jax.numpy as jnp
 
 from rvm_jax.errors import Stopped
 from rvm_jax.model.network import MattingNetwork
-from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, Variant
+from rvm_jax.model.variants import VARIANTS
 from tests.train import runs
 from train import loop
 from train.device import hosts, step
 from train.recipe.published import DEMO
 
-ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
-SMALL = Variant("tiny", ENCODER, aspp=4, decoder=(4, 4, 4, 4))
 SHORT_DEMO = replace(
     DEMO,
     batch=8,
@@ -92,7 +89,7 @@ def train(
         process_count=count,
         accumulation=recipe.batch // 8,
     )
-    with in_float64(stops_after), patch.dict(VARIANTS, {"tiny": SMALL} if length == "short" else {}):
+    with in_float64(stops_after), patch.dict(VARIANTS, {"tiny": runs.SMALL} if length == "short" else {}):
         try:
             loop.train(recipe, options)
         except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""A process that makes a pass of each kind in float64 with the tiny network: OUT [COORDINATOR ID COUNT]."""
+"""A process that makes a pass of each kind in float64 with a small network: OUT [COORDINATOR ID COUNT]."""
 
 import sys
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvm_jax.model.network import MattingNetwork
+from tests.train.runs import SMALL
 from train.device import cluster, optimizer, parallel, step
 from train.device.joined import split
 from train.device.programs import Key, Programs
@@ -29,8 +30,8 @@ def in_float64(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-programs = Programs(MattingNetwork("tiny", axis_name=parallel.AXIS))
-state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork("tiny"), 0, None))))
+programs = Programs(MattingNetwork(SMALL, axis_name=parallel.AXIS))
+state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork(SMALL), 0, None))))
 rng = np.random.default_rng(0)
 told = {}
 for number, (shape, channels, ratio) in enumerate(PASSES):

@@ -6,8 +6,13 @@ from pathlib import Path
 
 from rvm_jax.host.memory import collect_seldom
 from rvm_jax.host.quiet_import import quiet_import
+from rvm_jax.model.variants import VARIANTS, InvertedResidual, MobileNetV3, Variant
 from train.recipe.options import Options
 from train.recipe.recipe import Rates, Recipe, Stage, Validation
+
+ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
+SMALL = Variant("tiny", ENCODER, aspp=4, decoder=(4, 4, 4, 4))
+"""What "tiny" is in tests of training, and in their processes: most of their time is tracing and compiling."""
 
 RATES = Rates(encoder=1e-3, aspp=1e-3, decoder=1e-3, project_mat=1e-3, project_seg=1e-3)
 LOW = Stage(("synthetic/tiny_matting_clips",), epochs=1, frames=2, rates=RATES, size=64, iterations=3)
@@ -58,6 +63,7 @@ def recorded(out: Path) -> list[dict]:
 def train(recipe: Recipe, options: Options) -> None:
     """Train in a process of its own, which begins as the command does."""
     collect_seldom()
+    VARIANTS["tiny"] = SMALL
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 

@@ -9,11 +9,9 @@ import pytest
 
 from rvm_jax.errors import Stopped
 from rvm_jax.model.network import MattingNetwork
-from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest
 from tests.train import runs
-from tests.train.elastic_worker import SMALL
 from tests.train.test_loop import stop_with
 from train import loop
 from train.device import optimizer, step
@@ -37,9 +35,8 @@ RECIPE = replace(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
 def test_it_goes_on_bit_for_bit_and_leaves_the_average(prepared, tmp_path, monkeypatch):
-    """With a network that is soon compiled."""
-    monkeypatch.setitem(VARIANTS, "tiny", SMALL)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     loop.train(RECIPE, runs.options(whole, prepared))
     with monkeypatch.context() as patched:

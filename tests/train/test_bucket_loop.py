@@ -22,7 +22,7 @@ from train import loop
 prepared = conftest.prepared
 bucket = fake_bucket.bucket
 whole = test_loop.whole
-pytestmark = [pytest.mark.longest, pytest.mark.slow]
+pytestmark = [pytest.mark.longest, pytest.mark.slow, pytest.mark.usefixtures("small_network")]
 KILLS = int(os.environ.get("RVM_KILLS", "0"))
 
 

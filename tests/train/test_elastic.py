@@ -26,6 +26,7 @@ def differences(out, whole):
 
 @pytest.mark.slow
 @pytest.mark.longest
+@pytest.mark.usefixtures("small_network")
 def test_eight_devices_then_four_on_two_hosts_then_one(prepared, tmp_path, coordinator, monkeypatch, capsys):
     """In float64, and in two parts: losses, gradients and validations are those of eight devices all through."""
     whole, out = tmp_path / "whole", tmp_path / "out"

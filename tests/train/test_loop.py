@@ -30,11 +30,11 @@ from train.tracking import metrics_file
 from train.tracking.tracker import Tracker
 
 prepared = conftest.prepared
-pytestmark = pytest.mark.longest
+pytestmark = [pytest.mark.longest, pytest.mark.usefixtures("small_network")]
 
 
 @pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory):
+def whole(small_network, prepared, tmp_path_factory):
     """The folder of a run from its beginning to its end."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     begin = time.perf_counter()

@@ -55,6 +55,7 @@ def newest(out):
 
 @pytest.mark.slow
 @pytest.mark.longest
+@pytest.mark.usefixtures("small_network")
 def test_kills_change_nothing(prepared, tmp_path):
     """However often and whenever it is killed, the run ends as if it had not been."""
     finish(begin("run_worker", 2, "long", tmp_path / "first", prepared))  # compiles

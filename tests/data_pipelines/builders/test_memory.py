@@ -36,10 +36,10 @@ def test_a_worker_prepares_a_4k_clip_in_less_than_4_gb(tmp_path, reader):
     longest = decode.DECORD_BUDGET // (HEIGHT * WIDTH * 3)
     count = longest if reader == "decord" else longest + 8
     foreground = fake_archives.write_video(
-        tmp_path / "fgr.mp4", (fake_archives.stamped(i, HEIGHT, WIDTH) for i in range(count)), "hevc"
+        tmp_path / "fgr.mp4", (fake_archives.stamped(i, HEIGHT, WIDTH) for i in range(count)), "hevc_fast"
     )
     alpha = fake_archives.write_video(
-        tmp_path / "pha.mp4", (fake_archives.stamped_alpha(i, HEIGHT, WIDTH) for i in range(count)), "hevc"
+        tmp_path / "pha.mp4", (fake_archives.stamped_alpha(i, HEIGHT, WIDTH) for i in range(count)), "hevc_fast"
     )
     assert decode._suits_decord(foreground, decode._header(foreground)) == (reader == "decord")
     done = subprocess.run(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rvm_jax.model.network import MattingNetwork
+from tests.train.runs import SMALL
 from train.device import optimizer, parallel, step
 from train.device.joined import split
 
@@ -32,7 +33,7 @@ def make_batch(kind, shape, seed=0, dtype=np.uint8):
 
 @pytest.fixture(scope="module")
 def start():
-    return step.init(MattingNetwork("tiny"), jax.random.key(0))
+    return step.init(MattingNetwork(SMALL), jax.random.key(0))
 
 
 def in_float64(tree):
@@ -44,7 +45,7 @@ def in_float64(tree):
 )
 def test_a_pass_steps_what_it_uses_and_touches_nothing_else(start, kind):
     shape, ratio, trained = KINDS[kind]
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES, downsample_ratio=ratio))
+    run = jax.jit(partial(step.train_pass, MattingNetwork(SMALL), learning_rates=RATES, downsample_ratio=ratio))
     state, metrics = run(step.joined(start), make_batch(kind, shape))
     state = split(state)
     assert state.params.keys() == start.params.keys() == set(optimizer.GROUPS)
@@ -64,7 +65,7 @@ def test_a_pass_steps_what_it_uses_and_touches_nothing_else(start, kind):
 
 def test_a_group_without_a_learning_rate_is_frozen(start):
     rates = {group: rate for group, rate in RATES.items() if group != "encoder"}
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny")))
+    run = jax.jit(partial(step.train_pass, MattingNetwork(SMALL)))
     state, metrics = run(start, make_batch("matting", (1, 2, 32, 32)), rates)
     jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], start.params["encoder"])
     assert state.moments["encoder"].count == 0
@@ -77,7 +78,7 @@ def test_a_batch_in_parts_is_the_mean_of_its_parts(start):
     """Two clips at once or one after the other: the same clip twice has the same statistics either way."""
     clip = make_batch("matting", (1, 2, 32, 32), dtype=np.float64)
     batch = {name: jnp.concatenate([x, x]) for name, x in clip.items()}
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES), static_argnames="parts")
+    run = jax.jit(partial(step.train_pass, MattingNetwork(SMALL), learning_rates=RATES), static_argnames="parts")
     state = in_float64(start)
     (once, metrics), (twice, measured) = (run(state, batch, parts=parts) for parts in (1, 2))
     for name, value in metrics.items():
@@ -90,7 +91,7 @@ def test_a_batch_in_parts_is_the_mean_of_its_parts(start):
 def test_parts_are_of_different_clips(start):
     """The terms of a batch in parts are the means of those that each part has alone."""
     batch = make_batch("segmentation", (2, 2, 32, 32), dtype=np.float64)
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES), static_argnames="parts")
+    run = jax.jit(partial(step.train_pass, MattingNetwork(SMALL), learning_rates=RATES), static_argnames="parts")
     state = in_float64(start)
     _, together = run(state, batch, parts=2)
     alone = [run(state, {name: x[i : i + 1] for name, x in batch.items()}, parts=1)[1]["total"] for i in range(2)]
@@ -118,11 +119,11 @@ def test_eight_devices_do_what_one_does(start, kind):
     shape, ratio, _ = KINDS[kind]
     batch = make_batch(kind, (8, *shape[1:]), dtype=np.float64)
     state = in_float64(start)
-    alone = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=RATES, downsample_ratio=ratio))
+    alone = jax.jit(partial(step.train_pass, MattingNetwork(SMALL), learning_rates=RATES, downsample_ratio=ratio))
     together = jax.pmap(
         partial(
             step.train_pass,
-            MattingNetwork("tiny", axis_name="batch"),
+            MattingNetwork(SMALL, axis_name="batch"),
             learning_rates=RATES,
             downsample_ratio=ratio,
         ),
@@ -157,7 +158,7 @@ def test_a_batch_in_parts_is_the_same_on_any_number_of_devices(monkeypatch, how)
     params = {"encoder": {"w": rng.random((1, 3))}}
     state = step.TrainState(params, {"encoder": {"mean": np.zeros(())}}, jax.device_get(optimizer.init(params)))
     state = step.joined(jax.device_get(step.with_average(state, how)))
-    network, devices = MattingNetwork("tiny", axis_name=parallel.AXIS), jax.local_devices()
+    network, devices = MattingNetwork(SMALL, axis_name=parallel.AXIS), jax.local_devices()
     results = []
     for count in (8, 4, 2):
         monkeypatch.setattr(jax, "local_devices", lambda count=count: devices[:count])
@@ -200,11 +201,12 @@ def test_adam_is_adam():
             assert moments[group].count == t
 
 
-def test_training_fits_one_clip(start):
+def test_training_fits_one_clip():
     """Fifty steps on one batch, of noise with a mask of noise, leave less than a tenth of its loss."""
     batch = make_batch("segmentation", (1, 1, 32, 32))
-    run = jax.jit(partial(step.train_pass, MattingNetwork("tiny"), learning_rates=dict.fromkeys(RATES, 1e-2)))
-    state, first = run(start, batch)
+    network = MattingNetwork("tiny")
+    run = jax.jit(partial(step.train_pass, network, learning_rates=dict.fromkeys(RATES, 1e-2)))
+    state, first = run(step.init(network, jax.random.key(0)), batch)
     for _ in range(50):
         state, last = run(state, batch)
     assert last["total"] < 0.1 * first["total"]
