@@ -10,6 +10,7 @@ PyMatting's multi-level estimator is measured beside ours where it is installed.
 import argparse
 import importlib.util
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def rows() -> Iterator[dict[str, str | float]]:
 
 def pymatting_rows() -> Iterator[dict[str, str | float]]:
     """PyMatting as it comes, which is ω = 1 and 2 times, and with what is chosen here."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # threads that wait for each other would count
     from pymatting import estimate_foreground_ml
 
     settings: dict[str, dict[str, float]] = {
