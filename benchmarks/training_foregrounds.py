@@ -4,10 +4,9 @@
 
 SynthHuman and P3M-10k come as pictures with alpha, so their foregrounds are estimated at preparation. Here the truth is
 known: synthetic people are put before synthetic scenery, and the tiny network is trained from the same first weights,
-on the same draws, with four kinds of foregrounds: the true ones; those that `rvm_jax.foreground` estimates from the
-picture and its alpha; the pictures themselves, background and all, which tells whether the measurement would notice;
-and the pictures, with a foreground loss that counts only where alpha is 1. All are validated on other people with true
-foregrounds, before scenery that none has seen.
+on the same draws, with three kinds of foregrounds: the true ones; those that `rvm_jax.foreground` estimates from the
+picture and its alpha; and the pictures themselves, background and all, which tells whether the measurement would
+notice. All are validated on other people with true foregrounds, before scenery that none has seen.
 """
 
 import argparse
@@ -29,7 +28,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 
 from data_pipelines import synthetic  # noqa: E402
 from data_pipelines.archives.decode import encode_jpeg, encode_png  # noqa: E402
@@ -37,7 +35,7 @@ from data_pipelines.pipelines.matting import MattingData  # noqa: E402
 from data_pipelines.records.clips import Clips  # noqa: E402
 from rvm_jax.foreground import estimate_foreground  # noqa: E402
 from rvm_jax.model.network import MattingNetwork  # noqa: E402
-from train.device import evaluation, losses, parallel  # noqa: E402
+from train.device import evaluation, parallel  # noqa: E402
 from train.device.programs import Programs  # noqa: E402
 from train.device.step import TrainState, init, joined  # noqa: E402
 from train.recipe.published import DEMO  # noqa: E402
@@ -47,7 +45,6 @@ from train.run.program_keys import program_key  # noqa: E402
 
 HEIGHT, WIDTH = 192, 240
 BATCH = 4
-MATTING_LOSS = losses.matting_loss
 HELD_OUT = 16
 
 Picture = np.ndarray
@@ -68,20 +65,7 @@ def left_in(foreground: Picture, alpha: Picture, picture: Picture) -> Picture:
     return picture
 
 
-LOSS_MASKED = "background left in, loss masked"
-CONTENDERS: Mapping[str, Foreground] = {
-    "true": true,
-    "estimated": estimated,
-    "background left in": left_in,
-    LOSS_MASKED: left_in,
-}
-
-
-def masked_loss(
-    foreground: jax.Array, alpha: jax.Array, true_foreground: jax.Array, true_alpha: jax.Array
-) -> Mapping[str, jax.Array]:
-    """The loss of matting, but of the foreground only where nothing is seen through it."""
-    return MATTING_LOSS(jnp.where(true_alpha == 1, foreground, true_foreground), alpha, true_foreground, true_alpha)
+CONTENDERS: Mapping[str, Foreground] = {"true": true, "estimated": estimated, "background left in": left_in}
 
 
 def people(first: int, count: int, chosen: Foreground) -> Clips:
@@ -152,7 +136,6 @@ def main() -> None:
     results: dict[str, list[dict[str, float]]] = {}
     print("| foregrounds | seed | MAD | foreground MAD | s |\n|---|---|---|---|---|", flush=True)
     for name in asked.foregrounds:
-        losses.matting_loss = masked_loss if name == LOSS_MASKED else MATTING_LOSS
         data = MattingData(people(0, asked.people, CONTENDERS[name]), backgrounds)
         source = input_pipeline.Sources(data, segmentation, segmentation, validation, {})
         for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
