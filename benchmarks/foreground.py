@@ -4,11 +4,13 @@
 
 On 50 synthetic composites of 512×384 whose foreground is known. Errors are those of what shows: of αF, in levels of
 255, where alpha is neither 0 nor 1. "nothing" takes the composite for the foreground, as whoever has no other does.
-Seconds are those of the processor.
+PyMatting's multi-level estimator is measured beside ours where it is installed. Seconds are those of the processor.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +63,29 @@ def rows() -> Iterator[dict[str, str | float]]:
         mark = " (chosen)" if chosen == (foreground.OMEGA, foreground.STEPS) else ""
         yield row(f"ω = {omega}, {steps} times{mark}", foreground.estimate_foreground)
     foreground.OMEGA, foreground.STEPS = chosen
+    if importlib.util.find_spec("pymatting"):
+        yield from pymatting_rows()
+
+
+def pymatting_rows() -> Iterator[dict[str, str | float]]:
+    """PyMatting as it comes, which is ω = 1 and 2 times, and with what is chosen here."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # threads that wait for each other would count
+    from pymatting import estimate_foreground_ml
+
+    settings: dict[str, dict[str, float]] = {
+        "PyMatting": {},
+        f"PyMatting, ω = {foreground.OMEGA:g}, {foreground.STEPS} times": {
+            "gradient_weight": float(foreground.OMEGA),
+            "n_big_iterations": foreground.STEPS,
+        },
+    }
+    for name, given in settings.items():
+
+        def estimate(image: np.ndarray, alpha: np.ndarray, given: dict[str, float] = given) -> np.ndarray:
+            return estimate_foreground_ml(image, alpha[..., 0], **given)
+
+        estimate(*composite(0, 16, 16)[:2])  # compiles
+        yield row(name, estimate)
 
 
 def draw(path: Path) -> None:

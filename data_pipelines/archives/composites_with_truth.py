@@ -11,14 +11,13 @@ from data_pipelines.archives.stills import paired
 from rvm_jax.errors import InputError
 from rvm_jax.video.picture_files import natural_sort_key
 
-Frames = Sequence[tuple[Path, Path]]
-"""Composites, each with its alpha."""
+Frames = Sequence[tuple[Path, Path | None]]
+"""Composites, each with its alpha where that is known."""
 
 
 def clip(name: str, frames: Frames) -> ArchiveClip:
-    """A clip of a test set; its files are the folders of its frames, or the one frame and its alpha."""
-    files = frames[0] if len(frames) == 1 else tuple(path.parent for path in frames[0])
-    return ArchiveClip(name, files, functools.partial(encode, tuple(frames)))
+    """A clip of a test set, whose files nobody looks at, for it is written and not prepared."""
+    return ArchiveClip(name, (), functools.partial(encode, tuple(frames)))
 
 
 def frames_in(composites: Path, alphas: Path, errors: list[str]) -> Frames:
@@ -32,11 +31,19 @@ def frames_in(composites: Path, alphas: Path, errors: list[str]) -> Frames:
 
 def encode(frames: Frames) -> Iterator[Record]:
     """The records of a clip: `com`, whose bytes stay as they are, and `pha`, which is gray PNG whatever it was."""
-    sizes = None
+    expected: tuple[int, int] | None = None
+
+    def check(path: Path, size: tuple[int, int]) -> None:
+        if size != expected:
+            raise InputError(f"{path} has {sized(size)} where {sized(expected or size)} are expected: get it again")
+
     for composite, alpha in frames:
-        picture, gray = decode.read_picture(composite), decode.read_alpha(alpha)
-        sizes = sizes or picture.size
-        for path, found in ((composite, picture.size), (alpha, gray.size)):
-            if found != sizes:
-                raise InputError(f"{path} has {sized(found)} where {sized(sizes)} are expected: get it again")
-        yield {"com": composite.read_bytes(), "pha": decode.encode_png(gray)}
+        picture = decode.read_picture(composite)
+        expected = expected or picture.size
+        check(composite, picture.size)
+        record = {"com": composite.read_bytes()}
+        if alpha is not None:
+            gray = decode.read_alpha(alpha)
+            check(alpha, gray.size)
+            record["pha"] = decode.encode_png(gray)
+        yield record

@@ -1,7 +1,7 @@
 """Datasets that come as many archives: their clips, and which archives a share such as 0-5 means."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.archives.clip import ArchiveClip, Found, split_clips
@@ -26,6 +26,17 @@ def chosen(dataset: str, config: str) -> range:
             f"such as {dataset}/0-{min(5, count - 1)}"
         )
     return range(first, last + 1)
+
+
+def shares(numbers: Sequence[int]) -> list[str]:
+    """The fewest shares that some archives make, which are given in order: 0, 1, 2 and 5 are "0-2" and "5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
 
 
 def find(

@@ -32,6 +32,7 @@ TEST_SETS: Mapping[str, str] = {
     "youtubematte/512x288": "test set: clips on other backgrounds",
     "youtubematte/1920x1080": "test set: the same, large",
     "p3m_500": "test set: portraits",
+    "crgnn_real": "test set: clips as they were filmed, alpha on some frames",
 }
 """Never trained on: `rvm data testset` writes them as `rvm evaluate` reads them, from what their owners give."""
 
@@ -76,7 +77,7 @@ def licence(name: str) -> Licence:
 
 
 def find(name: str, manual: Path, data_dir: Path) -> Found:
-    """What the manual folder holds of a dataset of `DATASETS` or `TEST_SETS`."""
+    """What the manual folder holds of a dataset that has an archive."""
     return _archive(name).find(manual, name.partition("/")[2], data_dir)
 
 
@@ -84,6 +85,16 @@ def lies_in(name: str, manual: Path, data_dir: Path) -> bool:
     """Whether anything of such a dataset is there, be it faulty."""
     places = _archive(name).places(manual, name.partition("/")[2], data_dir)
     return any(any(place.iterdir()) if place.is_dir() else place.exists() for place in places)
+
+
+def shares(name: str, manual: Path) -> list[str]:
+    """The dataset, or the shares of it that the manual folder holds, if it comes in parts and only some are there."""
+    if name not in parts.COUNTS:
+        return [name]
+    archive: Any = _archive(name)
+    numbers = range(parts.COUNTS[name])
+    there = [number for number in numbers if (manual / archive.FOLDER / archive.file_name(number)).is_file()]
+    return [name] if len(there) in (0, len(numbers)) else [f"{name}/{share}" for share in parts.shares(there)]
 
 
 def refuse_file(manual: Path) -> None:

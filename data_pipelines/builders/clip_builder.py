@@ -1,9 +1,9 @@
 """The TFDS builder that all datasets share: clips in, one record a frame out.
 
-A subclass says which features a record has and what lies in the manual folder. Worker processes here, or those of
-Apache Beam, decode and encode the clips into the final shards (`shards`), which wait beside the dataset until all are
-there; those of an earlier, interrupted run are used again. The clip table (name, length and checksum of each) goes into
-the metadata, so that `data_pipelines.records.clips` can read any frame of any clip.
+A subclass says which features a record has; `archive.py` beside it says what lies in the manual folder. Worker
+processes here, or those of Apache Beam, decode and encode the clips into the final shards (`shards`), which wait beside
+the dataset until all are there; those of an earlier, interrupted run are used again. The clip table (name, length and
+checksum of each) goes into the metadata, so that `data_pipelines.records.clips` can read any frame of any clip.
 
 A folder with the version of a dataset as its name is whole. It is put together under another name: TFDS writes its
 metadata there, the shards are moved into it, and it takes the place of an old one when it is whole, not before.
@@ -64,8 +64,8 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
         super().__init__(**options)
 
     def find(self, manual: Path) -> Found:
-        """The clips of every split, and what is wrong with the manual folder."""
-        raise NotImplementedError
+        """The clips of every split, and what is wrong with the manual folder: what `archive.py` beside it says."""
+        return catalog.find(f"{self.name}/{self.config_name}", manual, self._shared_data_dir)
 
     def download_and_prepare(self, **options: Any) -> None:
         """Build the dataset, unless it is there already; see TFDS for the options."""
@@ -97,6 +97,11 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
     def config_name(self) -> str:
         """What stands behind the slash in the name of the dataset, if anything does."""
         return self.builder_config.name if self.builder_config else ""
+
+    @property
+    def _shared_data_dir(self) -> Path:
+        """The data_dir of all datasets: without the name, config and version (or temporary folder) of this one."""
+        return Path(self.data_dir).parents[2 if self.config_name else 1]
 
     def _licence(self, version: Path) -> Licence:
         """The owner's; of what is the user's own, what the user wrote beside the dataset that this one replaces."""

@@ -76,6 +76,12 @@ LICENCES: Mapping[str, Licence] = {
         "no",
         "YouTubeMatte: Yang et al., MatAnyone, 2025",
     ),
+    "crgnn_real": Licence(
+        "none stated for the videos; their owners' code is for non-commercial purposes",
+        "https://github.com/TiantianWang/VideoMatting-CRGNN",
+        "no",
+        "CRGNN: Wang et al., Video Matting via Consistency-Regularized Graph Neural Networks, 2021",
+    ),
     "synthetic": Licence(
         "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", "yes", "rvm-jax, which draws them from a seed"
     ),

@@ -48,6 +48,12 @@ def chosen(names: Sequence[str], data_dir: Location) -> list[str]:
     return own + (catalog.named(others) if others or not own else [])
 
 
+def with_shares(names: Sequence[str], manual: Path, data_dir: Location) -> Iterator[str]:
+    """What `all` means: of datasets that come in parts and are not prepared, the shares that are there."""
+    for name in names:
+        yield from [name] if prepared_folder(name, data_dir) is not None else catalog.shares(name, manual)
+
+
 def _look(name: str, manual: Path, data_dir: Location) -> Checked:
     folder = prepared_folder(name, data_dir)
     if folder is not None:

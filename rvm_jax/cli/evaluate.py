@@ -30,12 +30,13 @@ def evaluate(
 ) -> None:
     """Score networks, or what any method predicted, against a test set.
 
-    TESTSET is a folder such as `rvm data testset` makes, or a published one: DATASET/CLIP/com, pha and fgr. A METHOD is
-    a weight file, a JAX folder, the folder of a training run, or a folder of predictions: DATASET/CLIP/pha and fgr.
-    Networks are RVM's, MODNet, U²-Net and BackgroundMattingV2, which is given the test set's DATASET/CLIP/bgr.
-    Prints MAD, MSE, Grad, Conn, dtSSD, MAD-T and the errors of colours beside the published figures, and writes
-    results.json, .csv and .md, pictures of the worst and of median frames and of the same frames by all methods, and
-    report.html to OUT. Clips that were scored before, from the same files, are not scored again.
+    TESTSET is a folder such as `rvm data testset` makes, or a published one: DATASET/CLIP/com, pha and fgr, the truth
+    of all frames or of some. A METHOD is a weight file, a JAX folder, the folder of a training run, or a folder of
+    predictions: DATASET/CLIP/pha and fgr. Networks are RVM's, MODNet, U²-Net and BackgroundMattingV2, which is given
+    the test set's DATASET/CLIP/bgr. Prints MAD, MSE, Grad, Conn, dtSSD, MAD-T and the errors of colours beside the
+    published figures, and writes results.json, .csv and .md, pictures of the worst and of median frames and of the same
+    frames by all methods, and report.html to OUT. Clips that were scored before, from the same files, are not scored
+    again.
 
     Example: rvm evaluate testset runs/mobilenetv3
 

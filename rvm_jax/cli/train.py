@@ -57,8 +57,8 @@ GROUPS = {
     "optimizer": ("optimizer", "weight_decay", "clip_norm", "ema", "scaling", "warmup", "schedule"),
     "network": ("variant", "refiner"),
     "data": (
-        *("backgrounds", "background_motion", "segmentation_clips", "segmentation_stills", "segmentation_size"),
-        *("unknown", "sample_pixels", "unfree"),
+        *("backgrounds", "background_motion", "segmentation_clips", "still_motion", "segmentation_stills"),
+        *("segmentation_size", "unknown", "sample_pixels", "unfree"),
     ),
     "checkpoint_and_tracking": (
         *("save_every", "validate_every", "keep", "requeue_status"),

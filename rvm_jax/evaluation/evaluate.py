@@ -55,10 +55,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Scored:
-    """A clip's scores by one method, and pictures of its worst and its median frame by MAD, and of its middle one."""
+    """A clip's scores by one method, and pictures of its worst and its median frame by MAD, and of its middle one.
+
+    The scores are of the frames with truth, whose `numbers` are counted from 0.
+    """
 
     clip: str
     dataset: str
+    numbers: Sequence[int]
     scores: Scores
     worst: Path
     median: Path
@@ -100,7 +104,7 @@ def evaluate(
                     partial_path.write_text(json.dumps(kept, allow_nan=False))
             else:
                 progress(len(clip.pha))
-            yield Scored(clip.name, clip.dataset, kept["scores"], *pictures)
+            yield Scored(clip.name, clip.dataset, clip.numbers, kept["scores"], *pictures)
 
 
 def _score(
@@ -118,6 +122,8 @@ def _score(
 
     with prefetch.prefetched(predictions(), QUEUED) as parts:
         scores = scoring.score(parts, pool, high_resolution=settings.high_resolution)
+    if clip.has_gaps:  # what changes between frames that are far apart is another metric
+        del scores["dtssd"]
     order = np.argsort(scores["mad"], kind="stable")
     return scores, [strips[number] for number in (order[-1], order[len(order) // 2], len(order) // 2)]
 
@@ -145,13 +151,15 @@ def _read(
     """Predictions from a folder, with their truth, and the composites."""
     assert one.predictions is not None
     pha, fgr = layout.predicted(one.predictions, clip)
-    for names in _parts(clip):
-        com, truth, colors = _truth(clip, names, pool)
+    size = layout.size(clip)
+    for names in _parts(list(clip.pha), size):
+        com = _composites(clip, names, size, pool)
+        truth, colors = _truth(clip, names, size, pool)
         alpha = _stacked(pool, layout.read_alpha, [pha[name] for name in names])
         foreground = _stacked(pool, layout.read_color, [fgr[name] for name in names]) if fgr else None
-        for kind, found, expected in (("pha", alpha, truth), ("fgr", foreground, com)):
-            if found is not None and found.shape[1:3] != expected.shape[1:3]:
-                sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, expected)]
+        for kind, found in (("pha", alpha), ("fgr", foreground)):
+            if found is not None and found.shape[1:3] != size:
+                sizes = [f"{width}×{height}" for height, width in (found.shape[1:3], size)]
                 raise InputError(
                     f"{one.predictions}/{clip.label}/{kind} has {sizes[0]} pixels, the truth {sizes[1]}: "
                     "expected predictions in the size of the test set"
@@ -163,13 +171,14 @@ def _read(
 def _infer(
     clip: EvaluationClip, one: Method, settings: Settings, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Frames, np.ndarray]]:
-    """Predictions of a network, with their truth, and the composites."""
+    """Predictions of a network that sees all frames, where their truth is known, with it, and the composites."""
     assert one.matte is not None
     matte, ratio = one.matte, settings.downsample_ratio
     state: Any = None
     length = 0
-    for names in _parts(clip):
-        com, truth, colors = _truth(clip, names, pool)
+    size = layout.size(clip)
+    for names in _parts(clip.frames, size):
+        com = _composites(clip, names, size, pool)
         background = _backgrounds(clip, names, com, pool) if matte.needs else None
         if one.remembers:
             length = max(length, len(com))  # the last part is filled up, so that it needs no program of its own
@@ -188,7 +197,11 @@ def _infer(
                 )
         if settings.save_predictions is not None:
             _save(_folder(settings.save_predictions, clip, one), names, alpha, foreground, pool)
-        yield Frames(alpha, truth, foreground, colors), com
+        known = [number for number, name in enumerate(names) if name in clip.pha]
+        if known:
+            truth, colors = _truth(clip, [names[number] for number in known], size, pool)
+            foreground = None if foreground is None else foreground[known]
+            yield Frames(alpha[known], truth, foreground, colors), com[known]
 
 
 class _Predicted(NamedTuple):
@@ -216,19 +229,36 @@ def _backgrounds(clip: EvaluationClip, names: Sequence[str], com: np.ndarray, po
     return found
 
 
+def _composites(
+    clip: EvaluationClip, names: Sequence[str], size: tuple[int, int], pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """What a method is given of some frames, uint8 `[T, H, W, 3]`; their true alpha in gray, if there is nothing."""
+    if not clip.com:
+        alpha = _stacked(pool, layout.read_alpha, [clip.pha[name] for name in names])
+        return (alpha.repeat(3, -1) * 255).astype(np.uint8)
+    com = _stacked(pool, layout.read_color, [clip.com[name] for name in names])
+    _check_size(clip, "com", com, size)
+    return com
+
+
 def _truth(
-    clip: EvaluationClip, names: Sequence[str], pool: ThreadPoolExecutor
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Composites uint8 (of the truth alone, if there are none), and true alpha and foreground in 0..1."""
+    clip: EvaluationClip, names: Sequence[str], size: tuple[int, int], pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """True alpha and foreground of some frames, in 0..1."""
     alpha = _stacked(pool, layout.read_alpha, [clip.pha[name] for name in names])
-    colors = _stacked(pool, layout.read_color, [clip.fgr[name] for name in names]) if clip.fgr else None
-    com = _stacked(pool, layout.read_color, [clip.com[name] for name in names]) if clip.com else None
-    for kind, found in (("fgr", colors), ("com", com)):
-        if found is not None and found.shape[1:3] != alpha.shape[1:3]:
-            sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, alpha)]
-            raise InputError(f"{clip.label} has {kind} of {sizes[0]} and pha of {sizes[1]} pixels: get both again")
-    com = (alpha.repeat(3, -1) * 255).astype(np.uint8) if com is None else com
-    return com, alpha, None if colors is None else colors.astype(np.float32) / 255
+    _check_size(clip, "pha", alpha, size)
+    if not clip.fgr:
+        return alpha, None
+    colors = _stacked(pool, layout.read_color, [clip.fgr[name] for name in names])
+    _check_size(clip, "fgr", colors, size)
+    return alpha, colors.astype(np.float32) / 255
+
+
+def _check_size(clip: EvaluationClip, kind: str, found: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise `InputError` unless pictures have the (height, width) of the clip's first true alpha."""
+    if found.shape[1:3] != size:
+        sizes = [f"{width}×{height}" for height, width in (found.shape[1:3], size)]
+        raise InputError(f"{clip.label} has {kind} of {sizes[0]} and pha of {sizes[1]} pixels: get both again")
 
 
 def _stacked(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> np.ndarray:
@@ -258,7 +288,7 @@ def _saved(clip: EvaluationClip, one: Method, settings: Settings) -> list[Path]:
         return []
     folder = _folder(settings.save_predictions, clip, one)
     kinds = ("pha", "fgr") if one.tells_colors else ("pha",)
-    return [folder / kind / f"{name}.png" for kind in kinds for name in clip.pha]
+    return [folder / kind / f"{name}.png" for kind in kinds for name in clip.frames]
 
 
 def _folder(predictions: Path, clip: EvaluationClip, one: Method) -> Path:
@@ -271,9 +301,8 @@ def part_length(size: tuple[int, int]) -> int:
     return max(1, min(LONGEST_PART, pixels // (size[0] * size[1])))
 
 
-def _parts(clip: EvaluationClip) -> Iterator[list[str]]:
-    names = list(clip.pha)
-    length = part_length(layout.size(clip))
+def _parts(names: Sequence[str], size: tuple[int, int]) -> Iterator[Sequence[str]]:
+    length = part_length(size)
     return (names[first : first + length] for first in range(0, len(names), length))
 
 

@@ -2,11 +2,12 @@
 
     SET/<dataset>_<motion or static>/<clip>/{com,pha,fgr,bgr}/<frame>.png
 
-`com` is what a method is given, `pha` and `fgr` are the truth, `bgr` is the background alone, for each frame or one for
-all; predictions have `pha`, and `fgr` if they tell colours. Frames are matched by their names.
+`com` is what a method is given, `pha` and `fgr` are the truth, of all frames or of some, `bgr` is the background
+alone, for each frame or one for all; predictions have `pha`, and `fgr` if they tell colours. Frames are matched by
+their names.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -40,6 +41,22 @@ class EvaluationClip(NamedTuple):
     def label(self) -> str:
         return f"{self.dataset}/{self.name}"
 
+    @property
+    def frames(self) -> list[str]:
+        """The names of all frames that a method is given, whether or not their truth is known."""
+        return list(self.com or self.pha)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the frames with truth, counted from 0."""
+        return [number for number, name in enumerate(self.frames) if name in self.pha]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is a frame without truth between two that have it."""
+        numbers = self.numbers
+        return numbers[-1] - numbers[0] >= len(numbers)
+
 
 def find(folder: Path) -> list[EvaluationClip]:
     """The clips of a test set. Raises `InputError`, with the name of the clip, where it is not as it should be."""
@@ -65,7 +82,7 @@ def check_background(clip: EvaluationClip) -> None:
     if not clip.bgr:
         raise InputError(f"{clip.label} has no background, which a method wants: expected pictures in {where}")
     if len(clip.bgr) > 1:
-        _check_names(clip.bgr, clip.pha, where, f"the truth of {clip.label}")
+        _check_names(clip.bgr, clip.frames, clip.frames, where, f"the clip {clip.label}")
 
 
 def backgrounds_in_words(clips: Sequence[EvaluationClip]) -> str:
@@ -80,7 +97,7 @@ def backgrounds_in_words(clips: Sequence[EvaluationClip]) -> str:
 
 
 def predicted(folder: Path, clip: EvaluationClip) -> tuple[FramePaths, FramePaths]:
-    """A method's alpha, and its foreground if there is any, for the frames of a clip of the test set."""
+    """A method's alpha, and its foreground if there is any, for the frames of a clip that have truth."""
     path = folder / clip.dataset / clip.name
     if not path.is_dir():
         raise InputError(f"{folder} has no predictions of {clip.label}: expected {path}/pha")
@@ -89,7 +106,7 @@ def predicted(folder: Path, clip: EvaluationClip) -> tuple[FramePaths, FramePath
         raise InputError(f"{path} has no alpha: expected pictures in {path}/pha")
     fgr = _frames(path / "fgr")
     for kind, found in (("pha", pha), ("fgr", fgr or clip.pha)):
-        _check_names(found, clip.pha, f"{path}/{kind}", f"the truth of {clip.label}")
+        _check_names(found, clip.pha, clip.frames, f"{path}/{kind}", f"the truth of {clip.label}")
     return {name: pha[name] for name in clip.pha}, {name: fgr[name] for name in clip.pha if name in fgr}
 
 
@@ -135,20 +152,22 @@ def _clip(dataset: str, path: Path) -> EvaluationClip:
     lossy = next((file for file in pha.values() if file.suffix.lower() in LOSSY), None)
     if lossy:
         raise InputError(f"{dataset}/{path.name} has its true alpha as JPEG ({lossy.name}), which changes it: get PNGs")
-    for kind, found in (("com", com), ("fgr", fgr)):
-        if found:
-            _check_names(found, pha, f"{path}/{kind}", f"{path}/pha")
+    if com:
+        _check_names(com, pha, com, f"{path}/com", f"{path}/pha")
+    if fgr:
+        _check_names(fgr, pha, pha, f"{path}/fgr", f"{path}/pha")
     return EvaluationClip(dataset, path.name, com, pha, fgr, bgr)
 
 
-def _check_names(found: FramePaths, expected: FramePaths, where: str, truth: str) -> None:
-    missing, more = (sorted(a.keys() - b.keys()) for a, b in ((expected, found), (found, expected)))
+def _check_names(found: FramePaths, wanted: Collection[str], allowed: Collection[str], where: str, others: str) -> None:
+    """Raise `InputError` unless all frames that are wanted were found, and only those that are allowed."""
+    missing, more = sorted(set(wanted) - found.keys()), sorted(found.keys() - set(allowed))
     differ = [
         f"{len(names)} {what} ({names[0]})" for names, what in ((missing, "missing"), (more, "too many")) if names
     ]
     if differ:
         raise InputError(
-            f"{where} has {len(found)} frames and {truth} {len(expected)}: {', '.join(differ)}; expected equal names"
+            f"{where} has {len(found)} frames and {others} {len(wanted)}: {', '.join(differ)}; expected equal names"
         )
 
 

@@ -133,8 +133,16 @@ def tables(
         pixels = "several sizes" if others else f"{size[1]}×{size[0]}"
         alike = {"high_resolution": high_resolution, "other_composites": other_composites}
         beside = [] if others else published(dataset, size, **alike)
-        found[f"{dataset}, {pixels}, {len(those)} clip{'s' if len(those) > 1 else ''}"] = table([*rows, *beside])
+        title = f"{dataset}, {pixels}, {len(those)} clip{'s' if len(those) > 1 else ''}{_partly(those)}"
+        found[title] = table([*rows, *beside])
     return found
+
+
+def _partly(clips: Sequence[EvaluationClip]) -> str:
+    """What a title says of clips of which not all frames have truth."""
+    known, frames = sum(len(clip.pha) for clip in clips), sum(len(clip.frames) for clip in clips)
+    untold = ", so no dtSSD" if any(clip.has_gaps for clip in clips) else ""
+    return "" if known == frames else f", truth on {known:,} of {frames:,} frames{untold}"
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
@@ -214,7 +222,8 @@ def over_time(results: Results, dataset: str, metric: str) -> list[Line]:
             frames = min(map(len, found))
             values = np.mean([scores[:frames] for scores in found], 0)
             first = 1 if metric == "dtssd" else 0  # which has no frame before it
-            lines.append(Line(method, np.arange(frames)[first:], values[first:]))
+            numbers = next(scored.numbers for scored in clips if scored.dataset == dataset)
+            lines.append(Line(method, np.asarray(numbers[:frames])[first:], values[first:]))
     return lines
 
 
@@ -234,7 +243,8 @@ def sheet(clips: Sequence[Scored]) -> Image.Image:
     for kind, scored, image in strips:
         mads = scored.scores["mad"]
         frame = int(np.argsort(mads, kind="stable")[-1 if kind == "worst" else len(mads) // 2])
-        draw.text((4, top + 3), f"{scored.dataset}/{scored.clip}, {kind} frame {frame}: MAD {mads[frame]:.2f}", "black")
+        label = f"{scored.dataset}/{scored.clip}, {kind} frame {scored.numbers[frame]}: MAD {mads[frame]:.2f}"
+        draw.text((4, top + 3), label, "black")
         whole.paste(image, (0, top + LABEL))
         top += image.height + LABEL
     return whole
@@ -242,7 +252,13 @@ def sheet(clips: Sequence[Scored]) -> Image.Image:
 
 def _frames(results: Results) -> list[dict[str, Any]]:
     return [
-        {"method": method, "dataset": scored.dataset, "clip": scored.clip, "frames": scored.scores}
+        {
+            "method": method,
+            "dataset": scored.dataset,
+            "clip": scored.clip,
+            "numbers": scored.numbers,
+            "frames": scored.scores,
+        }
         for method, clips in results.items()
         for scored in clips
     ]

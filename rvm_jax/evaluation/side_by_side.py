@@ -55,9 +55,9 @@ def _panels(number: int, results: Mapping[str, Sequence[Scored]]) -> list[tuple[
         mads = scored.scores["mad"]
         with Image.open(scored.middle) as stored:
             com, truth, alpha, _ = np.split(np.asarray(stored.convert("RGB")), PANELS, axis=1)
-        frame = len(mads) // 2
+        middle = len(mads) // 2
         if not panels:
-            labels = f"{scored.dataset}/{scored.clip}", f"frame {frame}"
+            labels = f"{scored.dataset}/{scored.clip}", f"frame {scored.numbers[middle]}"
             panels = list(zip(map(Image.fromarray, (com, truth)), labels, strict=True))
-        panels.append((Image.fromarray(alpha), f"MAD {mads[frame]:.2f}"))
+        panels.append((Image.fromarray(alpha), f"MAD {mads[middle]:.2f}"))
     return panels

@@ -105,6 +105,19 @@ def bg_20k(manual: Path, *, train: int = 3, test: int = 2) -> Path:
     return folder
 
 
+def crgnn(manual: Path, *, clips: int = 1, frames: int = 12) -> Path:
+    """Clips whose first frame and every tenth after it have an alpha."""
+    folder = manual / "crgnn"
+    for clip in range(clips):
+        for frame in range(1, frames + 1):
+            composite, alpha, _ = person(10 * clip + frame % 3)
+            name = f"production ID_{clip}/frame{frame:05d}.png"
+            write(folder / "image_allframe" / name, encoded(composite, "PNG"))
+            if frame % 10 == 1:
+                write(folder / "alpha" / name, encoded(alpha, "PNG"))
+    return folder
+
+
 def youtubematte(manual: Path, *, clips: int = 1, frames: int = 2) -> Path:
     """Clips of the small size on both kinds of backgrounds."""
     folder = manual / "YouTubeMatte" / "youtubematte_512x288"

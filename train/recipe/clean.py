@@ -57,9 +57,11 @@ CLEAN = Recipe(
     # Half of the published backgrounds are clips, which move. Here all are stills, so half of them are moved.
     background_motion=0.5,
     # The pictures of COCO whose photographers allow commercial use; no free set of clips is known. YouTubeVIS' place is
-    # taken by the same stills, moved, so that the head for segmentation learns with a memory as well.
+    # taken by the same stills, moved as often as those of matting, so that the head for segmentation learns with a
+    # memory as well.
     segmentation_clips=("coco_person/free",),
     segmentation_stills=("coco_person/free",),
+    still_motion=0.95,
     unfree="refuse",
     precision="bfloat16",  # published (as float16)
 )

@@ -111,10 +111,11 @@ class Recipe(Training):
         variant: The network: mobilenetv3, resnet50, or tiny.
         stages: The four stages, one after the other.
         backgrounds: Datasets of background clips and images, which people are put in front of.
-        segmentation_clips: Segmentation datasets for even iterations: clips, or stills, which are moved.
+        segmentation_clips: Segmentation datasets for even iterations: clips, or stills, which may be moved.
         segmentation_stills: Segmentation datasets of stills, for odd iterations: each of their frames is a clip by
             itself.
         background_motion: Probability that a background is moved; clips among them move by themselves.
+        still_motion: Probability that a still among the segmentation clips is moved.
         refiner: What lifts the matte to high resolution: a filter that is trained, or one without weights.
         segmentation_size: Pixels of the square that segmentation clips are cut from.
         buckets: How many heights, and how many widths, there are for the shape of a step. Each pair compiles once.
@@ -129,6 +130,7 @@ class Recipe(Training):
     segmentation_clips: tuple[str, ...]
     segmentation_stills: tuple[str, ...]
     background_motion: float = 0.15
+    still_motion: float = 0.0
     refiner: Refiner = "deep_guided_filter"
     segmentation_size: int = 512
     buckets: int = 4
@@ -142,8 +144,10 @@ class Recipe(Training):
         at_least(2 * SMALLEST, segmentation_size=self.segmentation_size)
         at_least(1, "validation.", clips=self.validation.clips, frames=self.validation.frames)
         at_least(SMALLEST, "validation.", height=self.validation.height, width=self.validation.width)
-        if not 0 <= self.background_motion <= 1:
-            raise InputError(f"--background-motion {self.background_motion}: expected a probability, 0 to 1")
+        for name in ("background_motion", "still_motion"):
+            if not 0 <= getattr(self, name) <= 1:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {getattr(self, name)}: expected a probability, 0 to 1")
         for number, stage in enumerate(self.stages, 1):
             _check(stage, f"stages.{number}.")
         if all(stage.skipped for stage in self.stages):

@@ -56,12 +56,13 @@ class Sources(NamedTuple):
         """Those of a kind of pass, at random as `drawn` says."""
         match kind:
             case "segmentation_video":
-                return segmentation.batches(self.segmentation_clips, part, augmentation=segmentation.VIDEO, **drawn)
+                augmentation = replace(segmentation.VIDEO, move_stills=recipe.still_motion)
+                return segmentation.batches(self.segmentation_clips, part, augmentation=augmentation, **drawn)
             case "segmentation_stills":
                 return segmentation.batches(self.segmentation_stills, part, augmentation=segmentation.STILLS, **drawn)
             case _:
-                augmentation = replace(self.matting.augmentation, move_background=recipe.background_motion)
-                return matting.batches(self.matting, part, augmentation=augmentation, **drawn)
+                moved = replace(self.matting.augmentation, move_background=recipe.background_motion)
+                return matting.batches(self.matting, part, augmentation=moved, **drawn)
 
 
 UNOPENED = Sources(MattingData(EMPTY), EMPTY, EMPTY, MattingData(EMPTY), {})

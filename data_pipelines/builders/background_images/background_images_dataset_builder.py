@@ -1,11 +1,9 @@
 """The TFDS builder of still backgrounds."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.background_images import archive
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
 
@@ -24,6 +22,3 @@ class Builder(ClipBuilder):
     """
     FEATURES = BACKGROUND
     CLIPS_PER_SHARD = 48
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

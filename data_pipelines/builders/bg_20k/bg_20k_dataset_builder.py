@@ -1,11 +1,9 @@
 """The TFDS builder of BG-20k."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.bg_20k import archive
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
 
@@ -22,6 +20,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = archive.PAGE
     FEATURES = BACKGROUND
     CLIPS_PER_SHARD = 48
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

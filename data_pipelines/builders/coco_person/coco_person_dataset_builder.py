@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
 from data_pipelines.builders.coco_person import archive
 from rvm_jax.errors import InputError
@@ -28,9 +27,6 @@ class Builder(ClipBuilder):
     FEATURES = SEGMENTATION
     CLIPS_PER_SHARD = 128
 
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual, self.config_name, self._shared_data_dir)
-
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
     ) -> None:
@@ -38,11 +34,6 @@ class Builder(ClipBuilder):
         if not archive.panoptic_folder(self._shared_data_dir).is_dir() and not self.find(manual).errors:
             _prepare_panoptic(manual, self._shared_data_dir)
         super()._download_and_prepare(dl_manager, download_config)
-
-    @property
-    def _shared_data_dir(self) -> Path:
-        """The data_dir of all datasets: without the name, config and version (or temporary folder) of this one."""
-        return Path(self.data_dir).parents[2 if self.config_name else 1]
 
 
 def _prepare_panoptic(manual: Path, data_dir: Path) -> None:

@@ -1,11 +1,9 @@
 """The TFDS builder of background videos."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
 from data_pipelines.builders.dvm_backgrounds import archive
 
@@ -21,6 +19,3 @@ class Builder(ClipBuilder):
     """
     FEATURES = BACKGROUND
     HOMEPAGE = archive.PAGE
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

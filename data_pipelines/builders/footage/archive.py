@@ -11,7 +11,7 @@ VALIDATION_EVERY = 20
 LEAST_TO_SPLIT = 3
 
 
-def find(folder: Path) -> Found:
+def find(folder: Path, *_: object) -> Found:
     """All pairs of `fgr` and `pha`; of three or more, the 1st, 21st, 41st and so on by name are for validation.
 
     Of fewer, the first is for both.

@@ -1,13 +1,10 @@
 """The TFDS builder of your own footage."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
-from data_pipelines.builders.footage import archive
 
 
 class Builder(ClipBuilder):
@@ -19,6 +16,3 @@ class Builder(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     FEATURES = MATTING
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

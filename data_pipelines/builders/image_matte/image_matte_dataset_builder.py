@@ -1,13 +1,10 @@
 """The TFDS builder of stills with alpha."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
-from data_pipelines.builders.image_matte import archive
 
 
 class Builder(ClipBuilder):
@@ -22,6 +19,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = "https://sites.google.com/view/deepimagematting"
     FEATURES = MATTING
     CLIPS_PER_SHARD = 24
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

@@ -1,11 +1,9 @@
 """The TFDS builder of P3M-10k."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
 from data_pipelines.builders.p3m_10k import archive
 
@@ -22,6 +20,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = archive.PAGE
     FEATURES = MATTING
     CLIPS_PER_SHARD = 48
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

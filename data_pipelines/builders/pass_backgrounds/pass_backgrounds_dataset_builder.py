@@ -1,11 +1,9 @@
 """The TFDS builder of PASS as backgrounds."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import BACKGROUND, ClipBuilder
 from data_pipelines.builders.pass_backgrounds import archive
 
@@ -22,6 +20,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = "https://www.robots.ox.ac.uk/~vgg/data/pass/"
     FEATURES = BACKGROUND
     CLIPS_PER_SHARD = 512
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual, self.config_name)

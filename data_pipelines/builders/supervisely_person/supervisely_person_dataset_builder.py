@@ -1,13 +1,10 @@
 """The TFDS builder of pictures of people with masks."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
-from data_pipelines.builders.supervisely_person import archive
 
 
 class Builder(ClipBuilder):
@@ -22,6 +19,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = "https://supervisely.com"
     FEATURES = SEGMENTATION
     CLIPS_PER_SHARD = 48
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

@@ -1,11 +1,9 @@
 """The TFDS builder of SynthHuman."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
 from data_pipelines.builders.synthhuman import archive
 
@@ -22,6 +20,3 @@ class Builder(ClipBuilder):
     HOMEPAGE = "https://microsoft.github.io/DAViD"
     FEATURES = MATTING
     CLIPS_PER_SHARD = 64
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual, self.config_name)

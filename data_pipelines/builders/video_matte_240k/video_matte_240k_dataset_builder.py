@@ -1,11 +1,9 @@
 """The TFDS builder of VideoMatte240K."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import MATTING, ClipBuilder
 from data_pipelines.builders.video_matte_240k import archive
 
@@ -25,6 +23,3 @@ class Builder(ClipBuilder):
     """
     FEATURES = MATTING
     HOMEPAGE = archive.PAGE
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual, self.builder_config.name)

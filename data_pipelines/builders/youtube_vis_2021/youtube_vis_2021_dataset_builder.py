@@ -1,13 +1,10 @@
 """The TFDS builder of videos of people with masks."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.archives.clip import Found
 from data_pipelines.builders.clip_builder import SEGMENTATION, ClipBuilder
-from data_pipelines.builders.youtube_vis_2021 import archive
 
 
 class Builder(ClipBuilder):
@@ -21,6 +18,3 @@ class Builder(ClipBuilder):
     """
     HOMEPAGE = "https://youtube-vos.org/dataset/vis/"
     FEATURES = SEGMENTATION
-
-    def find(self, manual: Path) -> Found:
-        return archive.find(manual)

@@ -81,7 +81,10 @@ def check(
     if _only_footage(names, folder=folder):
         states = iter([checking.check_footage(_footage(folder))])
     else:
-        states = checking.check(checking.chosen(names, data), manual, data)
+        chosen = checking.chosen(names, data)
+        if "all" in names:
+            chosen = list(checking.with_shares(chosen, manual, data))
+        states = checking.check(chosen, manual, data)
         place = data if is_url(data) or manual.is_dir() else f"{manual}, which does not exist"
         print(f"looking in {place}", flush=True)
     bad = []
@@ -185,7 +188,7 @@ def _those_there(names: list[str], manual: Path, data_dir: Path, force: bool) ->
     from data_pipelines.tools import check as checking
 
     there, faulty = [], []
-    for checked in checking.check(names, manual, data_dir):
+    for checked in checking.check(list(checking.with_shares(names, manual, data_dir)), manual, data_dir):
         if checked.state in ("ready", "prepared") or (checked.state == "damaged" and force):
             there.append(checked.name)
             continue
@@ -291,7 +294,7 @@ def make_testset(
 
     Args:
         names: Prepared datasets: matting with backgrounds, or `synthetic`; or one published test set, of which
-            nothing but --manual is asked: youtubematte/512x288, youtubematte/1920x1080 or p3m_500.
+            nothing but --manual is asked: youtubematte/512x288, youtubematte/1920x1080, p3m_500 or crgnn_real.
         out: The folder to write to.
         data_dir: Where prepared datasets are; $TFDS_DATA_DIR or ~/tensorflow_datasets by default.
         split: Which part of the datasets: test by default, or validation of those that have no test at all.

@@ -86,6 +86,11 @@ def test_a_still_that_is_seen_as_a_clip_moves_with_its_mask():
     np.testing.assert_array_equal(stills["mask"], stills["image"][..., :1] >= 128)
     assert (stills["mask"][:, 0] != stills["mask"][:, -1]).any((1, 2, 3)).all()
     assert (clips["mask"] == clips["mask"][:, :1]).all()  # only stills are moved
+    one, unmoved = (
+        stamped.first(segmentation.batches(STILLS, Slice(4), seed=1, stream="s", size=64, **options), 1)[0]["mask"]
+        for options in (moving | {"frames": 1}, moving | {"frames": 1, "augmentation": segmentation.NONE})
+    )
+    np.testing.assert_array_equal(one, unmoved)  # with one frame there is nothing to move along
     assert segmentation.VIDEO.move_stills == 0.95
     assert segmentation.STILLS.move_stills == 0
 

@@ -1,6 +1,7 @@
 """Published test sets, in miniature: written as `rvm evaluate` reads them, and never prepared."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,49 @@ def test_p3m_500(tmp_path):
     ]
     portrait = folder / "validation/P3M-500-NP/original_image/p_00c9.jpg"
     assert clips[1].com["0000"].read_bytes() == portrait.read_bytes()
+
+
+def test_crgnn_real(tmp_path):
+    folder = fake.crgnn(tmp_path, clips=2)
+    assert run("testset", "crgnn_real", "--manual", tmp_path, "--out", tmp_path / "set") == 0
+    clips = layout.find(tmp_path / "set")
+    assert [clip.label for clip in clips] == [f"crgnn_real/production ID_{number}" for number in (0, 1)]
+    assert [(len(clip.com), clip.numbers, clip.has_gaps) for clip in clips] == [(12, [0, 10], True)] * 2
+    frame = folder / "image_allframe/production ID_1/frame00011.png"
+    assert clips[1].com["0010"].read_bytes() == frame.read_bytes()
+    np.testing.assert_array_equal(pixels(clips[1].pha["0010"].read_bytes()), fake.person(12)[1])
+    assert licences.read(tmp_path / "set").commercial == "no"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "alpha"), "crgnn/alpha has no clips: get the real data by"),
+        (
+            lambda folder: (folder / "alpha/production ID_0/frame00011.png").rename(
+                folder / "alpha/production ID_0/00010.png"
+            ),
+            "1 alphas have no frame in .*image_allframe/production ID_0: .*00010.png; expected a frame and its alpha",
+        ),
+        (lambda folder: shutil.rmtree(folder / "image_allframe/production ID_0"), "2 alphas have no frame in .*ID_0"),
+        (
+            lambda folder: (folder / "image_allframe/production ID_0/frame00002.jpg").touch(),
+            "frame00002.jpg and .*frame00002.png are one frame: remove what is not meant",
+        ),
+        (
+            lambda folder: (folder / "alpha/production ID_0/frame00011.png").write_bytes(
+                fake.encoded(fake.person(1, 16, 16)[1], "PNG")
+            ),
+            "alpha/production ID_0/frame00011.png has 16x16 pixels where 48x32 pixels are expected",
+        ),
+    ],
+)
+def test_what_differs_from_the_folder_that_is_expected_is_named(tmp_path, capsys, change, message):
+    fake.crgnn(tmp_path, clips=2)
+    change(tmp_path / "crgnn")
+    assert run("testset", "crgnn_real", "--manual", tmp_path, "--out", tmp_path / "set") == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "set" / "crgnn_real" / "production ID_0").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from data_pipelines.builders import catalog
 from data_pipelines.tools import check
 from rvm_jax.cli.data import app
 from rvm_jax.cli.main import main
-from tests.data_pipelines import conftest, fake_archives
+from tests.data_pipelines import conftest, fake_archives, fake_free_archives
 
 prepared = conftest.prepared
 
@@ -161,6 +161,23 @@ def test_all_that_is_there_is_prepared(backgrounds, tmp_path, capsys):
     assert output.splitlines()[-1].startswith("background_images: train 2 (2 frames), validation 1 (1 frames), ")
     assert run("check", "background_images", *folders) == 0
     assert "background_images: prepared - " in capsys.readouterr().out
+
+
+def test_parts_that_are_there_are_shares_to_all(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("data_pipelines.tools.prepare.prepare", lambda name, *_, **__: f"made {name}")
+    manual, folders = tmp_path / "manual", ("--manual", tmp_path / "manual", "--data-dir", tmp_path / "data")
+    for part in (0, 1, 3):
+        fake_free_archives.synthhuman(manual, part, 2)
+    assert run("prepare", "all", *folders) == 0
+    output = capsys.readouterr().out
+    assert output.splitlines()[-2:] == ["made synthhuman/0-1", "made synthhuman/3"]
+    assert "faulty" not in output
+    assert run("check", *folders) == 0
+    assert "\nsynthhuman/0-1: ready (train 3, validation 1 " in capsys.readouterr().out
+    assert run("check", "synthhuman", *folders) == 2
+    assert "synthhuman lacks 57 of 60 zip files" in capsys.readouterr().out
+    monkeypatch.setattr(check, "prepared_folder", lambda name, _: tmp_path if name == "synthhuman" else None)
+    assert list(check.with_shares(["synthhuman"], manual, tmp_path)) == ["synthhuman"]
 
 
 def test_a_bad_picture_is_one_line_and_leaves_nothing_that_looks_whole(backgrounds, tmp_path, capsys):

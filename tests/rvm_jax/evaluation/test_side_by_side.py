@@ -65,7 +65,7 @@ def test_a_network_that_wants_backgrounds_is_given_those_of_its_frames(testset, 
     with pytest.raises(InputError, match=r"^aim_static/0000 has bgr of 24×16 and com of 48×32 pixels: expected one"):
         run(BGMV2, testset, tmp_path / "out")
     (testset / "aim_motion" / "0000" / "bgr" / "0003.png").unlink()
-    with pytest.raises(InputError, match=r"aim_motion/0000/bgr has 10 frames and the truth of aim_motion/0000 11"):
+    with pytest.raises(InputError, match=r"aim_motion/0000/bgr has 10 frames and the clip aim_motion/0000 11"):
         run(BGMV2, testset, tmp_path / "out")
     for path in (testset / "aim_static" / "0000" / "bgr").iterdir():
         path.unlink()

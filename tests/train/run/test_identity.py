@@ -48,6 +48,7 @@ def test_the_same_run_is_as_it_was(done):
         (25, identity(ema=0.9)),
         (25, identity(clip_norm=1.0)),
         (25, identity(backgrounds=("mine",))),
+        (25, identity(still_motion=0.95)),
         (25, identity(validation=replace(runs.RECIPE.validation, clips=4))),
         (25, identity(stage1={"frames": 3})),
         (25, identity(stage3={"frames": 3})),
@@ -145,7 +146,7 @@ def test_a_run_of_an_older_version_goes_on():
     old["recipe"] |= {"remat": False, "accumulation": 2}
     del old["recipe"]["buckets"], old["recipe"]["stages"]["1"]["high_frames"]
     del old["recipe"]["validation"]["width"]
-    for name in ("schedule", "optimizer", "weight_decay", "clip_norm", "ema"):
+    for name in ("schedule", "optimizer", "weight_decay", "clip_norm", "ema", "background_motion", "still_motion"):
         del old["recipe"][name]
     del old["recipe"]["stages"]["1"]["samples"]
     old["data"] = dict.fromkeys(DATA, OLD)
@@ -162,6 +163,8 @@ def test_a_run_of_an_older_version_goes_on():
         "buckets: 4 in the run, 1 now",
         "validation.width: 512 in the run, 24 now",
     ]
+    moved = identity(buckets=4, validation=replace(runs.RECIPE.validation, width=512), still_motion=0.95)
+    assert resume(old, moved, 25).refused == ["still_motion: 0.0 in the run, 0.95 now"]
     other = identity(data={CLIPS: OLD[::-1] + OLD}, buckets=4, validation=replace(runs.RECIPE.validation, width=512))
     assert resume(old, other, 25).refused == [f"data.{CLIPS}: {OLD} in the run, {OLD[::-1] + OLD} now"]
 

@@ -121,6 +121,16 @@ def test_the_batches_are_those_of_the_pipelines(whole):
             np.testing.assert_array_equal(batch[name], expected[name], strict=True)
 
 
+@pytest.mark.parametrize("motion", [0.0, 1.0])
+def test_stills_among_the_segmentation_clips_move_as_often_as_the_recipe_says(motion):
+    stills = stamped.clips([1] * 3, {"image": lambda n: stamped.photo(24, 32), "mask": stamped.flat(24, 32, None)})
+    source = SOURCES[0]._replace(segmentation_clips=stills)
+    drawn = {"seed": 5, "stream": "s", "frames": 3, "size": 32, "shape": (32, 32)}
+    made = source.batches(replace(RECIPE, still_motion=motion), "segmentation_video", Slice(2), drawn)
+    (batch,) = stamped.first(made, 1)
+    assert (batch["image"][:, 0] != batch["image"][:, -1]).any((1, 2, 3)).tolist() == [motion == 1] * 2
+
+
 @pytest.mark.parametrize("start", [1, 2, 3, 6])
 def test_a_restart_goes_on_where_it_was(whole, start):
     assert_equal(fed(start, 3), whole[start : start + 3])
