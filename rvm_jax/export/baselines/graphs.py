@@ -44,10 +44,18 @@ def outputs_of(network: Baseline) -> dict[str, int]:
 
 
 def build(
-    network: Baseline, variables: Variables, size: tuple[int, int] | None, told: Mapping[str, str] | None = None
+    network: Baseline,
+    variables: Variables,
+    size: tuple[int, int] | None,
+    told: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
 ) -> onnx.ModelProto:
-    """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell."""
-    layers = Layers(Graph(), to_state_dict(variables, entries(network)))
+    """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell.
+
+    With `half`, weights, inputs, outputs and all arithmetic are float16.
+    """
+    layers = Layers(Graph(half), to_state_dict(variables, entries(network)))
     match network:
         case MODNet():
             outputs = [_modnet(layers, "input")]
@@ -62,11 +70,11 @@ def build(
         layers.graph.output(value, name)
     sides: tuple[int | str, ...] = ("batch", "height", "width") if size is None else (1, *size)
     batch, *hw = sides
-    given = [tensor(name, (batch, 3, *hw)) for name in inputs_of(network)]
+    given = [tensor(name, (batch, 3, *hw), half=half) for name in inputs_of(network)]
     same = not isinstance(network, MattingRefine)
     names = {name: (f"{name}_height", f"{name}_width") for name in outputs_of(network)}
     gives = [
-        tensor(name, (batch, channels, *(hw if same or name in ("pha", "fgr") else names[name])))
+        tensor(name, (batch, channels, *(hw if same or name in ("pha", "fgr") else names[name])), half=half)
         for name, channels in outputs_of(network).items()
     ]
     properties = {"network": name_of(network), **(told or {})}
@@ -104,7 +112,7 @@ class Layers:
         return self.add("Relu", x)
 
     def clip(self, x: str, low: float = 0, high: float = 1) -> str:
-        ends = [self.graph.constant(f"clip_to_{end}", np.array(end, np.float32)) for end in (low, high)]
+        ends = [self.graph.weight(f"clip_to_{end}", np.array(end)) for end in (low, high)]
         return self.add("Clip", x, *ends)
 
     def concatenate(self, *x: str) -> str:
@@ -273,11 +281,11 @@ def _refined(layers: Layers, network: MattingRefine, size: tuple[int, int] | Non
         target, refined = _patches(layers, padded, smooth, uncertain, network)
     else:
         target = _refiner(layers, *padded)
-        threshold = graph.constant("threshold", np.array(network.threshold, np.float32))
+        threshold = graph.weight("threshold", np.array(network.threshold))
         chosen = layers.add("Greater", uncertain, threshold)
         if network.mode == "full":
             chosen = layers.add("Or", chosen, layers.add("Not", chosen))
-        refined = layers.add("Cast", chosen, to=onnx.TensorProto.FLOAT)
+        refined = layers.add("Cast", chosen, to=graph.kind)
         every = graph.add(
             "Resize",
             refined,
@@ -353,7 +361,7 @@ def _patches(layers: Layers, padded: Sequence[str], smooth: str, error: str, net
     grid = add("Reshape", grid, integers(-1, 64))
     place = add("Add", numbers, add("Mul", image, side(flat, 1)))
     place = add("Reshape", place, integers(-1))
-    chosen = add("Greater", add("Reshape", errors, integers(-1, 1)), graph.constant("zero", np.array(0, np.float32)))
+    chosen = add("Greater", add("Reshape", errors, integers(-1, 1)), graph.weight("zero", np.array(0)))
     values = add("Where", chosen, add("Reshape", refined, integers(-1, 64)), add("Gather", grid, place, axis=0))
     at = add("Unsqueeze", place, integers(1))
     grid = add("ScatterND", grid, at, values)
@@ -361,7 +369,7 @@ def _patches(layers: Layers, padded: Sequence[str], smooth: str, error: str, net
     target = add("Transpose", add("Reshape", grid, back), perm=[0, 3, 1, 4, 2, 5])
     target = add("Reshape", target, add("Shape", smooth))
     nothing = add("Reshape", add("Sub", error, error), integers(-1, 1))
-    which = add("ScatterND", nothing, at, add("Cast", chosen, to=onnx.TensorProto.FLOAT))
+    which = add("ScatterND", nothing, at, add("Cast", chosen, to=graph.kind))
     return target, add("Reshape", which, add("Shape", error))
 
 
