@@ -27,11 +27,6 @@ class Graph:
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
 
-    @property
-    def kind(self) -> int:
-        """ONNX's number for the type of what is computed."""
-        return onnx.TensorProto.FLOAT16 if self.half else onnx.TensorProto.FLOAT
-
     def in_float32(self) -> "Graph":
         """The same graph, with float32 for what is added to it."""
         return replace(self, half=False)

@@ -53,6 +53,11 @@ def export_baseline(
         if not isinstance(network, MattingRefine):
             raise InputError("--downsample-ratio is for BackgroundMattingV2 with its refiner, and RVM: leave it out")
         network = network.clone(scale=scale)
+    if half and isinstance(network, MattingRefine):
+        raise InputError(
+            "--precision float16 is not for BackgroundMattingV2 with its refiner: its errors, rounded, choose other "
+            "patches to refine, and nothing would tell whether the file is right; export float32"
+        )
     if size is None and to != "onnx":
         size = _default_size(network)
     if size is not None:

@@ -53,7 +53,7 @@ def build(
 ) -> onnx.ModelProto:
     """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell.
 
-    With `half`, weights, inputs, outputs and all arithmetic are float16.
+    With `half`, which `MattingRefine` is not for, weights, inputs, outputs and all arithmetic are float16.
     """
     layers = Layers(Graph(half), to_state_dict(variables, entries(network)))
     match network:
@@ -281,11 +281,11 @@ def _refined(layers: Layers, network: MattingRefine, size: tuple[int, int] | Non
         target, refined = _patches(layers, padded, smooth, uncertain, network)
     else:
         target = _refiner(layers, *padded)
-        threshold = graph.weight("threshold", np.array(network.threshold))
+        threshold = graph.constant("threshold", np.array(network.threshold, np.float32))
         chosen = layers.add("Greater", uncertain, threshold)
         if network.mode == "full":
             chosen = layers.add("Or", chosen, layers.add("Not", chosen))
-        refined = layers.add("Cast", chosen, to=graph.kind)
+        refined = layers.add("Cast", chosen, to=onnx.TensorProto.FLOAT)
         every = graph.add(
             "Resize",
             refined,
@@ -361,7 +361,7 @@ def _patches(layers: Layers, padded: Sequence[str], smooth: str, error: str, net
     grid = add("Reshape", grid, integers(-1, 64))
     place = add("Add", numbers, add("Mul", image, side(flat, 1)))
     place = add("Reshape", place, integers(-1))
-    chosen = add("Greater", add("Reshape", errors, integers(-1, 1)), graph.weight("zero", np.array(0)))
+    chosen = add("Greater", add("Reshape", errors, integers(-1, 1)), graph.constant("zero", np.array(0, np.float32)))
     values = add("Where", chosen, add("Reshape", refined, integers(-1, 64)), add("Gather", grid, place, axis=0))
     at = add("Unsqueeze", place, integers(1))
     grid = add("ScatterND", grid, at, values)
@@ -369,7 +369,7 @@ def _patches(layers: Layers, padded: Sequence[str], smooth: str, error: str, net
     target = add("Transpose", add("Reshape", grid, back), perm=[0, 3, 1, 4, 2, 5])
     target = add("Reshape", target, add("Shape", smooth))
     nothing = add("Reshape", add("Sub", error, error), integers(-1, 1))
-    which = add("ScatterND", nothing, at, add("Cast", chosen, to=graph.kind))
+    which = add("ScatterND", nothing, at, add("Cast", chosen, to=onnx.TensorProto.FLOAT))
     return target, add("Reshape", which, add("Shape", error))
 
 
