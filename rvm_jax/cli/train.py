@@ -155,8 +155,8 @@ def check(
     assert run is not None
     if not isinstance(run[0], Recipe):
         raise InputError(
-            f"rvm train check {recipe}: how fast a batch is learned is known of RVM's recipes alone; look at the data "
-            f"by `rvm data preview`, and at memory and time by `rvm train {recipe} --stages.1.iterations 20`"
+            f"{recipe} has no check: how fast a batch is learned is known of RVM's recipes alone; look at the data by "
+            f"`rvm data preview`, and at memory and time by `rvm train {recipe} --stages.1.iterations 20`"
         )
     quiet_import("data_pipelines.pipelines.batches")
     from train.check import check as checking

@@ -68,6 +68,7 @@ def test_one_of_another_shape_is_refused_unless_it_is_aligned():
     with pytest.raises(InputError, match=r"--plate p.png has 128×72 pixels, and a.mp4 64×48, another shape: crop one"):
         fitted(videos.moving(1, 72, 128)[0])
     assert fitted(videos.moving(1, 72, 128)[0], align=True).shape == (36, 64, 3)
+    assert fitted(videos.moving(1, 36, 64)[0], (90, 120), align=True).shape == (36, 64, 3)  # no finer than it is
 
 
 def test_a_black_plate_is_refused():
