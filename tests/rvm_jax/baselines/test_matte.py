@@ -122,7 +122,7 @@ def test_background_matting_takes_any_size_and_one_background_for_all_frames():
 
 
 def test_what_is_padded_goes_on_as_it_ends():
-    frame, plate = ramp(30, 41), ramp(30, 41) // 2
+    frame, plate = ramp(30, 41), ramp(30, 41) // np.array([2, 3, 4], np.uint8)
     foreground, alpha, _ = BaselineMatte(Beyond(), NOTHING)(frame, background=plate)
     np.testing.assert_allclose(alpha[-1, -1], frame[-1, -1, :1] / 255, atol=1e-6)
     np.testing.assert_allclose(foreground[-1, -1], plate[-1, -1] / 255, atol=1e-6)
