@@ -53,6 +53,10 @@ def network_of(contents: Contents) -> tuple[Baseline, Variables]:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     network, table = _identify(arrays, lambda entry: (entry.name, entry.torch_shape))
+    if not any(name.endswith("running_mean") for name in arrays):
+        raise InputError(
+            f"{path} holds {name_of(network)} with BatchNorm folded in: give what it was exported from, or its .onnx"
+        )
     check_entries(arrays, {entry.name: entry.torch_shape for entry in table}, name_of(network), path)
     if isinstance(network, MODNet):
         _check_copies(arrays, path)

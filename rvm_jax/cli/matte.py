@@ -217,7 +217,7 @@ def matte(
                 if done.unaligned:
                     late += f"; {plate} could not be aligned with {done.unaligned} of them"
                 if not done.complete:
-                    held = f"{name} had given nothing"
+                    held = f"nothing of {name} was matted yet"
                     if done.frames:
                         held = f"{_kept(name, names, places)} holds the first {_frames(done.frames)} of {name}"
                     raise Stopped(f"stopped: {held}{late}", request())

@@ -154,7 +154,10 @@ def check(
     """
     assert run is not None
     if not isinstance(run[0], Recipe):
-        raise InputError(f"there is no check of {recipe} yet: the recipes of RVM have one")
+        raise InputError(
+            f"{recipe} has no check: how fast a batch is learned is known of RVM's recipes alone; look at the data by "
+            f"`rvm data preview`, and at memory and time by `rvm train {recipe} --stages.1.iterations 20`"
+        )
     quiet_import("data_pipelines.pipelines.batches")
     from train.check import check as checking
 

@@ -60,17 +60,15 @@ def export(
       The report, as it was written.
     """
     kind = _format(to)
+    half = _is_half(precision, to, kind)
     with contents_of(source) as contents:
         if baseline_family(contents.arrays):
             path = _baseline_target(contents, source, target, to, size, precision, clip)
-            return export_baseline(contents, path, to, size=size, scale=downsample_ratio, overwrite=overwrite)
+            return export_baseline(
+                contents, path, to, size=size, scale=downsample_ratio, half=half, overwrite=overwrite
+            )
         loaded = whole_network(weights_of(contents), source)
     setting = _setting(to, kind, size, downsample_ratio)
-    if precision not in TOLERANCES:
-        raise InputError(f"precision is {precision!r}: expected one of {', '.join(TOLERANCES)}")
-    if precision == "float16" and not kind.half:
-        halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
-        raise InputError(f"--precision float16 is not for {to}: export to {halves}")
     path = _target(source, target, to, kind.endings, setting and setting.size, precision)
     loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
     frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
@@ -78,7 +76,7 @@ def export(
     made = report.begin(path, to, precision, loaded.describe(), described, kind.modules, loaded.provenance)
     with replacing(report_path(path), overwrite=overwrite) as report_draft, replacing(path, overwrite=overwrite) as new:
         draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
-        kind.write(loaded, draft, setting, precision == "float16")
+        kind.write(loaded, draft, setting, half)
         settings = [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3])
         with jax.default_device(report.cpu()):
             run, reference = kind.open(draft), parity.jax_run(from_weights(loaded))
@@ -103,8 +101,6 @@ def _baseline_target(
     if to not in BASELINE_FORMATS:
         known = ", ".join(BASELINE_FORMATS)
         raise InputError(f"cannot export {family} to {to}: choose one of {known}, or `rvm convert`")
-    if precision != "float32":
-        raise InputError(f"--precision {precision} is not for {family}: leave it out")
     if clip is not None:
         raise InputError(f"--clip is not for {family}, which is compared on drawn frames: leave it out")
     return _target(source, target, to, FORMATS[to].endings, size, precision)
@@ -122,6 +118,15 @@ def _format(to: str) -> ExportFormat:
     if to not in FORMATS:
         raise InputError(f"cannot export to {to!r}: choose one of {', '.join(FORMATS)}")
     return FORMATS[to]
+
+
+def _is_half(precision: str, to: str, kind: ExportFormat) -> bool:
+    if precision not in TOLERANCES:
+        raise InputError(f"precision is {precision!r}: expected one of {', '.join(TOLERANCES)}")
+    if precision == "float16" and not kind.half:
+        halves = " or ".join(name for name, kind in FORMATS.items() if kind.half)
+        raise InputError(f"--precision float16 is not for {to}: export to {halves}")
+    return precision == "float16"
 
 
 def _setting(to: str, kind: ExportFormat, size: tuple[int, int] | None, ratio: float | None) -> FrameSize | None:

@@ -5,6 +5,7 @@ import itertools
 import sys
 from collections.abc import Generator, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,6 +182,7 @@ def _source(
     time_base = time_base_of(clock)
     timed = _timed(itertools.chain(taken, stored), zero, clock, time_base)
     first, (height, width), items = peek(at_one_size(name, timed, part.size))
+    length = _length(container, stream, clock, part)
 
     aspect = _exact(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1))
     if part.size is not None and part.size.height is not None:
@@ -191,14 +193,39 @@ def _source(
         width=width,
         time_base=time_base,
         rate=clock.rate,
-        length=_length(container, stream, clock, part),
+        length=length,
         items=items,
         colors=item.colors,
         pixel_aspect=1 / aspect if item.on_its_side else aspect,
         sounds=sounds,
         deep=first.pixels.dtype == np.uint16,
         metadata=kept_metadata(container, clock.seconds(zero, clock.ticks), clock.rate),
+        spread=partial(_spread, container, stream, clock, part.start, length / clock.rate) if length else None,
     )
+
+
+def _spread(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    clock: Clock,
+    start: Fraction,
+    seconds: Fraction,
+    count: int,
+) -> Iterator[np.ndarray]:
+    """Frames in the middles of `count` equal parts of what is read, each decoded from the key frame before it.
+
+    What cannot be decoded is left out, and the fields of interlaced ones stay as they are. Nothing else can be read
+    afterwards.
+    """
+    matrix, convert = display_matrices(), RgbConverter(container.name, lambda kind: None)
+    for number in range(count):
+        wanted = start + seconds * (2 * number + 1) / (2 * count)
+        with contextlib.suppress(av.FFmpegError):
+            container.seek(round((_start(container) + wanted) * av.time_base))
+            for frame in container.decode(stream):
+                if frame.pts is None or clock.seconds(frame.pts, clock.ticks) >= wanted:
+                    yield _stored(frame, 0, matrix(frame), container.name, convert).pixels
+                    break
 
 
 def _read(

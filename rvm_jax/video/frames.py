@@ -5,7 +5,7 @@ file; packets of sound come between them, as they are stored, to be written agai
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
@@ -76,6 +76,8 @@ class Source:
     """Whether frames are uint16."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What a copy keeps, by FFmpeg's names."""
+    spread: Callable[[int], Iterator[np.ndarray]] | None = None
+    """So many frames, evenly spaced, read without those between them, as they are stored: of any size and depth."""
 
 
 class Size(NamedTuple):

@@ -187,7 +187,11 @@ def matte_video(
         opening.check_network(matte, plate, one_frame_delay)
         if plate is not None and video.colors.hdr:
             raise InputError("--hdr keep with a clean plate, which is not HDR: give --hdr tone-map")
-        clean = None if plate is None else opening.open_plate(plate, video, open_again, align_plate)
+        clean = None
+        if plate is not None:
+            clean = opening.open_plate(plate, video, open_again, align_plate, asked_to_stop)
+            if clean is None:
+                return VideoResult(0, complete=False)
         plates = alignment(clean, f"--plate {plate}") if clean is not None and align_plate else None
         given = None if downsample_ratio is None else float(downsample_ratio)
         ratio = automatic_ratio(size) if given is None else given
@@ -221,14 +225,14 @@ def matte_video(
         deep = tuple(kind for kind, one in outputs.items() if sink.keeps_depth(one.ending, video))
         transfer = video.colors.transfer if video.colors.hdr else None
         still = None if behind.still is None else jax.device_put(behind.still)
-        known = _until_gone(chunks, name)
+        known = _until_stopped(chunks, name, asked_to_stop)
         if isinstance(matte, Matte):
             mattes = _remembered(matte, known, ratio, still, tuple(writers), deep, transfer)
         else:
             mattes = memoryless.mattes(
                 matte, known, clean, given, transfer, one_frame_delay, still, tuple(writers), deep
             )
-        done = _write(mattes, writers, lambda done: progress(done, video.length), asked_to_stop, look, urgent=urgent)
+        done = _write(mattes, writers, lambda done: progress(done, video.length), look, urgent=urgent)
     unaligned = 0 if plates is None else plates.failed
     return VideoResult(done, not stopped, tally.dropped, tally.latency if urgent else None, unaligned)
 
@@ -270,7 +274,6 @@ def _write(
     mattes: Iterator[tuple[Chunk, dict[str, Array]]],
     writers: Mapping[str, ChunkWriter],
     progress: Callable[[int], None],
-    stop: Callable[[], bool],
     look: Callable[[Mapping[str, Array]], Any],
     *,
     urgent: bool,
@@ -286,8 +289,6 @@ def _write(
         look(made)
         done += len(chunk.frames)
         progress(done)
-        if stop():
-            break
     return done
 
 
@@ -318,10 +319,13 @@ def matte_chunk(
     return made, result.state
 
 
-def _until_gone(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
-    """The chunks until a camera has given nothing for long."""
+def _until_stopped(chunks: Iterator[Chunk], name: str, stop: Callable[[], bool]) -> Iterator[Chunk]:
+    """The chunks until `stop` says true, once each is done, or until a camera has given nothing for long."""
     try:
-        yield from chunks
+        for chunk in chunks:
+            yield chunk
+            if stop():
+                return
     except TimeoutError:
         print(f"{name} has given nothing for {cameras.PATIENCE:g} s: it is taken to be gone", file=sys.stderr)
 

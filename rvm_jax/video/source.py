@@ -1,6 +1,7 @@
 """Opening of anything that holds frames: a video file, a stream or a camera, a folder of pictures, or one picture."""
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -76,7 +77,12 @@ def _pictures(origin: Path, paths: list[Path], part: Part, rate: Fraction) -> So
         for number, path in enumerate(chosen):
             yield Frame(picture_decoding.read_rgb(path), number, 1, path.stem if named else frame_name(number))
 
-    return _source(origin, frames(), part, 1 / rate, rate, len(chosen))
+    def spread(count: int) -> Iterator[np.ndarray]:
+        return (
+            picture_decoding.read_rgb(chosen[(2 * number + 1) * len(chosen) // (2 * count)]) for number in range(count)
+        )
+
+    return dataclasses.replace(_source(origin, frames(), part, 1 / rate, rate, len(chosen)), spread=spread)
 
 
 def _animation(path: Path, part: Part) -> Source:

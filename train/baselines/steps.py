@@ -28,13 +28,13 @@ SMALLEST = 64
 """The side of the picture by which variables are made."""
 
 
-# MODNet
-
-
 @step.init.register
-def _(network: MODNet, key: Array) -> TrainState:
+def _(network: MODNet | U2Net, key: Array) -> TrainState:
     """Random weights, those of the heads that training alone looks at among them."""
     return step.from_variables(jax.jit(network.init)(key, jnp.zeros((1, SMALLEST, SMALLEST, 3))))
+
+
+# MODNet
 
 
 @step.layers.register
@@ -116,11 +116,6 @@ def _key(pictures: Array, axis_name: str | None) -> Array:
 
 
 # U²-Net
-
-
-@step.init.register
-def _(network: U2Net, key: Array) -> TrainState:
-    return step.from_variables(jax.jit(network.init)(key, jnp.zeros((1, SMALLEST, SMALLEST, 3))))
 
 
 @step.layers.register

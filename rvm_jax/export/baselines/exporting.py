@@ -40,23 +40,30 @@ def export_baseline(
     *,
     size: Size = None,
     scale: float | None = None,
+    half: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write what was read as `to`, one of `FORMATS`, if it agrees with JAX; gives the report that is written beside it.
 
     The file takes what the network takes: images that are normalised, of any size if it is ONNX and none is given, else
-    of one, in a batch of one. `scale` is that of a `MattingRefine`.
+    of one, in a batch of one. `scale` is that of a `MattingRefine`. With `half`, what is computed is float16.
     """
     network, variables = network_of(contents)
     if scale is not None:
         if not isinstance(network, MattingRefine):
             raise InputError("--downsample-ratio is for BackgroundMattingV2 with its refiner, and RVM: leave it out")
         network = network.clone(scale=scale)
+    if half and isinstance(network, MattingRefine):
+        raise InputError(
+            "--precision float16 is not for BackgroundMattingV2 with its refiner: its errors, rounded, choose other "
+            "patches to refine, and nothing would tell whether the file is right; export float32"
+        )
     if size is None and to != "onnx":
         size = _default_size(network)
     if size is not None:
         _check_size(network, size)
-    made = report.begin(path, to, "float32", describe(network, variables), "drawn", FORMATS[to], contents.provenance)
+    precision, described = "float16" if half else "float32", describe(network, variables)
+    made = report.begin(path, to, precision, described, "drawn", FORMATS[to], contents.provenance)
     sizes = [size] if size else _sizes(network)
     with (
         replacing(report.report_path(path), overwrite=overwrite) as report_draft,
@@ -64,7 +71,7 @@ def export_baseline(
     ):
         draft = new.with_name(path.name)
         with jax.default_device(report.cpu()):
-            run = WRITERS[to](network, variables, draft, size, contents.provenance)
+            run = WRITERS[to](network, variables, draft, size, contents.provenance, half)
             made["cases"] = [_case(run, network, variables, one) for one in sizes]
         report.check(made)
         draft.replace(new)
@@ -133,30 +140,36 @@ def _channels_first(x: np.ndarray) -> np.ndarray:
 
 
 def _write_onnx(
-    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+    network: Baseline, variables: Variables, path: Path, size: Size, told: Provenance | None, half: bool
 ) -> Run:
     import onnx
     import onnxruntime
 
     from rvm_jax.export.baselines.graphs import build, inputs_of
 
-    onnx.save(build(network, variables, size, metadata(told)), path)
+    onnx.save(build(network, variables, size, metadata(told), half=half), path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, dict(zip(inputs_of(network), images, strict=True)))
+
+    def run(images: list[np.ndarray]) -> list[np.ndarray]:
+        given = zip(inputs_of(network), _of_type(images, half), strict=True)
+        return [x.astype(np.float32) for x in session.run(None, dict(given))]
+
+    return run
 
 
 def _write_torchscript(
-    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+    network: Baseline, variables: Variables, path: Path, size: Size, told: Provenance | None, half: bool
 ) -> Run:
     import torch
 
     from rvm_jax.export.baselines.graphs import build, inputs_of
     from rvm_jax.export.baselines.torch_module import OnnxNetwork
 
-    module = OnnxNetwork(build(network, variables, size)).eval()
-    example = tuple(torch.zeros(1, 3, *(size or ())) for _ in inputs_of(network))
+    module = OnnxNetwork(build(network, variables, size, half=half)).eval()
+    dtype = torch.float16 if half else torch.float32
+    example = tuple(torch.zeros(1, 3, *(size or ()), dtype=dtype) for _ in inputs_of(network))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes are fixed, as they are meant to be, and that TorchScript will go
         torch.jit.trace(module, example, check_trace=False).save(path)
@@ -165,13 +178,13 @@ def _write_torchscript(
 
     def run(images: list[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
-            return [x.numpy() for x in loaded(*map(torch.from_numpy, images))]
+            return [x.float().numpy() for x in loaded(*map(torch.from_numpy, _of_type(images, half)))]
 
     return run
 
 
 def _write_stablehlo(
-    network: Baseline, variables: Variables, path: Path, size: tuple[int, int] | None, told: Provenance | None
+    network: Baseline, variables: Variables, path: Path, size: Size, told: Provenance | None, half: bool
 ) -> Run:
     from jax import export
 
@@ -188,6 +201,10 @@ def _write_stablehlo(
     return lambda images: [
         _channels_first(np.asarray(x)) for x in loaded.call(*(x.transpose(0, 2, 3, 1) for x in images))
     ]
+
+
+def _of_type(images: list[np.ndarray], half: bool) -> list[np.ndarray]:
+    return [x.astype(np.float16) for x in images] if half else images
 
 
 WRITERS = {"onnx": _write_onnx, "torchscript": _write_torchscript, "stablehlo": _write_stablehlo}

@@ -44,10 +44,18 @@ def outputs_of(network: Baseline) -> dict[str, int]:
 
 
 def build(
-    network: Baseline, variables: Variables, size: tuple[int, int] | None, told: Mapping[str, str] | None = None
+    network: Baseline,
+    variables: Variables,
+    size: tuple[int, int] | None,
+    told: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
 ) -> onnx.ModelProto:
-    """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell."""
-    layers = Layers(Graph(), to_state_dict(variables, entries(network)))
+    """The graph of a network: for any batch and size, or for one image of `size`; with what its metadata shall tell.
+
+    With `half`, which `MattingRefine` is not for, weights, inputs, outputs and all arithmetic are float16.
+    """
+    layers = Layers(Graph(half), to_state_dict(variables, entries(network)))
     match network:
         case MODNet():
             outputs = [_modnet(layers, "input")]
@@ -62,11 +70,11 @@ def build(
         layers.graph.output(value, name)
     sides: tuple[int | str, ...] = ("batch", "height", "width") if size is None else (1, *size)
     batch, *hw = sides
-    given = [tensor(name, (batch, 3, *hw)) for name in inputs_of(network)]
+    given = [tensor(name, (batch, 3, *hw), half=half) for name in inputs_of(network)]
     same = not isinstance(network, MattingRefine)
     names = {name: (f"{name}_height", f"{name}_width") for name in outputs_of(network)}
     gives = [
-        tensor(name, (batch, channels, *(hw if same or name in ("pha", "fgr") else names[name])))
+        tensor(name, (batch, channels, *(hw if same or name in ("pha", "fgr") else names[name])), half=half)
         for name, channels in outputs_of(network).items()
     ]
     properties = {"network": name_of(network), **(told or {})}
@@ -104,7 +112,7 @@ class Layers:
         return self.add("Relu", x)
 
     def clip(self, x: str, low: float = 0, high: float = 1) -> str:
-        ends = [self.graph.constant(f"clip_to_{end}", np.array(end, np.float32)) for end in (low, high)]
+        ends = [self.graph.weight(f"clip_to_{end}", np.array(end)) for end in (low, high)]
         return self.add("Clip", x, *ends)
 
     def concatenate(self, *x: str) -> str:

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 DTYPES = {
+    onnx.TensorProto.FLOAT16: torch.float16,
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.DOUBLE: torch.float64,
     onnx.TensorProto.INT64: torch.int64,

@@ -1,15 +1,17 @@
 """Opening of a clean plate: a picture, or the temporal median of a video, of one size with the frames."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rvm_jax.errors import InputError
+from rvm_jax.host.progress import Progress
 from rvm_jax.video import demux, source
-from rvm_jax.video.frames import Frame, Source, resized
+from rvm_jax.video.frames import Frame, Source, at_depth, resized
 
 if TYPE_CHECKING:  # importing them takes JAX, and it takes seconds
     from rvm_jax.baselines.matte import BaselineMatte
@@ -20,6 +22,8 @@ AUTO = "auto"
 MOST_FRAMES, MOST_BYTES = 50, 320_000_000
 """Of how many frames a median is taken: so many, or fewer where they would take more memory."""
 FEWEST_FRAMES = 3
+LONG = 3000
+"""From how many frames on a video is not read whole: to seek is faster, though key frames may be 250 frames apart."""
 
 DARKEST = 8  # of 255: a plate with no channel above it is black
 
@@ -53,21 +57,34 @@ def check_network(matte: "Matte | BaselineMatte", plate: str | None, smooth: boo
 
 
 def open_plate(
-    plate: str, video: Source, again: Callable[[], AbstractContextManager[Source]], align: bool
-) -> np.ndarray:
-    """The plate of a video, uint8 or uint16 [H, W, 3] and `fitted`; `again` opens the video anew, for the median."""
-    if plate == AUTO:
-        with again() as opened:
-            pixels, count = temporal_median(opened)
-        print(f"rvm: the plate is the median of {count} frames: whoever stands still is in it", file=sys.stderr)
-        return pixels
-    return fitted(read_plate(plate), f"--plate {plate}", (video.height, video.width), video.name, align)
+    plate: str,
+    video: Source,
+    again: Callable[[], AbstractContextManager[Source]],
+    align: bool,
+    stop: Callable[[], Any],
+) -> np.ndarray | None:
+    """The plate of a video, uint8 or uint16 [H, W, 3] and `fitted`; None if `stop` says true before it is read.
+
+    `again` opens the video anew, for the median.
+    """
+    if plate != AUTO:
+        pixels = read_plate(plate, stop)
+        size = video.height, video.width
+        return None if pixels is None else fitted(pixels, f"--plate {plate}", size, video.name, align)
+    with again() as opened:
+        frames = spread_frames(opened, FEWEST_FRAMES, stop)
+    if frames is None:
+        return None
+    pixels, count = temporal_median(frames)
+    print(f"rvm: the plate is the median of {count} frames: whoever stands still is in it", file=sys.stderr)
+    return pixels
 
 
-def read_plate(plate: str) -> np.ndarray:
-    """A picture, or the median of a video."""
+def read_plate(plate: str, stop: Callable[[], Any] = lambda: False) -> np.ndarray | None:
+    """A picture, or the median of a video; None if `stop` says true before it is read."""
     with source.open_source(plate) as opened:
-        return temporal_median(opened, fewest=1)[0]
+        frames = spread_frames(opened, 1, stop)
+    return None if frames is None else temporal_median(frames)[0]
 
 
 def fitted(pixels: np.ndarray, name: str, size: tuple[int, int], of: str, align: bool) -> np.ndarray:
@@ -89,32 +106,43 @@ def fitted(pixels: np.ndarray, name: str, size: tuple[int, int], of: str, align:
     return resized(pixels, size)
 
 
-def temporal_median(video: Source, fewest: int = FEWEST_FRAMES) -> tuple[np.ndarray, int]:
-    """The median of each pixel over frames that are spread over a video, and of how many.
+def spread_frames(video: Source, fewest: int, stop: Callable[[], Any] = lambda: False) -> list[np.ndarray] | None:
+    """Frames that are evenly spread over a video, as many as memory allows; None if `stop` says true.
 
-    As many are kept as memory allows; when there are more, every second goes, and of those that come, twice as few are
-    taken.
+    Of a video that is read whole, every second one that was kept goes when there are more, and of those that come,
+    twice as few are taken.
     """
+    dtype = np.dtype(np.uint16 if video.deep else np.uint8)
+    size = video.height, video.width
+    most = max(FEWEST_FRAMES, min(MOST_FRAMES, MOST_BYTES // (video.height * video.width * 3 * dtype.itemsize)))
+    frames, expected = (item.pixels for item in video.items if isinstance(item, Frame)), video.length
+    if video.spread and video.length and video.length >= LONG:
+        frames, expected = (at_depth(resized(pixels, size), dtype) for pixels in video.spread(most)), most
     kept: list[np.ndarray] = []
     step = 1
-    for number, pixels in enumerate(_pixels(video)):
-        if number % step:
-            continue
-        if len(kept) == max(FEWEST_FRAMES, min(MOST_FRAMES, MOST_BYTES // pixels.nbytes)):
-            kept, step = kept[::2], 2 * step
+    with Progress(f"plate from {Path(video.name).name}") as progress:
+        for number, pixels in enumerate(frames):
+            if stop():
+                return None
+            progress.update(number + 1, expected)
             if number % step:
                 continue
-        kept.append(pixels)
+            if len(kept) == most:
+                kept, step = kept[::2], 2 * step
+                if number % step:
+                    continue
+            kept.append(pixels)
     if len(kept) < fewest:
-        raise InputError(
-            f"{video.name} has {len(kept)} frame{'s' * (len(kept) > 1)}: --plate auto wants {fewest}; give --plate FILE"
-        )
-    kept = kept[: len(kept) - (len(kept) + 1) % 2]  # of an even number the middle would be no pixel
-    middle = np.empty_like(kept[0])
+        has = f"{len(kept)} frame{'s' * (len(kept) != 1)}"
+        raise InputError(f"{video.name} has {has}: --plate auto wants {fewest}; give --plate FILE")
+    return kept
+
+
+def temporal_median(frames: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The median of each pixel over an odd number of frames, and of how many: of an even one it would be no pixel."""
+    frames = frames[: len(frames) - (len(frames) + 1) % 2]
+    middle = np.empty_like(frames[0])
     for row in range(len(middle)):
-        middle[row] = np.partition(np.stack([pixels[row] for pixels in kept]), len(kept) // 2, axis=0)[len(kept) // 2]
-    return middle, len(kept)
-
-
-def _pixels(video: Source) -> Iterator[np.ndarray]:
-    return (item.pixels for item in video.items if isinstance(item, Frame))
+        stacked = np.stack([pixels[row] for pixels in frames])
+        middle[row] = np.partition(stacked, len(frames) // 2, axis=0)[len(frames) // 2]
+    return middle, len(frames)

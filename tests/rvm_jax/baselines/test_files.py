@@ -55,6 +55,15 @@ def test_a_file_tells_its_network(tmp_path, name):
     assert_same_bits(variables, variables_of(name))
 
 
+def test_an_export_that_cannot_be_read_again_is_told(tmp_path):
+    """TorchScript, which has the entries of convolutions alone."""
+    path = tmp_path / "file.safetensors"
+    save(NETWORKS["u2netp"], variables_of("u2netp"), path)
+    save_file({name: array for name, array in load_file(path).items() if ".bn_s1." not in name}, path)
+    with pytest.raises(InputError, match=r"file.safetensors holds u2netp with BatchNorm folded in: give what it"):
+        load(path)
+
+
 @pytest.mark.parametrize("ending", ["pth", "ckpt"])
 def test_pytorchs_files(tmp_path, ending):
     torch = pytest.importorskip("torch")

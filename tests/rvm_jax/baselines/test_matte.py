@@ -50,6 +50,14 @@ class Difference(MattingRefine):
         return MattingRefineOutput(alpha + self.scale, source, *(alpha,) * 4)
 
 
+class Beyond(MattingRefine):
+    """Alpha is the red of the pixel to the lower right, and the foreground the background's."""
+
+    def __call__(self, source, background, **_):
+        source, background = (jnp.roll(x, (-1, -1), (1, 2)) for x in (source, background))
+        return MattingRefineOutput(source[..., :1], background, *(source,) * 4)
+
+
 def ramp(height, width):
     """A picture whose red grows from left to right, `[H, W, 3]` of bytes."""
     row = np.linspace(0, 255, width).astype(np.uint8)
@@ -90,6 +98,9 @@ def test_u2net_is_shown_squares_and_stretched_to_full_contrast():
         alpha = BaselineMatte(Salient(), NOTHING, **options)(frame).alpha
         assert alpha.shape == (60, 100, 1)
         np.testing.assert_allclose(alpha[5:-5, 5:-5, 0], ramp(60, 100)[5:-5, 5:-5, 0] / 255, atol=0.03)
+    clip = np.stack([frame, frame // 2])[None]
+    darker = BaselineMatte(Salient(), NOTHING, antialias=True)(clip).alpha  # each by itself
+    np.testing.assert_allclose(darker[0, 1], darker[0, 0], atol=0.03)
     bytes_ = np.asarray(BaselineMatte(Salient(), NOTHING)(frame).alpha) * 255
     np.testing.assert_allclose(bytes_, np.round(bytes_), atol=1e-4)
 
@@ -108,6 +119,13 @@ def test_background_matting_takes_any_size_and_one_background_for_all_frames():
     one = matte(frames[0, 1], background=background, downsample_ratio=0.125)
     np.testing.assert_array_equal(alpha[0, 1], one.alpha)
     np.testing.assert_allclose(matte(frames, background=background).alpha, (expected + 0.125).clip(0, 1), atol=1e-6)
+
+
+def test_what_is_padded_goes_on_as_it_ends():
+    frame, plate = ramp(30, 41), ramp(30, 41) // np.array([2, 3, 4], np.uint8)
+    foreground, alpha, _ = BaselineMatte(Beyond(), NOTHING)(frame, background=plate)
+    np.testing.assert_allclose(alpha[-1, -1], frame[-1, -1, :1] / 255, atol=1e-6)
+    np.testing.assert_allclose(foreground[-1, -1], plate[-1, -1] / 255, atol=1e-6)
 
 
 def test_a_foreground_is_estimated_on_request(monkeypatch):

@@ -35,6 +35,7 @@ def saved(name):
     ("name", "to", "options"),
     [
         ("u2netp", "onnx", ["--size", "96x64"]),
+        ("u2netp", "onnx", ["--size", "96x64", "--precision", "float16"]),
         ("modnet", "torchscript", ["--size", "96x64"]),
         ("bgmv2_mobilenetv2", "torchscript", ["--size", "128x96", "--downsample-ratio", "0.5"]),
         ("bgmv2_mobilenetv2", "stablehlo", ["--size", "64x48"]),
@@ -49,7 +50,12 @@ def test_an_export_is_compared_with_jax(capsys, name, to, options):
     (case,) = report["cases"]
     assert list(case["differences"]) == names
     assert f"{case['width']}x{case['height']}" == options[1]
-    assert all(differences["greatest"] < 1e-4 for differences in case["differences"].values())
+    most = 1e-2 if "float16" in options else 1e-4
+    assert all(differences["greatest"] < most for differences in case["differences"].values())
+    if to == "onnx":
+        (given,) = onnx.load("net.onnx").graph.input
+        half = given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+        assert half == ("float16" in options)
 
 
 def test_what_is_exported_is_read_again(tmp_path):
@@ -78,7 +84,10 @@ REFUSED = {
         ["--to", "pth"],
         "cannot export U²-Net to pth: choose one of onnx, torchscript, stablehlo, or `rvm convert`",
     ),
-    "half": (["--to", "onnx", "--precision", "float16"], "--precision float16 is not for U²-Net"),
+    "half": (
+        ["--to", "stablehlo", "--precision", "float16"],
+        "float16 is not for stablehlo: export to onnx or torchscript",
+    ),
     "a ratio": (["--to", "onnx", "--downsample-ratio", "0.5"], "--downsample-ratio is for BackgroundMattingV2"),
     "an ending": (["bgmv2.pth", "--to", "onnx"], "bgmv2.pth ends in '.pth': expected .onnx for onnx"),
 }
@@ -89,6 +98,11 @@ def test_what_is_not_for_them_is_refused(capsys, tmp_path, options, message):
     assert main(["export", saved("u2netp"), *options]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_half_precision_would_choose_other_patches(capsys):
+    assert main(["export", saved("bgmv2_mobilenetv2"), "--to", "onnx", "--precision", "float16"]) == 2
+    assert "float16 is not for BackgroundMattingV2 with its refiner: its errors, rounded" in capsys.readouterr().err
 
 
 def test_sizes_that_they_cannot_take_are_refused(capsys):

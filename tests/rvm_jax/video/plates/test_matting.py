@@ -63,6 +63,13 @@ def test_the_median_of_the_video_is_its_plate(network, clip, files, tmp_path, ca
     assert np.abs(read(tmp_path / "out")[..., 3] - expected).max() <= 1
 
 
+def test_a_stop_while_the_plate_is_read_writes_nothing(network, files, tmp_path, capsys):
+    done = matte_video(files / "clip.mkv", tmp_path / "out.mov", weights=network, plate="auto", stop=lambda: True)
+    assert done == VideoResult(0, complete=False)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == ""
+
+
 def test_frames_that_do_not_fit_the_plate_are_counted(network, clip, tmp_path):
     frames = clip.frames.copy()
     frames[2] = np.random.default_rng(0).integers(0, 255, frames[2].shape)

@@ -1,5 +1,7 @@
 """Plates that fit, that are scaled, and that are refused in one line; the median of a video in bounded memory."""
 
+from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +10,9 @@ from PIL import Image
 
 from rvm_jax.errors import InputError
 from rvm_jax.video import source
+from rvm_jax.video.frames import Frame, Part, Size
 from rvm_jax.video.plates import opening
-from rvm_jax.video.plates.opening import temporal_median
+from rvm_jax.video.plates.opening import spread_frames, temporal_median
 from tests.rvm_jax import videos
 
 REMEMBERS = SimpleNamespace(name="rvm_tiny", needs=(), keeps_state=True)
@@ -65,6 +68,7 @@ def test_one_of_another_shape_is_refused_unless_it_is_aligned():
     with pytest.raises(InputError, match=r"--plate p.png has 128×72 pixels, and a.mp4 64×48, another shape: crop one"):
         fitted(videos.moving(1, 72, 128)[0])
     assert fitted(videos.moving(1, 72, 128)[0], align=True).shape == (36, 64, 3)
+    assert fitted(videos.moving(1, 36, 64)[0], (90, 120), align=True).shape == (36, 64, 3)  # no finer than it is
 
 
 def test_a_black_plate_is_refused():
@@ -85,7 +89,7 @@ def test_the_median_of_a_video_has_nobody_in_it(tmp_path, monkeypatch):
     frames = videos.moving(17)
     clip = videos.write(tmp_path / "clip.mkv", frames, codec="ffv1", pixels="bgr0")
     with source.open_source(str(clip)) as video:
-        middle, count = temporal_median(video)
+        middle, count = temporal_median(spread_frames(video, 3))
     assert count == 5  # of the frames 0, 4, 8, 12 and 16
     assert (middle == np.median(frames, axis=0)).all()  # the block is where it is in a third of the frames
 
@@ -107,8 +111,9 @@ def test_no_more_frames_are_kept_than_memory_allows(monkeypatch):
             yield pixels
 
     monkeypatch.setattr(opening, "MOST_BYTES", 4 * 4 * 3 * 6)
-    monkeypatch.setattr(opening, "_pixels", lambda video: frames())
-    middle, count = temporal_median(SimpleNamespace(height=4, width=4, name="a.mp4"))
+    items = (Frame(pixels, 0, 1, "") for pixels in frames())
+    video = SimpleNamespace(height=4, width=4, name="a.mp4", deep=False, length=None, spread=None, items=items)
+    middle, count = temporal_median(spread_frames(video, 3))
     assert most <= 8  # six, one that comes, and one that goes
     assert (count, int(middle[0, 0, 0])) == (5, 16)
 
@@ -119,4 +124,41 @@ def test_a_picture_has_no_median(tmp_path):
         source.open_source(str(tmp_path / "one.png")) as video,
         pytest.raises(InputError, match=r"one.png has 1 frame: --plate auto wants 3; give --plate FILE"),
     ):
-        temporal_median(video)
+        spread_frames(video, 3)
+
+
+def a_folder(path, frames):
+    path.mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(path / f"{number}.png")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_of_a_long_video_frames_are_read_that_are_evenly_spread(tmp_path, monkeypatch, capsys, kind):
+    """From key frames that are farther apart than these are, and nearer; nothing is read in order."""
+    frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None, None], 3, -1) * np.ones((48, 64, 1), np.uint8) * 4
+    clips = {
+        "video": lambda: videos.write(tmp_path / "clip.mp4", frames, options={"crf": "0", "g": "25"}),
+        "folder": lambda: a_folder(tmp_path / "clip", frames),
+    }
+    monkeypatch.setattr(opening, "LONG", 20)
+    monkeypatch.setattr(opening, "MOST_BYTES", 48 * 64 * 3 * 6)
+    rate = Fraction(25)
+    name = str(clips[kind]())
+    for start, expected in ((0, [5, 15, 25, 35, 45, 55]), (Fraction(36, 25), [38, 42, 46, 50, 54, 58])):
+        with source.open_source(name, Part(start=Fraction(start)), rate=rate) as video:
+            kept = spread_frames(replace(video, items=iter(())), 3)
+        assert [int(pixels.mean() / 4 + 0.5) for pixels in kept] == expected
+    with source.open_source(name, Part(size=Size(32)), rate=rate) as video:
+        assert {pixels.shape for pixels in spread_frames(video, 3)} == {(24, 32, 3)}
+    assert capsys.readouterr().err == ""
+
+
+def test_reading_stops_on_demand(tmp_path):
+    frames = videos.moving(9)
+    clip = videos.write(tmp_path / "clip.mkv", frames, codec="ffv1", pixels="bgr0")
+    asked = []
+    with source.open_source(str(clip)) as video:
+        assert spread_frames(video, 3, lambda: asked.append(1) or len(asked) == 4) is None
+    assert len(asked) == 4

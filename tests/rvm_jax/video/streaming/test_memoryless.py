@@ -74,6 +74,18 @@ def test_the_delay_is_the_same_whatever_the_chunk_and_loses_no_frame(network, tm
         assert np.abs(made[..., :3] / 255 - expected)[alpha[..., 0] > 0.01].max() < 0.01
 
 
+@pytest.mark.parametrize("delay", [False, True])
+def test_all_that_was_computed_is_written_when_it_is_stopped(network, tmp_path, monkeypatch, delay):
+    clip = videos.write(tmp_path / "clip.mkv", videos.moving(COUNT, HEIGHT, WIDTH), codec="ffv1", pixels="bgr0")
+    asked = []
+    monkeypatch.setattr(memoryless, "predict", lambda *_: Prediction(None, jnp.full((2, HEIGHT, WIDTH, 1), 0.5)))
+    monkeypatch.setattr(memoryless, "check", lambda *_: None)
+    options = {"weights": network, "plate": str(clip), "one_frame_delay": delay, "chunk": 2}
+    done = matte_video(clip, tmp_path / "out", **options, stop=lambda: asked.append(1) or len(asked) > COUNT + 1)
+    assert (done.frames, done.complete) == (4, False)
+    assert len(read(tmp_path / "out")) == 4
+
+
 def test_alpha_alone_needs_no_foreground(monkeypatch):
     monkeypatch.setattr(memoryless, "estimate_foreground", None)
     pixels = videos.moving(2)
