@@ -7,7 +7,8 @@ No device is needed, only the compilers:
     pip install --no-deps jax-cuda13-plugin==V jax-cuda13-pjrt==V    # for GPUs: V is JAX's version; no CUDA libraries
     pip install "jax[tpu]"                                           # for TPUs: libtpu, 250 MB
 
-An H100 takes a minute or two a pass, a TPU many. Nothing is tuned without the device, and nothing is timed: kernels,
+An H100 takes a minute or two a pass, a TPU many, but for the program's text, which is there in half a minute: see
+`benchmarks/RESULTS.md`. Nothing is tuned without the device, and nothing is timed: kernels,
 bytes, collectives and memory are what the compiler made, and the bound is what they take at published rates. Where a
 pass does not fit, it is compiled with --remat as well.
 """
@@ -162,6 +163,7 @@ def devices(name: str, chips: int) -> Any:
         described = {"topology_name": f"{name}:{topology}"}
         # libtpu would ask the machine what it is
         os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
+        os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"  # there is no chip to lock
     try:
         return topologies.get_topology_desc(platform=chip.platform, **described).devices
     except RuntimeError as error:  # NotImplementedError is one

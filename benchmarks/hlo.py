@@ -85,14 +85,24 @@ def parse(text: str) -> dict[str, Computation]:
 def size(shape: str, on_chip: bool = False) -> int:
     """Bytes of a shape as HLO writes it, of a tuple those of all that it holds.
 
-    What a TPU holds on the chip, S(1) in its layout, is not in memory, and counts only if it is asked for.
+    A TPU's arrays are made of whole tiles, T(8,128) in their layout, and what fills them up counts. What it holds on
+    the chip, S(1), is not in memory, and counts only if it is asked for.
     """
-    arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](\{[^}]*S\(1\)[^}]*\})?", shape)
+    arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?", shape)
     return sum(
-        SIZES.get(kind, 0) * prod(int(n) for n in sides.split(",") if n)
-        for kind, sides, there in arrays
-        if on_chip or not there
+        SIZES.get(kind, 0) * prod(_in_tiles([int(n) for n in sides.split(",") if n], layout))
+        for kind, sides, layout in arrays
+        if on_chip or "S(1)" not in layout
     )
+
+
+def _in_tiles(sides: list[int], layout: str) -> list[int]:
+    """The sides of an array filled up to whole tiles, which lie along the last of its sides in memory."""
+    if tile := re.search(r"T\(([\d,]+)\)", layout):
+        order = [int(axis) for axis in layout.partition(":")[0].split(",") if axis]
+        for axis, step in zip(order, reversed(tile[1].split(",")), strict=False):
+            sides[axis] += -sides[axis] % int(step)
+    return sides
 
 
 def _count(computations: dict[str, Computation], name: str) -> Counts:

@@ -70,10 +70,13 @@ ENTRY %main (x: f32[100,8], row: f32[1,8], i: s32[]) -> f32[100,8] {
 
 
 def test_what_is_on_the_chip_is_not_in_memory_and_an_update_is_in_place():
-    """A row of 32 bytes is copied to the chip, and from there into its place; and the number of the row is read."""
+    """A row of 32 bytes is copied to the chip, and from there into its place; and the number of the row is read.
+
+    In memory, the row is a tile of eight rows of 128.
+    """
     counts = hlo.count(TPU)
     assert counts.kernels == 2
-    assert counts.bytes == 32 + 32 + 4
+    assert counts.bytes == 2 * 8 * 128 * 4 + 4
 
 
 LOOP = """HloModule jit_f, is_scheduled=true

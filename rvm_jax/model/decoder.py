@@ -65,7 +65,8 @@ class Decoder(nn.Module):
         d3, d2, d1, d0 = self.features
 
         def last(decoder: Decoder, x: Array) -> Array:
-            return decoder.norm(name="norm0b")(decoder.conv(d0, 3, name="conv0b")(x), nn.relu)
+            x = decoder.conv(d0, 3, cells=True, name="conv0b")(x)
+            return decoder.norm(cells=True, name="norm0b")(x, nn.relu)
 
         recur = remat_block(RecurrentHalf.__call__, self.remat)
         x, r4 = recur(RecurrentHalf(name="gru4"), bottom, state.r4)
@@ -84,7 +85,7 @@ class Decoder(nn.Module):
 
         def block(decoder: Decoder, x: Array, *others: Array) -> Array:
             x = decoder.conv(features, 3, name=f"conv{scale}")(x, *others)
-            return decoder.norm(name=f"norm{scale}")(x, nn.relu)
+            return decoder.norm(cells=scale == "0", name=f"norm{scale}")(x, nn.relu)
 
         return remat_block(block, self.remat)(self, x, *others)
 

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from rvm_jax.errors import InputError
 from rvm_jax.model.convolution import conv2d, depthwise_conv2d, per_channel
 from rvm_jax.model.platforms import by_platform
-from rvm_jax.model.upscaled_convolution import upscaled_conv2d
+from rvm_jax.model.upscaled_convolution import conv2d_in_cells, in_cells, upscaled_conv2d
 from rvm_jax.model.variants import NORM_EPSILON, NORM_MOMENTUM
 
 # PyTorch's default: uniform within ±1/√fan_in.
@@ -26,7 +26,8 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Conv(nn.Module):
     """A convolution with its kernel and, unless `use_bias` is off, its bias. `dtype` is the dtype it computes in.
 
-    Start values are PyTorch's; with `bias_init` of None the bias's, too.
+    Start values are PyTorch's; with `bias_init` of None the bias's, too. Where `cells` is set, TPUs compute in cells of
+    2×2 pixels, at stride 1.
     """
 
     features: int
@@ -34,6 +35,7 @@ class Conv(nn.Module):
     stride: int = 1
     dilation: int = 1
     depthwise: bool = False
+    cells: bool = False
     use_bias: bool = False
     dtype: DTypeLike | None = None
     kernel_init: nn.initializers.Initializer = kernel_init
@@ -52,6 +54,8 @@ class Conv(nn.Module):
         x, kernel = x.astype(dtype), kernel.astype(dtype)
         if others:
             x = upscaled_conv2d(x, [other.astype(dtype) for other in others], kernel)
+        elif self.cells:
+            x = conv2d_in_cells(x, kernel)
         else:
             convolve = depthwise_conv2d if self.depthwise else conv2d
             x = convolve(x, kernel, stride=self.stride, dilation=self.dilation)
@@ -76,6 +80,8 @@ class BatchNorm(nn.Module):
     one that normalises is not. With `axis_name`, statistics are those of the global batch over that device axis.
     Statistics are computed and kept in the dtype of the parameters, whatever the dtype of `x`.
 
+    Where `cells` is set, TPUs compute in cells of 2×2 pixels.
+
     If it is `folded` into the convolution before it (`model.folding`), its `bias` is all that is left of it.
     """
 
@@ -84,6 +90,7 @@ class BatchNorm(nn.Module):
     epsilon: float = NORM_EPSILON
     axis_name: str | None = None
     folded: bool = False
+    cells: bool = False
 
     @nn.compact
     def __call__(self, x: Array, activation: Callable[[Array], Array] = lambda y: y) -> Array:
@@ -109,13 +116,20 @@ class BatchNorm(nn.Module):
         size = x.size // x.shape[-1] * (lax.axis_size(axis_name) if axis_name else 1)
         if size < 2:
             raise InputError("training needs more than one value per channel: give larger frames or more of them")
-        y, mean, var = normalize(x, scale, bias, running_mean.value, self.epsilon, axis_name)
+
+        def layer(x: Array, *of_channels: Array) -> tuple[Array, Array, Array]:
+            y, mean, var = normalize(x, *of_channels, self.epsilon, axis_name)
+            return activation(y).astype(x.dtype), mean, var
+
+        of_channels = scale, bias, running_mean.value
+        run = partial(in_cells, cells=layer, default=layer) if self.cells else layer
+        y, mean, var = run(x, *of_channels)
         if not self.is_initializing():
             m = self.momentum
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * (size / (size - 1))
             count.value = count.value + 1
-        return activation(y).astype(x.dtype)
+        return y
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -124,7 +138,8 @@ def normalize(
 ) -> tuple[Array, Array, Array]:
     """Normalise `[N, H, W, C]` with its own statistics, in their dtype; also mean and biased variance, for the record.
 
-    No gradient flows through that record. With `axis_name` the statistics are those of all devices. `shift` is what the
+    x may hold several pixels in its channels, `[N, H, W, k·C]` for statistics `[C]`. No gradient flows through that
+    record. With `axis_name` the statistics are those of all devices. `shift` is what the
     mean is expected to be near. The backward pass is written out because the one that differentiation finds reads x
     several times more often (seen on a CPU: `benchmarks/train.py`), and reduces over the devices once and not twice.
     """
@@ -154,13 +169,13 @@ def _normalize_backward(
     """
     x, factor, mean, var = residuals
     cotangent = cotangents[0]
-    centred = x.astype(mean.dtype) - per_channel(mean)
+    centred = x.astype(mean.dtype) - _per_channel(mean, x)
     inverse = lax.rsqrt(var + epsilon)
-    bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred)
+    bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred, mean.size)
     scale_gradient = scale_gradient * inverse
-    means = jnp.stack([bias_gradient, inverse * scale_gradient]) / (x.size // x.shape[-1])
+    means = jnp.stack([bias_gradient, inverse * scale_gradient]) / (x.size // mean.size)
     mean_g, slope = lax.optimization_barrier(means if axis_name is None else lax.pmean(means, axis_name))
-    x_gradient = per_channel(factor) * (cotangent - per_channel(mean_g) - centred * per_channel(slope))
+    x_gradient = _per_channel(factor, x) * (cotangent - _per_channel(mean_g, x) - centred * _per_channel(slope, x))
     return x_gradient.astype(x.dtype), scale_gradient, bias_gradient, jnp.zeros_like(mean)
 
 
@@ -183,8 +198,8 @@ def _statistics(x: Array, shift: Array, axis_name: str | None) -> tuple[Array, A
 def _two_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
     """A CPU reads x from its caches the second time."""
     x = x.astype(shift.dtype)
-    mean = x.mean((0, 1, 2))
-    return mean, jnp.square(x - per_channel(mean)).mean((0, 1, 2))
+    mean = x.mean((0, 1, 2)).reshape(-1, shift.size).mean(0)
+    return mean, jnp.square(x - _per_channel(mean, x)).mean((0, 1, 2)).reshape(-1, shift.size).mean(0)
 
 
 def _one_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
@@ -194,13 +209,13 @@ def _one_pass_statistics(x: Array, shift: Array) -> tuple[Array, Array]:
     `(mean - shift)² / variance` has. The running mean is near it but for the first steps of random weights, and known
     beforehand, which a sample of x would not be.
     """
-    size = x.size // x.shape[-1]
-    shifted = x.astype(shift.dtype) - per_channel(shift)
-    mean, square = (total / size for total in _two_sums(shifted, jnp.square(shifted)))
+    size = x.size // shift.size
+    shifted = x.astype(shift.dtype) - _per_channel(shift, x)
+    mean, square = (total / size for total in _two_sums(shifted, jnp.square(shifted), shift.size))
     return shift + mean, jnp.maximum(square - mean * mean, 0)
 
 
-def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
+def _two_sums(one: Array, other: Array, channels: int) -> tuple[Array, Array]:
     """Sums over all but the channels. On GPUs in one reduction, of which every stage is one kernel and not two."""
 
     def apart(one: Array, other: Array) -> tuple[Array, Array]:
@@ -213,7 +228,8 @@ def _two_sums(one: Array, other: Array) -> tuple[Array, Array]:
         )
         return first, second
 
-    return by_platform(one, other, cuda=together, default=apart)
+    first, second = by_platform(one, other, cuda=together, default=apart)
+    return first.reshape(-1, channels).sum(0), second.reshape(-1, channels).sum(0)
 
 
 def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array]:
@@ -224,7 +240,12 @@ def _factor_and_offset(mean: Array, var: Array, scale: Array, bias: Array, epsil
 
 def _affine(x: Array, factor: Array, offset: Array) -> Array:
     """`x · factor + offset` for each channel, in the dtype of the factor."""
-    return x.astype(factor.dtype) * per_channel(factor) + per_channel(offset)
+    return x.astype(factor.dtype) * _per_channel(factor, x) + _per_channel(offset, x)
+
+
+def _per_channel(vector: Array, x: Array) -> Array:
+    """`[C]` for an x `[N, H, W, k·C]`."""
+    return per_channel(jnp.tile(vector, x.shape[-1] // vector.size))
 
 
 def hard_sigmoid(x: Array) -> Array:

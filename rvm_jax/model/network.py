@@ -133,10 +133,10 @@ class MattingNetwork(nn.Module):
         # While variables are made, every head and the refiner run, so that one call makes the weights of all passes.
         every_pass = self.is_initializing()
         if segmentation or every_pass:
-            logits = conv(1, use_bias=True, name="project_seg")(hidden)
+            logits = conv(1, cells=True, use_bias=True, name="project_seg")(hidden)
             if not every_pass:
                 return SegmentationOutput(to_clips(logits), state)
-        target = low_target = conv(4, use_bias=True, name="project_mat")(hidden).astype(exact)
+        target = low_target = conv(4, cells=True, use_bias=True, name="project_mat")(hidden).astype(exact)
         if downsample_ratio != 1 or every_pass:
             if self.refiner == "deep_guided_filter":
                 refine = DeepGuidedFilter(partial(Conv, dtype=exact), norm, name="refiner")

@@ -3,15 +3,20 @@
 The decoder does this at four scales, and the up-sampled arrays and their concatenation were what a training pass wrote
 most of. Accelerators need neither: up-sampling and convolution are linear, so together they are one convolution at low
 size that gives the four pixels of every 2×2 cell as channels (`benchmarks/ahead.py` shows the bytes).
+
+A TPU fills the channels of what it convolves up to 128, and moves all of them: sixteen channels of full size are eight
+times as many bytes as they hold. There the layers that follow are computed in cells as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.scipy.linalg import block_diag
 
 from rvm_jax.model.convolution import conv2d, convolve
 from rvm_jax.model.platforms import by_platform
@@ -34,6 +39,35 @@ FEW_OTHERS = 4
 def upscaled_conv2d(x: Array, others: Sequence[Array], kernel: Array) -> Array:
     """`[N, h, w, I]` and others `[N, H, W, I']`, kernel `[3, 3, I + Σ I', O]` → `[N, H, W, O]`; H is 2h or 2h - 1."""
     return by_platform(x, tuple(others), kernel, cpu=_joined, default=_in_cells)
+
+
+def conv2d_in_cells(x: Array, kernel: Array) -> Array:
+    """`conv2d` with an odd kernel of up to 3×3, on TPUs in cells."""
+
+    def cells(x: Array, kernel: Array) -> tuple[Array]:
+        return (convolve(x, _kernel_of_cells(kernel)),)
+
+    def pixels(x: Array, kernel: Array) -> tuple[Array]:
+        return (conv2d(x, kernel),)
+
+    (y,) = in_cells(x, kernel, cells=cells, default=pixels)
+    return y
+
+
+def in_cells(x: Array, *operands: Array, cells: Callable[..., Any], default: Callable[..., Any]) -> Any:
+    """`default(x, *operands)`: on TPUs `cells`, for which x is `[N, H/2, W/2, 4·C]`, as is the first of its results.
+
+    Between two such layers XLA finds that cells become pixels and cells again, and leaves that out.
+    """
+    size = x.shape[1:3]
+    if size[0] % 2 or size[1] % 2:
+        return default(x, *operands)
+
+    def on_tpu(x: Array, *operands: Array) -> Any:
+        y, *rest = cells(_to_cells(x), *operands)
+        return _from_cells(y, size), *rest
+
+    return by_platform(x, *operands, tpu=on_tpu, default=default)
 
 
 def _joined(x: Array, others: tuple[Array, ...], kernel: Array) -> Array:
@@ -107,8 +141,10 @@ def _from_cells(x: Array, size: Sequence[int]) -> Array:
 
 
 def _kernel_of_cells(kernel: Array) -> Array:
-    """`[3, 3, I, O]` → `[3, 3, 4·I, 4·O]`, which does to cells what the kernel does to their pixels."""
+    """`[k, k, I, O]` → `[k, k, 4·I, 4·O]`, which does to cells what the kernel, k = 1 or 3, does to their pixels."""
     inputs, outputs = kernel.shape[2:]
+    if kernel.shape[0] == 1:
+        return block_diag(*[kernel[0, 0]] * 4)[None, None]
     # Of the six pixels of three cells, those that the first and the second pixel of the middle one sees.
     placed = [jnp.pad(kernel, ((1 + i, 2 - i), (1 + j, 2 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)]
     wide = jnp.stack(placed).reshape(4, 3, 2, 3, 2, inputs, outputs)

@@ -65,8 +65,8 @@ def _count(jaxpr: Jaxpr) -> int:
                 kernel, layout = _shape(equation.invars[1]), equation.params["dimension_numbers"].rhs_spec
                 zeros = prod(equation.params["lhs_dilation"])  # that many of the inputs are the zeros between
                 total += 2 * made * prod(kernel) // kernel[layout[0]] // zeros
-            case "cond":  # also the forms that platforms have of the same thing
-                total += max(map(_count, _inner(equation.params)))
+            case "cond":  # also the forms that platforms have of the same thing: what it needs, not what forms add
+                total += min(filter(None, map(_count, _inner(equation.params))), default=0)
             case name:
                 total += sum(map(_count, _inner(equation.params))) * (
                     equation.params["length"] if name == "scan" else 1

@@ -172,13 +172,16 @@ on_every_platform = pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"], 
 
 @on_every_platform
 @pytest.mark.usefixtures("platform")
-def test_batch_norm_in_training(norm_pair):
+@pytest.mark.parametrize("cells", [False, True])
+def test_batch_norm_in_training(norm_pair, cells):
     variables, twin = norm_pair
-    x = 3 + 2 * normal(5, 2, 3, 5, 4)
+    x = 3 + 2 * normal(5, 2, 4, 6, 4)
     cotangent = normal(6, *x.shape)
 
     def run(params, x):
-        y, updated = batch_norm(train=True).apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        y, updated = batch_norm(train=True, cells=cells).apply(
+            {**variables, "params": params}, x, mutable=["batch_stats"]
+        )
         return (y * cotangent).sum(), (y, updated["batch_stats"])
 
     (_, (y, stats)), (params_gradient, x_gradient) = jax.value_and_grad(run, (0, 1), has_aux=True)(
@@ -234,10 +237,11 @@ def test_batch_norm_is_accurate_in_float32_far_from_zero(norm_pair, platform, de
     np.testing.assert_allclose(y, expected, atol=5e-4)
 
 
+@pytest.mark.parametrize("cells", [False, True])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_batch_norm_reduces_over_the_devices_once_forward_and_once_backward(norm_pair, platform):
+def test_batch_norm_reduces_over_the_devices_once_forward_and_once_backward(norm_pair, platform, cells):
     variables, _ = norm_pair
-    norm = batch_norm(train=True, axis_name="devices")
+    norm = batch_norm(train=True, axis_name="devices", cells=cells)
 
     def loss(params, x):
         y, updated = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
@@ -253,7 +257,7 @@ def test_batch_norm_reduces_over_the_devices_once_forward_and_once_backward(norm
             check_vma=False,
         )
     )
-    x = jax.ShapeDtypeStruct((4, 3, 5, 4), jnp.float64)
+    x = jax.ShapeDtypeStruct((4, 4, 6, 4), jnp.float64)
     program = jax.export.export(gradient, platforms=[platform])(variables["params"], x).mlir_module()
     assert len(re.findall(r"stablehlo\.(?:all_|collective_|reduce_scatter)\w*", program)) == 2
 

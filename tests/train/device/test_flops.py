@@ -51,9 +51,15 @@ def test_loops_count_as_often_as_they_run():
     assert flops.count(jax.jit(loop), weights) == 12 * 2 * 16**3
 
 
-def test_of_forms_for_platforms_one_counts():
+def test_of_forms_for_platforms_the_product_with_the_fewest_operations_counts():
+    def twice(x):
+        return jnp.concatenate([x, x], 1) @ jnp.concatenate([x, x]) / 2
+
+    def sums(x):
+        return (x[:, :, None] * x[None]).sum(1)
+
     def either(x):
-        return lax.platform_dependent(x, cpu=lambda x: x @ x, default=lambda x: jnp.dot(x, x))
+        return lax.platform_dependent(x, cpu=sums, tpu=twice, default=lambda x: x @ x)
 
     assert flops.count(either, jnp.ones((8, 8))) == 2 * 8**3
 
