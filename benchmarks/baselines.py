@@ -3,12 +3,15 @@
     python benchmarks/baselines.py [--json results.json] [--cases modnet u2netp] [--rounds 7]
 
 One image at a time, tensors only, float32, at the sizes at which each was published. ONNX Runtime runs on CPUs alone.
-The contenders take turns, round after round, so that whatever else the machine does hits all of them; a time is the
-median round, a ratio that to ONNX Runtime's. Weights are random: any cost the same.
+The contenders take turns, round after round, so that whatever else the machine does hits all of them. Of each: the
+median and the least round, and the least of all cores together, user and system. On a busy machine only the last is the
+network's own, of ONNX Runtime with the turns that its threads spin while they wait. A ratio is that of the medians to
+ONNX Runtime's. Weights are random: any cost the same.
 """
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -79,19 +82,32 @@ def start_value(entry: Any, random: np.random.Generator) -> np.ndarray:
     return np.full(shape, float(kind in ("scale", "var")), np.float32)
 
 
-def measure(case: Case, rounds: int) -> dict[str, float]:
-    """Seconds for an image, of each contender."""
+class Times(NamedTuple):
+    """Of one contender, milliseconds for an image."""
+
+    median: float
+    least: float
+    cores: float
+
+
+def measure(case: Case, rounds: int) -> dict[str, Times]:
+    """The times of each contender."""
     made = contenders(case)
-    times: dict[str, list[float]] = {name: [] for name in made}
+    clocks = time.perf_counter, time.process_time
+    taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in made}
     for run in made.values():
         run()  # compiles
     for _ in range(rounds):
         for name, run in made.items():
             run()  # let the threads of the contender before come to rest
-            start = time.perf_counter()
+            start = [clock() for clock in clocks]
             run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            taken[name].append(tuple(1e3 * (clock() - before) for clock, before in zip(clocks, start, strict=True)))
+    times = {}
+    for name, each in taken.items():
+        walls, cores = zip(*each, strict=True)
+        times[name] = Times(statistics.median(walls), min(walls), min(cores))
+    return times
 
 
 def main() -> None:
@@ -105,17 +121,20 @@ def main() -> None:
     import jax
     import onnxruntime
 
-    print(f"{jax.devices()[0].platform}, JAX {jax.__version__}, ONNX Runtime {onnxruntime.__version__}")
-    print(f"{'case':<13}{'size':<11}{'contender':<17}{'ms':>9}{'images/s':>10}{'ratio':>7}")
+    versions = f"JAX {jax.__version__}, ONNX Runtime {onnxruntime.__version__}"
+    print(f"{jax.devices()[0].platform}, {versions}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"{'case':<13}{'size':<11}{'contender':<17}{'ms':>9}{'least':>9}{'of cores':>9}{'ratio':>7}")
     results = []
     for name in options.cases:
         case = CASES[name]
-        seconds = measure(case, options.rounds)
-        for contender, one in seconds.items():
-            ratio = one / seconds["onnxruntime"]
+        times = measure(case, options.rounds)
+        for contender, one in times.items():
+            ratio = one.median / times["onnxruntime"].median
             size = f"{case.width}x{case.height}"
-            print(f"{name:<13}{size:<11}{contender:<17}{one * 1e3:>9.1f}{1 / one:>10.2f}{ratio:>7.2f}", flush=True)
-            results.append({"case": name, "contender": contender, "milliseconds": one * 1e3, "ratio": ratio})
+            cells = f"{one.median:>9.1f}{one.least:>9.1f}{one.cores:>9.1f}{ratio:>7.2f}"
+            print(f"{name:<13}{size:<11}{contender:<17}{cells}", flush=True)
+            row = {"milliseconds": one.median, "least": one.least, "cores": one.cores, "ratio": ratio}
+            results.append({"case": name, "contender": contender, **row})
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
