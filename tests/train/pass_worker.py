@@ -30,7 +30,7 @@ def in_float64(tree):
 
 
 programs = Programs(MattingNetwork("tiny", axis_name=parallel.AXIS))
-state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork("tiny"), 0, None))))
+state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork("tiny"), 0))))
 rng = np.random.default_rng(0)
 told = {}
 for number, (shape, channels, ratio) in enumerate(PASSES):
