@@ -120,7 +120,7 @@ class RunFacts(Protocol):
 def of_networks(networks: Mapping[str, AnyMatte], runs: Mapping[str, RunFacts | None]) -> ResultRow:
     """The row of networks that are not scored yet, with what the folders of their runs tell, by the names of methods.
 
-    Raises `InputError` unless these are one network, or runs of one recipe.
+    Raises `InputError` unless these are one network, or different runs of one recipe.
     """
     (name, matte), *others = networks.items()
     first = runs[name]
@@ -132,10 +132,13 @@ def of_networks(networks: Mapping[str, AnyMatte], runs: Mapping[str, RunFacts | 
                 f"--row is for one network, or for runs of one recipe that differ in their seed, and {name} and "
                 f"{other} are not: write a row of each"
             )
+    records = tuple(_record(network, each, runs[network]) for network, each in networks.items())
+    if len({one.sum for one in records}) < len(records):
+        raise InputError("--row takes each run once, and two of these hold the same weights: leave one out")
     return ResultRow(
         name,
         description(matte),
-        tuple(_record(network, each, runs[network]) for network, each in networks.items()),
+        records,
         _data(matte.provenance, first),
         matte.provenance.recipe if matte.provenance else None,
         first.recipe if first else None,

@@ -123,7 +123,9 @@ def test_the_table_in_the_docs_is_that_of_the_rows_there():
     assert between == baseline_table.draw([rows.read(path) for path in sorted((DOCS / "rows").glob("*.json"))])
 
 
-@pytest.mark.parametrize("fault", ["other network", "other recipe", "predictions", "other weights", "no row"])
+@pytest.mark.parametrize(
+    "fault", ["other network", "other recipe", "same weights", "predictions", "other weights", "no row"]
+)
 def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, tmp_path, capsys, fault):
     path, out = tmp_path / "row.json", tmp_path / "out"
     given = [str(make_run(tmp_path / "one", network, 0))]
@@ -137,6 +139,9 @@ def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, t
             about = (tmp_path / "two" / "recipe.json").read_text()
             (tmp_path / "two" / "recipe.json").write_text(about.replace("bfloat16", "float32"))
             message += "two are not"
+        case "same weights":
+            given.append(str(make_run(tmp_path / "two", network, 1)))
+            message = "rvm: --row takes each run once, and two of these hold the same weights: leave one out"
         case "predictions":
             given.append(f"theirs={shutil.copytree(testset, tmp_path / 'theirs')}")
             message = "rvm: --row tells of networks, not of predictions: leave those out"
