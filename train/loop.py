@@ -37,6 +37,7 @@ from train.run.bucket_run import BucketRun
 from train.run.checkpoint import Checkpoints
 from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory, first_keys
 from train.run.course import Course
+from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
 from train.tracking import profiling, provenance, report
 from train.tracking.clock import Clock, PassTimes, speed
@@ -150,13 +151,19 @@ def _train(
         changed: list[str] = []
         # A run that goes on does not need what it began with, which may be gone by now.
         begins = first_host and not orbax_folders.saved_iterations(folder)
-        first = with_average(brought.begin(), how) if begins else None
+        initial = brought.read_initial(recipe.init) if begins and recipe.init is not None else None
         if first_host:
-            told = origin.of_run(recipe, identity["licences"], bucket.folder, begins=begins)
+            data = identity["licences"]
+            told = (
+                origin.of_new_run(recipe, data, initial)
+                if begins
+                else origin.of_resumed_run(recipe, data, bucket.folder)
+            )
             changed = stack.enter_context(run_folder.claim(bucket.folder, identity, options.out))
             origin.write(told, bucket.folder)
             changed += provenance.changes(bucket.folder)
             bucket.begin()
+        first = with_average(initial_state(brought.network, recipe.seed, initial), how) if begins else None
         checkpoints = stack.enter_context(Checkpoints(folder, keep=options.keep))
         done, state = checkpoints.restore(shapes) or (0, parallel.from_first_host(first, shapes))
 

@@ -11,7 +11,7 @@ from rvm_jax.errors import InputError
 
 if TYPE_CHECKING:
     from rvm_jax.evaluation.methods import AnyMatte, Method
-    from train.tracking.summary import Summary
+    from rvm_jax.evaluation.rows import ResultRow
 
 
 def evaluate(
@@ -78,7 +78,7 @@ def evaluate(
     clips = layout.find(testset.expanduser())
     chosen = choose_methods(methods, clips, precision, without_memory=without_memory)
     networks = {one.name: one.matte for one in chosen if one.matte is not None and one.remembers}
-    runs = {} if row is None else _runs(chosen, networks, row)
+    begun = None if row is None else _row(chosen, networks, row)
     frames = sum(len(clip.pha) for clip in clips)
     results = {}
     for one in chosen:
@@ -90,10 +90,10 @@ def evaluate(
     written = scoreboard.write(out, results, tables, about)
     for name, cells in tables.items():
         print(f"\n{name}\n{scoreboard.aligned(cells)}")
-    if row is not None:
+    if row is not None and begun is not None:
         how = {"downsample_ratio": downsample_ratio, "precision": precision, "high_resolution": high_resolution}
         scored = {name: results[name] for name in networks}
-        rows.write(rows.of_results(networks, runs, scored, clips, how, made_here=made_here), row)
+        rows.write(rows.with_scores(begun, scored, clips, how, made_here=made_here), row)
         written.append(row)
     for one in chosen:
         if one.matte is not None and one.matte.needs:
@@ -137,18 +137,17 @@ def table(
     print(f"wrote {into}")
 
 
-def _runs(chosen: "Sequence[Method]", networks: "Mapping[str, AnyMatte]", row: Path) -> "dict[str, Summary | None]":
-    """What the folders of runs tell of the networks that a row is of, by their names; None of other weights."""
-    from rvm_jax.evaluation.rows import check_alike, check_same, description, sum_of
+def _row(chosen: "Sequence[Method]", networks: "Mapping[str, AnyMatte]", path: Path) -> "ResultRow":
+    """The row of networks that are to be scored, with what the folders of their runs tell."""
+    from rvm_jax.evaluation import rows
     from rvm_jax.host.paths import is_url
     from train.tracking.summary import summarize
 
     if len(networks) < sum(one.remembers for one in chosen):
         raise InputError("--row tells of networks, not of predictions: leave those out")
-    runs = {
-        one.name: None if is_url(one.source) else summarize(Path(one.source)) for one in chosen if one.name in networks
-    }
-    recipes = {name: run and run.recipe for name, run in runs.items()}
-    check_alike(recipes, {name: description(matte) for name, matte in networks.items()})
-    check_same(row, [sum_of(matte) for matte in networks.values()])
-    return runs
+    sources = {one.name: one.source for one in chosen if one.name in networks}
+    row = rows.of_networks(
+        networks, {name: None if is_url(source) else summarize(Path(source)) for name, source in sources.items()}
+    )
+    rows.check_same(row, path)
+    return row

@@ -128,7 +128,8 @@ def _command(name: str, brief: bool, act: Callable[[str, Any, Options], None]) -
             {field.name: values[field.name] for field in dataclasses.fields(described) if field.name in values}
             for described in (made, Options)
         )
-        act(name, made(stages=asked.stages, validation=asked.validation, **recipe), Options(**options))
+        whole = made(stages=asked.stages, validation=asked.validation, **recipe)
+        act(name, *_located(whole, Options(**options)))
 
     train.__name__, train.__doc__ = name, COMMANDS[name]
     return train
@@ -161,8 +162,7 @@ def check(
     quiet_import("data_pipelines.pipelines.batches")
     from train.check import check as checking
 
-    options = dataclasses.replace(run[1], data_dir=located(run[1].data_dir))
-    if not checking.check(run[0], options, asked):
+    if not checking.check(*run, asked):
         raise SystemExit(1)
 
 
@@ -227,17 +227,23 @@ def _helps(described: type) -> dict[str, str]:
     return found
 
 
-def _train(name: str, recipe: AnyRecipe, options: Options) -> None:
+def _located(recipe: AnyRecipe, options: Options) -> tuple[AnyRecipe, Options]:
+    """What was asked for, with its places as paths or URLs; refuses two sizes of a batch."""
     if options.clips_per_device is not None and recipe.batch is not None:
         raise InputError(
             f"--batch {recipe.batch} and --clips-per-device {options.clips_per_device} both say how many clips a step "
             "has: give one of them"
         )
+    return (
+        dataclasses.replace(recipe, init=recipe.init and located(recipe.init)),
+        dataclasses.replace(options, out=located(options.out), data_dir=located(options.data_dir)),
+    )
+
+
+def _train(name: str, recipe: AnyRecipe, options: Options) -> None:
     quiet_import("data_pipelines.pipelines.batches")
     from train import loop
 
-    recipe = dataclasses.replace(recipe, init=recipe.init and located(recipe.init))
-    options = dataclasses.replace(options, out=located(options.out), data_dir=located(options.data_dir))
     if isinstance(recipe, Recipe):
         loop.train(recipe, options)
     else:

@@ -85,7 +85,7 @@ def _data(given: Sequence[ResultRow]) -> Iterator[list[str]]:
     yield ["", "dataset", "version", "licence", "commercial use", "fingerprint"]
     for row in given:
         for one in row.data or ():
-            licence = f"[{one['licence']}]({one['link']})" if one.get("link") else one["licence"]
+            licence = scoreboard.linked(one["licence"], one.get("link", ""))
             told = [one["dataset"], one["version"] or UNKNOWN, licence, one["commercial"]]
             yield [row.name, *told, one.get("fingerprint", "")[:SHORT] or UNKNOWN]
 
@@ -140,4 +140,4 @@ def _short_commit(commit: str) -> str:
 
 
 def _wandb(run: RunRecord) -> str | None:
-    return f"[{run.name}]({run.wandb})" if run.wandb and "://" in run.wandb else run.wandb
+    return scoreboard.linked(run.name, run.wandb) if run.wandb and "://" in run.wandb else run.wandb

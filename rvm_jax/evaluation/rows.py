@@ -117,17 +117,45 @@ class RunFacts(Protocol):
     def fingerprints(self) -> dict[str, str]: ...
 
 
-def of_results(
-    networks: Mapping[str, AnyMatte],
-    runs: Mapping[str, RunFacts | None],
+def of_networks(networks: Mapping[str, AnyMatte], runs: Mapping[str, RunFacts | None]) -> ResultRow:
+    """The row of networks that are not scored yet, with what the folders of their runs tell, by the names of methods.
+
+    Raises `InputError` unless these are one network, or different runs of one recipe.
+    """
+    (name, matte), *others = networks.items()
+    first = runs[name]
+    for other, theirs in others:
+        run = runs[other]
+        alike = first is not None and run is not None and first.recipe == run.recipe
+        if not alike or description(matte) != description(theirs):
+            raise InputError(
+                f"--row is for one network, or for runs of one recipe that differ in their seed, and {name} and "
+                f"{other} are not: write a row of each"
+            )
+    records = tuple(_record(network, each, runs[network]) for network, each in networks.items())
+    if len({one.sum for one in records}) < len(records):
+        raise InputError("--row takes each run once, and two of these hold the same weights: leave one out")
+    return ResultRow(
+        name,
+        description(matte),
+        records,
+        _data(matte.provenance, first),
+        matte.provenance.recipe if matte.provenance else None,
+        first.recipe if first else None,
+        (),
+    )
+
+
+def with_scores(
+    row: ResultRow,
     results: scoreboard.Results,
     clips: Sequence[EvaluationClip],
     settings: Mapping[str, Any],
     *,
     made_here: bool,
 ) -> ResultRow:
-    """The row of networks that were scored, with what the folders of their runs tell, by the names of the methods."""
-    name, matte = next(iter(networks.items()))
+    """The row with what its networks score; `results` are by the names of its runs."""
+    networks = [run.name for run in row.runs]
     sizes = {clip.label: layout.size(clip) for clip in clips}
     testsets = []
     for dataset in scoreboard.datasets(results):
@@ -138,22 +166,8 @@ def of_results(
         scores = {metric: [round(means[network][metric], 4) for network in networks] for metric in metrics}
         size = pixels.pop() if len(pixels) == 1 else "several sizes"
         testsets.append(SetScores(dataset.name, size, len(those), made_here, settings, scores))
-    first = runs[name]
-    return ResultRow(
-        name,
-        description(matte),
-        tuple(_record(network, networks[network], run) for network, run in runs.items()),
-        _data(matte.provenance, first),
-        matte.provenance.recipe if matte.provenance else None,
-        first.recipe if first else None,
-        tuple(testsets),
-        {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": speed.device(), "rvm-jax": version("rvm-jax")},
-    )
-
-
-def sum_of(matte: AnyMatte) -> str:
-    """SHA-256 of a network's variables."""
-    return digest(jax.device_get(matte.variables))
+    scored = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "device": speed.device(), "rvm-jax": version("rvm-jax")}
+    return replace(row, testsets=tuple(testsets), scored=scored)
 
 
 def description(matte: AnyMatte) -> str:
@@ -162,7 +176,7 @@ def description(matte: AnyMatte) -> str:
 
 
 def _record(name: str, matte: AnyMatte, run: RunFacts | None) -> RunRecord:
-    return RunRecord(name, sum_of(matte), **(run.facts if run else {}))
+    return RunRecord(name, digest(jax.device_get(matte.variables)), **(run.facts if run else {}))
 
 
 def _data(told: Provenance | None, run: RunFacts | None) -> tuple[Mapping[str, str], ...] | None:
@@ -197,7 +211,7 @@ def read(path: Path) -> ResultRow:
 def write(row: ResultRow, path: Path) -> ResultRow:
     """Write a row, called after its file, or add what it scores to the file of the same network; gives what it has."""
     row = replace(row, name=path.stem)
-    check_same(path, [run.sum for run in row.runs])
+    check_same(row, path)
     if path.exists():
         row = _together(read(path), row)
     with replacing(path, overwrite=True) as partial:
@@ -205,21 +219,9 @@ def write(row: ResultRow, path: Path) -> ResultRow:
     return row
 
 
-def check_alike(recipes: Mapping[str, Mapping[str, Any] | None], networks: Mapping[str, str]) -> None:
-    """Raise `InputError` unless these are one network, or runs of one recipe. Both are by the names of methods."""
-    first, *others = networks
-    for other in others:
-        alike = recipes[first] is not None and recipes[first] == recipes[other] and networks[first] == networks[other]
-        if not alike:
-            raise InputError(
-                f"--row is for one network, or for runs of one recipe that differ in their seed, and {first} and "
-                f"{other} are not: write a row of each"
-            )
-
-
-def check_same(path: Path, sums: Sequence[str]) -> None:
-    """Raise `InputError` if a file is there already, and is the row of other weights than those with these sums."""
-    if path.exists() and [run.sum for run in read(path).runs] != list(sums):
+def check_same(row: ResultRow, path: Path) -> None:
+    """Raise `InputError` if a file is there already, and is the row of other weights."""
+    if path.exists() and [run.sum for run in read(path).runs] != [run.sum for run in row.runs]:
         raise InputError(f"{path} is the row of other weights: give another name, or delete it")
 
 

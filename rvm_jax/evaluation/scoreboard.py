@@ -165,6 +165,11 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
 
 
+def linked(text: str, url: str) -> str:
+    """A link in Markdown, or the text alone where there is no address."""
+    return f"[{text}]({url})" if url else text
+
+
 def speed_table(speeds: Mapping[str, tuple[int, Mapping[str, Speed]]]) -> list[list[str]]:
     """Parameters, multiply-adds and frames a second of each network."""
     sizes = list(next(iter(speeds.values()))[1])

@@ -18,7 +18,7 @@ from typing import Any
 from rvm_jax.errors import InputError
 from rvm_jax.evaluation import baseline_table
 from rvm_jax.evaluation.rows import ResultRow, mean_and_deviation
-from rvm_jax.evaluation.scoreboard import markdown
+from rvm_jax.evaluation.scoreboard import linked, markdown
 from rvm_jax.export.export import export
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location
@@ -155,7 +155,7 @@ def _data(told: Provenance | None) -> str:
         return "The weights do not tell what they were trained on."
     cells = [["dataset", "version", "licence", "commercial use", "attribution"]]
     cells += [
-        [one.dataset, one.version, f"[{one.licence}]({one.link})", one.commercial, one.attribution or "–"]
+        [one.dataset, one.version, linked(one.licence, one.link), one.commercial, one.attribution or "–"]
         for one in told.data
     ]
     unfree = ", ".join(told.unfree)

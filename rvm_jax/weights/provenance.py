@@ -122,12 +122,12 @@ def write_to_folder(provenance: Provenance | None, folder: Path) -> None:
 
 
 def add_to_zip(provenance: Provenance | None, path: Path) -> None:
-    """Add the record to a file that `torch.save` wrote."""
+    """Add the record to a file that `torch.save` wrote, without the time of day: equal weights, equal files."""
     if provenance is None:
         return
     with zipfile.ZipFile(path, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/extra/{FILE}", provenance.to_json())
+        archive.writestr(zipfile.ZipInfo(f"{root}/extra/{FILE}"), provenance.to_json())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -31,7 +31,7 @@ def in_float64(tree):
 
 
 programs = Programs(MattingNetwork(SMALL, axis_name=parallel.AXIS))
-state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork(SMALL), 0, None))))
+state = parallel.replicate(step.joined(in_float64(initial_state(MattingNetwork(SMALL), 0))))
 rng = np.random.default_rng(0)
 told = {}
 for number, (shape, channels, ratio) in enumerate(PASSES):

@@ -46,7 +46,7 @@ def test_it_goes_on_bit_for_bit_and_leaves_the_average(prepared, tmp_path, monke
     loop.train(RECIPE, runs.options(stopped, prepared))
     assert runs.recorded(stopped) == (lines := runs.recorded(whole))
     assert [line["learning_rate/encoder"] for line in lines if "stage" in line] == [1e-3, 5e-4, 1e-3]
-    like = step.with_average(initial_state(MattingNetwork("tiny"), 0, None), optimizer.of_recipe(RECIPE))
+    like = step.with_average(initial_state(MattingNetwork("tiny"), 0), optimizer.of_recipe(RECIPE))
     (done, state), (_, other) = (restore(out, like) for out in (whole, stopped))
     jax.tree.map(np.testing.assert_array_equal, state, other)
     assert (done, state.average.steps) == (3, 6)

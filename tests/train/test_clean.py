@@ -1,6 +1,7 @@
-"""`rvm train clean` on miniatures of its archives, from preparation to the weights; and what it refuses."""
+"""`rvm train clean` on miniatures of its archives: prepared, checked, trained to weights; and what it refuses."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from rvm_jax.weights.files import read_weights
 from tests.data_pipelines import conftest, fake_free_archives
 from tests.train import runs
 from train import loop
+from train.check import check, figures, overfit
+from train.check.options import CheckOptions
 from train.recipe.published import RECIPES
 from train.run import origin
 
@@ -59,8 +62,15 @@ def free(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_clean_recipe_from_archives_to_weights(free, tmp_path):
+def test_the_clean_recipe_from_archives_to_weights(free, tmp_path, monkeypatch, capsys):
+    """One test, since the check and the run compile the same programs."""
     recipe, out = miniature(RECIPES["clean"]), tmp_path / "run"
+    monkeypatch.setattr(figures, "compute", lambda variant: (figures.read(figures.STORED)["cpu"][variant], 0.0))
+    monkeypatch.setattr(overfit, "STEPS", 20)
+    assert check.check(recipe, runs.options(out, free), CheckOptions())
+    assert_go(capsys.readouterr().out)
+    assert not out.exists()
+
     loop.train(recipe, runs.options(out, free))
     stages = [line["stage"] for line in runs.recorded(out) if "stage" in line]
     assert stages == [1, 1, 1, 2, 3, 3, 4, 4]
@@ -77,6 +87,19 @@ def test_the_clean_recipe_from_archives_to_weights(free, tmp_path):
     assert rvm_jax.load(out).network.variant == "tiny"
 
 
+def assert_go(shown):
+    """What the check prints of sound data."""
+    lines = shown.splitlines()
+    assert lines[0] == "fine:  all 5 datasets allow commercial use; it begins from random weights"
+    assert lines[-1] == "go"
+    assert not any(line.startswith("fault") for line in lines)
+    loss = re.search(r"one batch of matting of 8 × 2 × 48x48: loss ([\d.]+), and ([\d.]+) after 20 steps", shown)
+    assert float(loss[2]) < 0.5 * float(loss[1])
+    assert re.search(r"stage 1: up to \d\.\d\d GB of each device", shown)
+    for stage, iterations in enumerate((3, 1, 2, 2), 1):
+        assert re.search(rf"stage {stage}: {iterations} iterations of [\d.e-]+ s on the devices, whose data", shown)
+
+
 def test_a_run_on_unfree_data_does_not_begin(prepared, tmp_path):
     data = tmp_path / "data"
     (data / "synthetic").mkdir(parents=True)
@@ -91,7 +114,7 @@ def test_a_run_on_unfree_data_does_not_begin(prepared, tmp_path):
     (copied / "1.0.0" / licences.FILE).unlink()
     out = tmp_path / "run"
     with pytest.raises(
-        InputError, match=r"^synthetic/tiny_background_clips is not free \(not said: .* --unfree allow,"
+        InputError, match=r"^synthetic/tiny_background_clips was prepared before licences were kept: .* --unfree allow,"
     ):
         loop.train(replace(runs.RECIPE, unfree="refuse"), runs.options(out, data))
     assert not out.exists()

@@ -45,7 +45,7 @@ def whole(small_network, prepared, tmp_path_factory):
 
 def newest(out):
     """The newest checkpoint: iterations, and all arrays."""
-    like = initial_state(rvm_jax.MattingNetwork("tiny"), 0, None)
+    like = initial_state(rvm_jax.MattingNetwork("tiny"), 0)
     with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
         return checkpoints.restore(like)
 

@@ -50,7 +50,7 @@ def finish(process):
 
 def newest(out):
     with Checkpoints(out / "checkpoints", keep=3) as checkpoints:
-        return checkpoints.restore(initial_state(MattingNetwork("tiny"), 0, None))
+        return checkpoints.restore(initial_state(MattingNetwork("tiny"), 0))
 
 
 @pytest.mark.slow

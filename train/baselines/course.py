@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from data_pipelines.pipelines import datasets, segmentation
 from data_pipelines.pipelines.batches import Batches, Slice
 from data_pipelines.pipelines.matting import MattingData
@@ -19,9 +17,10 @@ from rvm_jax.baselines.modnet import MODNet
 from rvm_jax.baselines.names import NETWORKS, Baseline, name_of
 from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location
+from rvm_jax.weights.files import contents_of
 from rvm_jax.weights.provenance import Provenance
 from train.baselines import steps  # noqa: F401 - how they are trained, registered
-from train.device import parallel, step
+from train.device import parallel
 from train.recipe.baselines import (
     BackgroundMattingRecipe,
     ModnetRecipe,
@@ -32,7 +31,7 @@ from train.recipe.baselines import (
 from train.recipe.options import Options
 from train.run import input_pipeline
 from train.run.course import Course
-from train.run.initial_state import replaced
+from train.run.initial_state import Initial
 
 
 class StillSources(NamedTuple):
@@ -79,7 +78,7 @@ def prepare(recipe: StillRecipe, options: Options) -> Course:
         stages,
         network,
         "released weights of this network",
-        partial(_begin, network, recipe.seed, recipe.init),
+        partial(_read_initial, network),
         partial(_write, network),
     )
 
@@ -119,18 +118,13 @@ def _open(recipe: StillRecipe, stage: StillStage, data_dir: Location) -> StillSo
     )
 
 
-def _begin(network: Baseline, seed: int, init: Location | None) -> step.TrainState:
-    """Random weights from the seed; in their place those of `init`, which may lack BackgroundMattingV2's refiner."""
-    variables: Mapping[str, Any] | None = None
-    if init is not None:
-        loaded, variables = files.load(init)
-        # A coarse network alone begins a whole one.
-        if name_of(loaded).replace("_base_", "_") != name_of(network):
-            raise InputError(
-                f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains"
-            )
-    random = jax.device_get(step.init(network, jax.random.key(seed)))
-    return random if variables is None else replaced(random, variables)
+def _read_initial(network: Baseline, init: Location) -> Initial:
+    """The weights of the network, or of BackgroundMattingV2 without its refiner; refuses those of another one."""
+    with contents_of(init) as contents:
+        loaded, variables = files.network_of(contents)
+    if name_of(loaded).replace("_base_", "_") != name_of(network):
+        raise InputError(f"{init} holds {name_of(loaded)}: give weights of {name_of(network)}, which the recipe trains")
+    return Initial(variables, contents.provenance)
 
 
 def _write(network: Baseline, variables: Mapping[str, Any], folder: Path, told: Provenance | None) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import jax
 
@@ -17,12 +16,13 @@ from train.check.findings import Finding
 from train.check.options import CheckOptions
 from train.device import optimizer, parallel, repeatable
 from train.device.programs import Key, Programs
-from train.device.step import TrainState, init, joined, with_average
+from train.device.step import TrainState, joined, with_average
 from train.recipe.division import settle
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe
 from train.run import course, input_pipeline, origin
 from train.run.compile_ahead import Share, compile_ahead, explaining_out_of_memory
+from train.run.initial_state import initial_state
 from train.run.program_keys import needed_keys, program_key
 
 
@@ -52,18 +52,22 @@ def _findings(recipe: Recipe, options: Options, asked: CheckOptions) -> Iterator
     sources, stages = run.sources, run.stages
     names = input_pipeline.fingerprints(sources)
     licences = origin.of_datasets(recipe, names, options.data_dir)
-    yield _of_licences(origin.of_run(recipe, licences, Path(), begins=True))
+    initial = None if recipe.init is None else run.read_initial(recipe.init)
+    yield _of_licences(origin.of_new_run(recipe, licences, initial))
     yield from data.look(names, options.data_dir, network)
 
     # Numbers
-    yield figures.check(recipe.variant, asked.figures or figures.STORED, store=asked.store)
+    found, seconds_a_pixel = figures.check(recipe.variant, asked.figures or figures.STORED, store=asked.store)
+    yield found
+    if jax.default_backend() == "cpu":
+        yield from costs.forecast(recipe, stages, seconds_a_pixel)
 
     # Memory, learning and time
     programs = Programs(run.network, division.parts, optimizer.of_recipe(recipe))
     share = Share(division.batch // jax.device_count(), asked=options.clips_per_device is not None)
     # Frozen norms would keep statistics of random weights that mean nothing.
-    start = run.begin() if recipe.freeze_norms else init(run.network, jax.random.key(recipe.seed))
-    start = jax.device_get(with_average(start, programs.how))
+    start = initial_state(run.network, recipe.seed, initial if recipe.freeze_norms else None)
+    start = with_average(start, programs.how)
 
     def first() -> TrainState:
         return parallel.replicate(joined(start))

@@ -6,6 +6,7 @@ change that computes something else. No data is involved.
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from rvm_jax.model.platforms import tracing_for
 from train.check.findings import Finding
 from train.device import optimizer, step
 
+_Stored = dict[str, dict[str, dict[str, list[float]]]]
 STORED = Path(__file__).with_name("figures.json")
 """Losses by platform and variant."""
 TOLERANCE = 1e-3
@@ -38,6 +40,10 @@ class _Pass(NamedTuple):
     segmentation: bool = False
     downsample_ratio: float = 1.0
 
+    @property
+    def pixels(self) -> int:
+        return CLIPS * self.frames * self.height * self.width
+
 
 PASSES = {
     "low": _Pass(3, 96, 128),
@@ -46,11 +52,20 @@ PASSES = {
 }
 
 
-def check(variant: str, path: Path, *, store: bool) -> Finding:
-    """Compute the figures of this platform, and compare them with those of the file, or store them there."""
-    platform = jax.devices()[0].platform
+def check(variant: str, path: Path, *, store: bool) -> tuple[Finding, float]:
+    """Compute the figures of this platform, and compare them with those of the file, or store them there.
+
+    Also gives the seconds that a pixel of a low-resolution pass took.
+    """
     stored = read(path) if path.exists() or not store else {}
-    found = compute(variant)
+    found, seconds = compute(variant)
+    return _compare_or_store(variant, path, stored, found, store=store), seconds
+
+
+def _compare_or_store(
+    variant: str, path: Path, stored: _Stored, found: Mapping[str, list[float]], *, store: bool
+) -> Finding:
+    platform = jax.devices()[0].platform
     wanted = stored.get(platform, {}).get(variant)
     if store:
         own = {**stored.get(platform, {}), variant: found}
@@ -78,19 +93,23 @@ def compare(found: Mapping[str, list[float]], wanted: Mapping[str, list[float]],
     return Finding("fine", f"first iterations of {what} are those that are stored, within {away:.0e}")
 
 
-def compute(variant: str) -> dict[str, list[float]]:
-    """The loss of each pass in each iteration, on one device."""
+def compute(variant: str) -> tuple[dict[str, list[float]], float]:
+    """The loss of each pass in each iteration, on one device, and the seconds that a pixel of a low one takes."""
     network = MattingNetwork(variant)
     with jax.default_matmul_precision("highest"), tracing_for(jax.devices()[0].platform):
         run = jax.jit(partial(step.train_pass, network), static_argnames=("downsample_ratio",))
         state = step.init(network, jax.random.key(0))
         losses: dict[str, list[float]] = {name: [] for name in PASSES}
+        seconds = math.inf
         for iteration in range(ITERATIONS):
             for name, one in PASSES.items():
                 rates = dict.fromkeys(optimizer.GROUPS, np.float32(RATE))
+                begin = time.perf_counter()
                 state, metrics = run(state, batch(one, iteration), rates, downsample_ratio=one.downsample_ratio)
                 losses[name].append(float(metrics["total"]))
-    return losses
+                if name == "low":  # the first of them compiles
+                    seconds = min(seconds, time.perf_counter() - begin)
+    return losses, seconds / PASSES["low"].pixels
 
 
 def batch(one: _Pass, number: int) -> dict[str, np.ndarray]:
@@ -116,7 +135,7 @@ def _colors(x: np.ndarray, y: np.ndarray, clip: np.ndarray, across: int, down: i
     return np.abs(phase % 510 - 255)
 
 
-def read(path: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
+def read(path: Path) -> _Stored:
     """The stored figures, by platform, variant and pass."""
     try:
         found = json.loads(path.read_text())

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from rvm_jax.host import memory
 from train.device import flops
 
 AXIS = "batch"
@@ -144,7 +145,13 @@ def peak_memory() -> int | None:
 
 
 def memory_limit() -> int | None:
-    """The bytes of the smallest device of this host that a program may use, if it tells."""
+    """The bytes of the smallest device of this host that a program may use, if it tells; of a CPU, all there are.
+
+    Those that are one CPU share its memory.
+    """
+    if jax.default_backend() == "cpu":
+        installed = memory.installed_bytes()
+        return installed and installed // jax.local_device_count()
     stats = [device.memory_stats() for device in jax.local_devices()]
     return min((one["bytes_limit"] for one in stats if one and "bytes_limit" in one), default=None)
 

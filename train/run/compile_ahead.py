@@ -160,8 +160,10 @@ def _fits(programs: Programs, key: Key) -> bool:
 def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, share: Share) -> InputError:
     """The message names what works: it is compiled as well, until one fits."""
     compiled, limit = programs.compiled.get(key), parallel.memory_limit()
-    needs = "more than that" if compiled is None else f"{compiled.program.memory / 1e9:.2f} GB"
-    has = "" if limit is None else f" of {limit / 1e9:.2f} GB"
+    device = "device" if limit is None else f"device of {limit / 1e9:.2f} GB"
+    needs = f"more memory than a {device} has"
+    if compiled is not None:
+        needs = f"{compiled.program.memory / 1e9:.2f} GB of each {device}"
     mend = _last_resort(programs)
     for flags, other in _with_less_memory(programs, share):
         try:
@@ -171,9 +173,7 @@ def _too_large(programs: Programs, stage: int, key: Key, state: TrainState, shar
         if fits:
             mend = flags
             break
-    return InputError(
-        f"stage {stage + 1}: {key.describe()} needs {needs} of each device{has}: start the same command with {mend}"
-    )
+    return InputError(f"stage {stage + 1}: {key.describe()} needs {needs}: start the same command with {mend}")
 
 
 def _last_resort(programs: Programs) -> str:

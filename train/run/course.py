@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.sampling.schedule import StageData
+from rvm_jax.host.paths import Location
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.files import Weights, write_weights
 from rvm_jax.weights.provenance import Provenance
 from train.device import parallel
-from train.device.step import TrainState
 from train.recipe.options import Options
 from train.recipe.recipe import Recipe
 from train.run import input_pipeline
-from train.run.initial_state import initial_state
+from train.run.initial_state import Initial, read_initial
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Course:
         stages: What every stage asks of them.
         network: What is trained, for which `train.device.step` and `evaluation` have methods.
         starts: The weights that it may start from, for a person.
-        begin: Gives the state before the first iteration.
+        read_initial: Reads the weights that `--init` names.
         write: Writes variables into the run's folder, with what they tell of their training, and gives the paths.
     """
 
@@ -40,7 +40,7 @@ class Course:
     stages: Sequence[StageData]
     network: Any
     starts: str
-    begin: Callable[[], TrainState]
+    read_initial: Callable[[Location], Initial]
     write: Callable[[Mapping[str, Any], Path, Provenance | None], list[Path]]
 
 
@@ -60,7 +60,7 @@ def matting(recipe: Recipe, options: Options) -> Course:
         input_pipeline.stage_data(recipe, sources),
         network,
         "ImageNet's, which `rvm convert` makes of torchvision's",
-        partial(initial_state, network, recipe.seed, recipe.init),
+        partial(read_initial, network),
         partial(_write, recipe),
     )
 

@@ -1,7 +1,7 @@
-"""The state in which a run begins."""
+"""The state in which a run begins: random weights, and in their place those that `--init` names."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,28 +10,43 @@ from rvm_jax.errors import InputError
 from rvm_jax.host.paths import Location
 from rvm_jax.model.network import MattingNetwork, variant_table
 from rvm_jax.weights.files import read_weights
+from rvm_jax.weights.provenance import Provenance
 from train.device import step
 
 
-def initial_state(network: MattingNetwork, seed: int, init: Location | None) -> step.TrainState:
-    """Random weights from the seed; in their place those of `init`, an encoder or a whole network."""
-    loaded = None if init is None else read_weights(init)
-    wanted = variant_table(network.variant)
-    if loaded is not None and loaded.variant != wanted:
+class Initial(NamedTuple):
+    """The weights that a run begins with.
+
+    Attributes:
+        variables: Of an encoder, or of a whole network.
+        provenance: What they tell of their training; None if nothing.
+    """
+
+    variables: Mapping[str, Any]
+    provenance: Provenance | None
+
+
+def read_initial(network: MattingNetwork, init: Location) -> Initial:
+    """The weights of an encoder or of a whole network; refuses those of another one, and what was folded."""
+    loaded, wanted = read_weights(init), variant_table(network.variant)
+    if loaded.variant != wanted:
         raise InputError(
             f"{init} holds a {loaded.variant.name}: give weights of a {wanted.name}, which the recipe trains"
         )
-    if loaded is not None and loaded.for_matting_alone:
+    if loaded.for_matting_alone:
         raise InputError(
             f"{init} is for matting alone: its head for segmentation is zero, and BatchNorm is folded in, as in .onnx "
             "files; give weights that were trained, such as a released .pth"
         )
+    return Initial(loaded.variables, loaded.provenance)
+
+
+def initial_state(network: Any, seed: int, initial: Initial | None = None) -> step.TrainState:
+    """Random weights from the seed, of any network that `train.device.step` knows; in their place the given ones."""
     random = jax.device_get(step.init(network, jax.random.key(seed)))
-    return random if loaded is None else replaced(random, loaded.variables)
-
-
-def replaced(random: step.TrainState, loaded: Mapping[str, Any]) -> step.TrainState:
-    """A state with what was loaded in the place of random weights."""
+    if initial is None:
+        return random
+    loaded = initial.variables
     return step.from_variables(
         {
             "params": {**random.params, **_of(random.params, loaded["params"])},

@@ -13,13 +13,13 @@ from data_pipelines.records.clips import prepared_folder
 from rvm_jax.errors import InputError
 from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location
-from rvm_jax.weights.files import contents_of
 from rvm_jax.weights.provenance import FILE, Provenance, TrainingSet, from_json
 from train.recipe import baselines, published
 from train.recipe.text import to_json
 from train.recipe.training import Training
 from train.run import run_folder
 from train.run.identity import flat
+from train.run.initial_state import Initial
 
 RANDOM = "random weights"
 UNSAID = licences.Licence("not said", "", "unknown", "")
@@ -34,34 +34,41 @@ def of_datasets(recipe: Training, names: Iterable[str], data_dir: Location) -> l
     for name in sorted(names):
         folder = prepared_folder(name, data_dir)
         assert folder is not None  # it was opened
-        licence = licences.read(folder) or UNSAID
+        known = licences.read(folder)
+        licence = known or UNSAID
         if recipe.unfree == "refuse" and licence.commercial != "yes":
-            says = "does not allow commercial use" if licence.commercial == "no" else "does not say that it may be sold"
-            raise InputError(
-                f"{name} is not free ({licence.name}: {says}): name another dataset, or give --unfree allow, which the "
-                "weights will tell"
-            )
+            raise InputError(f"{name} {_refusal(known)}, or give --unfree allow, which the weights will tell")
         told = licence.name, licence.link, licence.commercial, licence.attribution
         found.append(dataclasses.asdict(TrainingSet(name, Path(folder).name, *told)))
     return found
 
 
-def of_run(recipe: Training, data: Sequence[Mapping[str, str]], folder: Path, *, begins: bool) -> Provenance:
-    """What a run in this folder, on data as `of_datasets` gives them, will tell of its weights.
+def of_new_run(recipe: Training, data: Sequence[Mapping[str, str]], initial: Initial | None) -> Provenance:
+    """What a run on data as `of_datasets` gives them will tell of its weights.
 
-    One that goes on tells what it began from, and of data that it has seen, whatever it was given since.
+    If the recipe refuses what is not free, it refuses to begin with weights that are not, or that do not tell.
     """
-    before = None if begins else read(folder)
-    if begins:
-        initial, seen, unfree = _initial(recipe)
-    elif before is None:  # it began before runs told of it, with weights that may be gone by now
-        began = run_folder.initial(folder)
-        initial, seen, unfree = (RANDOM, (), False) if began is None else (Path(began).name, (), True)
-    else:
-        initial, seen, unfree = before.initial, before.data, before.unfree_allowed
-    sets = {(one.dataset, one.version): one for one in (*seen, *(TrainingSet(**one) for one in data))}
-    whole = Provenance(tuple(sets.values()), name(recipe), initial)
-    return dataclasses.replace(whole, unfree_allowed=unfree or bool(whole.unfree))
+    if initial is None:
+        return _whole(recipe, data, RANDOM)
+    told = initial.provenance
+    if recipe.unfree == "refuse" and (told is None or told.unfree or told.unfree_allowed):
+        why = "which says not what it was trained on" if told is None else "which was trained on data that is not free"
+        raise InputError(
+            f"--init {recipe.init}, {why}: begin without, or with weights of `rvm train clean`, or give --unfree "
+            "allow, which the weights will tell"
+        )
+    begun = Path(str(recipe.init)).name
+    return _whole(recipe, data, begun, told.data if told else (), unfree=told is None or told.unfree_allowed)
+
+
+def of_resumed_run(recipe: Training, data: Sequence[Mapping[str, str]], folder: Path) -> Provenance:
+    """The same of a run that goes on: what it began with, and the data that it saw before, stay."""
+    before = read(folder)
+    if before is not None:
+        return _whole(recipe, data, before.initial, before.data, unfree=before.unfree_allowed)
+    # It began before runs told of it, with weights that may be gone by now.
+    begun = run_folder.initial(folder)
+    return _whole(recipe, data, RANDOM if begun is None else Path(begun).name, unfree=begun is not None)
 
 
 def write(origin: Provenance, folder: Path) -> None:
@@ -93,23 +100,29 @@ def name(recipe: Training) -> str:
     return ", ".join([known, *told])
 
 
+def _refusal(licence: licences.Licence | None) -> str:
+    """Why a dataset is refused, and what to do."""
+    if licence is None:
+        return "was prepared before licences were kept: `rvm data prepare` it again, which adds its own"
+    says = "does not allow commercial use" if licence.commercial == "no" else "does not say that it may be sold"
+    return f"is not free ({licence.name}: {says}): name another dataset"
+
+
 def _leaves(recipe: Training) -> dict[str, Any]:
     """What of a recipe is the recipe's; its batch may follow from the devices."""
     others = ("init", "batch", "scaling", "seed")
     return {key: value for key, value in flat(to_json(recipe)).items() if key not in others}
 
 
-def _initial(recipe: Training) -> tuple[str, tuple[TrainingSet, ...], bool]:
-    """What training begins from, what that was trained on, and whether that may have been unfree."""
-    if recipe.init is None:
-        return RANDOM, (), False
-    with contents_of(recipe.init) as contents:
-        told = contents.provenance
-    if recipe.unfree == "refuse" and (told is None or told.unfree or told.unfree_allowed):
-        why = "which says not what it was trained on" if told is None else "which was trained on data that is not free"
-        raise InputError(
-            f"--init {recipe.init}, {why}: begin without, or with weights of `rvm train clean`, or give --unfree "
-            "allow, which the weights will tell"
-        )
-    data, unfree = ((), True) if told is None else (told.data, told.unfree_allowed)
-    return Path(recipe.init).name, data, unfree
+def _whole(
+    recipe: Training,
+    data: Sequence[Mapping[str, str]],
+    initial: str,
+    seen: Sequence[TrainingSet] = (),
+    *,
+    unfree: bool = False,
+) -> Provenance:
+    """All of it, whatever was seen before first; what is not free was allowed, since nothing has refused it."""
+    sets = {(one.dataset, one.version): one for one in (*seen, *(TrainingSet(**one) for one in data))}
+    whole = Provenance(tuple(sets.values()), name(recipe), initial)
+    return dataclasses.replace(whole, unfree_allowed=unfree or bool(whole.unfree))

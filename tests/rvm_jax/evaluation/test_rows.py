@@ -84,6 +84,8 @@ def test_published_figures_stand_beside_those_of_the_same_size():
     assert "| ours | 5.00 | 1.00 |" in drawn
     assert "| RVM (published) | 6.08 | 1.47 |" in drawn
     assert "| VideoMatte, 1920×1080 | RVM, ResNet-50 | 5.81 | 0.97 | 9.65 | – | 1.78 | – |" in drawn
+    ours = replace(row, testsets=(replace(scores, made_here=True),))
+    assert "| RVM (published, other composites) | 6.08 | 1.47 |" in baseline_table.draw_scores([ours])
 
 
 def test_what_was_run_otherwise_stands_in_a_table_of_its_own():
@@ -121,7 +123,9 @@ def test_the_table_in_the_docs_is_that_of_the_rows_there():
     assert between == baseline_table.draw([rows.read(path) for path in sorted((DOCS / "rows").glob("*.json"))])
 
 
-@pytest.mark.parametrize("fault", ["other network", "other recipe", "predictions", "other weights", "no row"])
+@pytest.mark.parametrize(
+    "fault", ["other network", "other recipe", "same weights", "predictions", "other weights", "no row"]
+)
 def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, tmp_path, capsys, fault):
     path, out = tmp_path / "row.json", tmp_path / "out"
     given = [str(make_run(tmp_path / "one", network, 0))]
@@ -135,6 +139,9 @@ def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, t
             about = (tmp_path / "two" / "recipe.json").read_text()
             (tmp_path / "two" / "recipe.json").write_text(about.replace("bfloat16", "float32"))
             message += "two are not"
+        case "same weights":
+            given.append(str(make_run(tmp_path / "two", network, 1)))
+            message = "rvm: --row takes each run once, and two of these hold the same weights: leave one out"
         case "predictions":
             given.append(f"theirs={shutil.copytree(testset, tmp_path / 'theirs')}")
             message = "rvm: --row tells of networks, not of predictions: leave those out"

@@ -11,9 +11,12 @@ import rvm_jax
 from rvm_jax.baselines.files import load, save
 from rvm_jax.baselines.names import NETWORKS, entries
 from rvm_jax.cli.main import main
+from rvm_jax.weights import provenance
 from rvm_jax.weights.names import to_variables
+from rvm_jax.weights.provenance import Provenance, TrainingSet
 from tests.reference.baseline_recipe import state_dict
 
+TOLD = Provenance((TrainingSet("people", "1.0.0", "CC0-1.0", "", "yes", ""),), "modnet", "random weights")
 VARIANTS = {"bgmv2_mobilenetv2": "mattingrefine_mobilenetv2", "u2netp": "u2netp", "modnet": "modnet"}
 
 
@@ -26,7 +29,7 @@ def saved(name):
     network = NETWORKS[name]
     table = entries(network)
     arrays = state_dict(VARIANTS[name], [(entry.name, list(entry.torch_shape)) for entry in table])
-    save(network, to_variables(arrays, table), "net.safetensors")
+    save(network, to_variables(arrays, table), "net.safetensors", provenance=TOLD)
     return "net.safetensors"
 
 
@@ -50,6 +53,7 @@ def test_an_export_is_compared_with_jax(capsys, name, to, options):
     (case,) = report["cases"]
     assert list(case["differences"]) == names
     assert f"{case['width']}x{case['height']}" == options[1]
+    assert provenance.read(Path(f"net.{to}")) == TOLD
     most = 1e-2 if "float16" in options else 1e-4
     assert all(differences["greatest"] < most for differences in case["differences"].values())
     if to == "onnx":
@@ -115,5 +119,8 @@ def test_convert_both_ways(capsys):
     for name in ("folder", "net.ckpt", "again.safetensors"):
         assert main(["convert", source, name]) == 0
         assert capsys.readouterr().out == f"{name}: u2netp, 1,131,181 parameters\n"
+        assert provenance.read(Path(name)) == TOLD
         source = name
+    rvm_jax.save(rvm_jax.load("folder"), "saved.safetensors")
+    assert provenance.read(Path("saved.safetensors")) == TOLD
     assert Path("again.safetensors").read_bytes() == Path("net.safetensors").read_bytes()

@@ -130,9 +130,11 @@ def test_scores_of_other_settings_are_in_the_same_file(row):
 
 
 def test_the_card_tells_of_a_start_that_is_not_known_to_be_free(weights):
-    begun = Provenance(TOLD.data[:1], "mobilenetv3", "encoder_start", unfree_allowed=True)
+    own = replace(TOLD.data[0], link="")
+    begun = Provenance((own,), "mobilenetv3", "encoder_start", unfree_allowed=True)
     told = hub.card("net", replace(read_weights(weights), provenance=begun), None, None)
     assert "What encoder_start was trained on is not known, or not free for commercial use." in told
+    assert "| free | 1.0.0 | CC0-1.0 | yes | – |" in told
 
 
 def test_show_tells_what_a_folder_of_the_hub_was_trained_on(folder, cached, capsys):

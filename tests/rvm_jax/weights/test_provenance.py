@@ -1,5 +1,6 @@
 """Provenance: every kind of weight file tells what was trained on, and who reads the file keeps it."""
 
+import hashlib
 import warnings
 import zipfile
 from dataclasses import replace
@@ -17,10 +18,11 @@ from rvm_jax.export import formats
 from rvm_jax.export.export import export
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
-from rvm_jax.weights import provenance
+from rvm_jax.weights import provenance, released
 from rvm_jax.weights.files import Weights, read_weights, write_weights
 from rvm_jax.weights.names import digest, to_state_dict
 from rvm_jax.weights.provenance import Provenance, TrainingSet
+from rvm_jax.weights.released import Release
 from tests.rvm_jax.conftest import random_variables
 
 TOLD = Provenance(
@@ -75,6 +77,8 @@ def test_pytorch_passes_over_the_record(weights, tmp_path):
         assert all(torch.equal(given[name], expected[name]) for name in expected)
     with zipfile.ZipFile(tmp_path / "with.pth") as archive:
         assert archive.testzip() is None
+        (record,) = (entry for entry in archive.infolist() if entry.filename.endswith(f"/extra/{provenance.FILE}"))
+        assert record.date_time == (1980, 1, 1, 0, 0, 0)  # the same whenever it is written
 
 
 def test_exports_tell_it(weights, tmp_path):
@@ -132,3 +136,13 @@ def test_show_tells_every_dataset_and_its_licence(weights, tmp_path, capsys):
     for words in (["show"], ["mobilenetv3", "a"], *(["show", str(tmp_path / name)] for name in ("none", "talk.mp4"))):
         assert main(["weights", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_show_knows_a_release_by_its_bytes(weights, tmp_path, monkeypatch, capsys):
+    write_weights(replace(weights, provenance=None), tmp_path / "renamed.safetensors")
+    content = (tmp_path / "renamed.safetensors").read_bytes()
+    sums = {"theirs": hashlib.sha256(content).hexdigest(), "another": "0" * 64}
+    known = {name: Release("", "http://x/y", 1, digest, "MIT", "http://x/licence") for name, digest in sums.items()}
+    monkeypatch.setattr(released, "RELEASES", known)
+    assert main(["weights", "show", str(tmp_path / "renamed.safetensors")]) == 0
+    assert capsys.readouterr().out.endswith(": the released theirs, under MIT by its owner (http://x/licence)\n")

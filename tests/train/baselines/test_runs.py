@@ -22,6 +22,7 @@ from train import loop
 from train.baselines import course
 from train.recipe.options import Options
 from train.run import input_pipeline
+from train.run.initial_state import initial_state
 
 prepared = conftest.prepared
 TERMS = {
@@ -86,7 +87,8 @@ def test_a_run_that_is_stopped_ends_as_if_it_had_not_been(name, prepared, tmp_pa
 
 
 def _begins_with_them(recipe, path, variables):
-    begun = course._begin(course.network_of(recipe), 1, path)
+    network = course.network_of(recipe)
+    begun = initial_state(network, 1, course._read_initial(network, path))
     assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), begun.params, variables["params"]))
 
 
@@ -95,7 +97,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
     files.save(network, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), tmp_path / "u2netp.safetensors")
     with pytest.raises(InputError) as caught:
-        course._begin(course.network_of(MODNET), 0, tmp_path / "u2netp.safetensors")
+        course._read_initial(course.network_of(MODNET), tmp_path / "u2netp.safetensors")
     assert str(caught.value).endswith(
         "u2netp.safetensors holds u2netp: give weights of modnet, which the recipe trains"
     )

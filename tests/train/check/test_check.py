@@ -1,41 +1,16 @@
-"""The check from end to end: on sound data it is go, and what is wrong makes it no-go and status 1."""
+"""The command of the check: what it is given, what it refuses, and that its status says whether to go.
 
-import re
-from dataclasses import replace
+The whole of it, on sound data, is in `tests/train/test_clean.py`, with the run that follows.
+"""
+
+from pathlib import Path
 
 import pytest
 
 from rvm_jax.cli.main import main
-from tests.data_pipelines import conftest
-from tests.train import runs
-from train.check import check, figures, overfit
+from train.check import check
 from train.check.findings import Finding
 from train.check.options import CheckOptions
-
-prepared = conftest.prepared
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Without what takes its time: the first iterations are those that are stored."""
-    monkeypatch.setattr(figures, "compute", lambda variant: figures.read(figures.STORED)["cpu"][variant])
-    monkeypatch.setattr(overfit, "STEPS", 20)
-
-
-@pytest.mark.slow
-def test_a_sound_run_is_go(prepared, tmp_path, quick, capsys):
-    assert check.check(replace(runs.RECIPE, unfree="refuse"), runs.options(tmp_path / "out", prepared), CheckOptions())
-    shown = capsys.readouterr().out
-    lines = shown.splitlines()
-    assert lines[0] == "fine:  all 6 datasets allow commercial use; it begins from random weights"
-    assert lines[-1] == "go"
-    assert not any(line.startswith("fault") for line in lines)
-    loss = re.search(r"one batch of matting of 8 × 2 × 48x48: loss ([\d.]+), and ([\d.]+) after 20 steps", shown)
-    assert float(loss[2]) < 0.5 * float(loss[1])
-    assert re.search(r"stage 1: up to \d\.\d\d GB of each device", shown)
-    for stage, iterations in enumerate((3, 1, 2, 2), 1):
-        assert re.search(rf"stage {stage}: {iterations} iterations of [\d.e-]+ s on the devices, whose data", shown)
-    assert not (tmp_path / "out").exists()
 
 
 def findings(monkeypatch, *found):
@@ -64,6 +39,13 @@ def test_it_is_given_what_the_run_is_given(monkeypatch, tmp_path):
     ((recipe, options, asked),) = given
     assert (recipe.variant, recipe.stages[0].iterations, recipe.unfree) == ("resnet50", 7, "refuse")
     assert (options.data_dir, asked) == (tmp_path, CheckOptions(people="x.pth", store=True))
+    assert main(["train", "check", "demo", "--init", "~/net.pth"]) == 0
+    assert given[-1][0].init == Path.home() / "net.pth"
+
+
+def test_what_the_run_refuses_it_refuses(capsys):
+    assert main(["train", "check", "demo", "--batch", "8", "--clips-per-device", "2"]) == 2
+    assert capsys.readouterr().err.startswith("rvm: --batch 8 and --clips-per-device 2 both say how many clips")
 
 
 def test_options_of_the_check_are_no_options_of_training():

@@ -55,3 +55,9 @@ def test_a_function_runs_on_every_device_and_averages():
 
 def test_devices_that_do_not_tell_their_memory():
     assert parallel.peak_memory() is None
+
+
+@pytest.mark.parametrize(("installed", "limit"), [(800, 100), (None, None)])
+def test_devices_that_are_one_cpu_share_its_memory(monkeypatch, installed, limit):
+    monkeypatch.setattr(parallel.memory, "installed_bytes", lambda: installed)
+    assert parallel.memory_limit() == limit

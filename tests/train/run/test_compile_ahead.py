@@ -147,7 +147,9 @@ def test_a_compiler_that_runs_out_of_memory_is_the_users_error(monkeypatch):
         return Compilation(SimpleNamespace(memory=1, flops=1), 0.1, from_cache=False)
 
     monkeypatch.setattr(Programs, "_compile", compile_)
-    with pytest.raises(InputError, match=r"needs more than that of each device: start the same command with --remat$"):
+    with pytest.raises(
+        InputError, match=r"needs more memory than a device .*has: start the same command with --remat$"
+    ):
         prepare({LARGE: 2})
     monkeypatch.setattr(MattingNetwork, "clone", lambda self, remat: self)
     with pytest.raises(InputError, match=r"or on more devices$"):

@@ -3,25 +3,19 @@
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 
-import jax
-import numpy as np
 import pytest
 
-import rvm_jax
 from data_pipelines.records import licences
 from data_pipelines.records.licences import Licence
 from rvm_jax.errors import InputError
-from rvm_jax.model.variants import VARIANTS
-from rvm_jax.weights.files import Weights, write_weights
 from rvm_jax.weights.provenance import Provenance, TrainingSet
 from tests.data_pipelines import conftest
 from tests.train.runs import RECIPE
-from train.device import step
 from train.recipe.published import RECIPES
 from train.recipe.text import to_json
 from train.run import input_pipeline, origin, run_folder
+from train.run.initial_state import Initial
 
 prepared = conftest.prepared
 FREE = Licence("CC0-1.0", "https://example.org/free", "yes", "nobody")
@@ -62,34 +56,39 @@ def test_each_dataset_has_its_licence(licensed):
 @pytest.mark.parametrize(
     ("licence", "why"),
     [
-        (replace(FREE, name="CC-BY-NC-4.0", commercial="no"), "CC-BY-NC-4.0: does not allow commercial use"),
-        (replace(FREE, name="on request", commercial="unknown"), "on request: does not say that it may be sold"),
-        (None, "not said: does not say that it may be sold"),
+        (
+            replace(FREE, name="CC-BY-NC-4.0", commercial="no"),
+            "is not free (CC-BY-NC-4.0: does not allow commercial use): name another dataset",
+        ),
+        (
+            replace(FREE, name="on request", commercial="unknown"),
+            "is not free (on request: does not say that it may be sold): name another dataset",
+        ),
+        (None, "was prepared before licences were kept: `rvm data prepare` it again, which adds its own"),
     ],
 )
 def test_what_is_not_free_is_refused_in_a_line_unless_it_is_allowed(licence, why, licensed):
     relicense(licensed, CLIPS, licence)
     with pytest.raises(InputError) as refused:
         origin.of_datasets(CLEAN, names(CLEAN, licensed), licensed)
-    assert str(refused.value) == (
-        f"{CLIPS} is not free ({why}): name another dataset, or give --unfree allow, which the weights will tell"
-    )
+    assert str(refused.value) == (f"{CLIPS} {why}, or give --unfree allow, which the weights will tell")
     allowed = origin.of_datasets(RECIPE, names(RECIPE, licensed), licensed)
-    told = origin.of_run(RECIPE, allowed, licensed, begins=True)
+    told = origin.of_new_run(RECIPE, allowed, None)
     assert told.unfree_allowed
     assert told.unfree == [CLIPS]
 
 
 def test_a_run_on_free_data_says_so_and_is_kept(licensed, tmp_path):
     found = origin.of_datasets(CLEAN, names(CLEAN, licensed), licensed)
-    told = origin.of_run(CLEAN, found, tmp_path, begins=True)
+    told = origin.of_new_run(CLEAN, found, None)
     assert (told.initial, told.unfree_allowed, told.unfree) == ("random weights", False, [])
     origin.write(told, tmp_path)
     assert origin.read(tmp_path) == told
     # It goes on with other data and another start: what it has seen stays, and the start was another.
-    later = origin.of_run(replace(CLEAN, init="other.pth"), found[:1], tmp_path, begins=False)
-    assert later.data == told.data
-    assert later.initial == "random weights"
+    later = origin.of_resumed_run(replace(CLEAN, init="other.pth"), found[:1], tmp_path)
+    assert later == told
+    origin.write(replace(told, unfree_allowed=True), tmp_path)  # once allowed, always told
+    assert origin.of_resumed_run(CLEAN, found, tmp_path).unfree_allowed
 
 
 @pytest.mark.parametrize(("began", "told"), [("gone.pth", ("gone.pth", True)), (None, ("random weights", False))])
@@ -97,34 +96,26 @@ def test_a_run_of_an_earlier_version_goes_on_without_what_it_began_with(began, t
     identity = {"recipe": to_json(replace(RECIPE, init=began)), "iterations": {}, "data": {}}
     (tmp_path / run_folder.IDENTITY).write_text(json.dumps(identity))
     for now in (None, tmp_path / "gone.pth"):  # which is not read, whatever it is
-        later = origin.of_run(replace(RECIPE, init=now), [], tmp_path, begins=False)
+        later = origin.of_resumed_run(replace(RECIPE, init=now), [], tmp_path)
         assert (later.initial, later.unfree_allowed) == told
 
 
-def weights(path, provenance):
-    shapes = jax.eval_shape(partial(step.init, rvm_jax.MattingNetwork("tiny")), jax.random.key(0))
-    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.variables)
-    write_weights(Weights(VARIANTS["tiny"], "deep_guided_filter", variables, provenance), path)
-    return path
-
-
-def test_what_it_starts_from_has_to_be_free_too(tmp_path):
+def test_what_it_starts_from_has_to_be_free_too():
     begun = TrainingSet("old", "1.0.0", "CC0-1.0", "", "yes", "")
     free = Provenance((begun,), "clean", "random weights")
     unfree = Provenance((replace(begun, commercial="no"),), "mobilenetv3", "random weights")
     allowed = Provenance((begun,), "mobilenetv3", "mobilenet_v3_large.pth", unfree_allowed=True)
-    path = weights(tmp_path / "free.safetensors", free)
-    told = origin.of_run(replace(CLEAN, init=path), [], tmp_path, begins=True)
-    assert (told.initial, told.data, told.unfree_allowed) == ("free.safetensors", (begun,), False)
-    for name, provenance, why in (
-        ("unfree", unfree, "which was trained on data that is not free"),
-        ("allowed", allowed, "which was trained on data that is not free"),
-        ("silent", None, "which says not what it was trained on"),
+    init = "starts/some.pth"
+    told = origin.of_new_run(replace(CLEAN, init=init), [], Initial({}, free))
+    assert (told.initial, told.data, told.unfree_allowed) == ("some.pth", (begun,), False)
+    for initial, why in (
+        (Initial({}, unfree), "which was trained on data that is not free"),
+        (Initial({}, allowed), "which was trained on data that is not free"),
+        (Initial({}, None), "which says not what it was trained on"),
     ):
-        path = weights(tmp_path / f"{name}.safetensors", provenance)
-        with pytest.raises(InputError, match=f"^--init {path}, {why}: begin without, or with weights of `rvm train"):
-            origin.of_run(replace(CLEAN, init=path), [], tmp_path, begins=True)
-        assert origin.of_run(replace(RECIPE, init=path), [], tmp_path, begins=True).unfree_allowed
+        with pytest.raises(InputError, match=f"^--init {init}, {why}: begin without, or with weights of `rvm train"):
+            origin.of_new_run(replace(CLEAN, init=init), [], initial)
+        assert origin.of_new_run(replace(RECIPE, init=init), [], initial).unfree_allowed
 
 
 def test_a_recipe_is_told_by_what_is_otherwise():
