@@ -227,7 +227,7 @@ def _recurrence_backward(
     def loop(at_once: int, record: Array, of_outputs: Array, of_last: Array, *kernels: Array) -> tuple[Array, Array]:
         def some_steps(carried: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
             to_hidden, to_inputs = carried
-            lines = []
+            lines: list[Array] = []
             for j in reversed(range(at_once)):
                 one = i * at_once + j
                 total = to_hidden + _frame(of_outputs, one).astype(to_hidden.dtype)
