@@ -1,11 +1,10 @@
 """What a compiled program does, read from the text of its HLO: kernels, bytes to and from memory, collectives.
 
-The counts are of what is launched: a fusion is one kernel, which reads its operands and writes its results once. Of an
-operand that is only cut into pieces, the pieces are read. A loop counts as often as it runs, if XLA knows how often.
+The counts are of what is launched: a fusion is one kernel, which reads of its operands what it needs, once, and writes
+its results once. A loop counts as often as it runs, if XLA knows how often.
 """
 
 import re
-import sys
 from collections import Counter
 from itertools import chain
 from math import prod
@@ -20,9 +19,13 @@ NOTHING = {
 }
 """Operations that launch no kernel, or are counted where they begin."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-PIECES = {"slice", "dynamic-slice", "gather"}
-WHOLE = {"bitcast", "convert", "reshape", "copy"}
-"""Operations whose result, if it is cut into pieces, is computed of what they need alone."""
+OF_MANY = {
+    *("reduce", "reduce-window", "dot", "convolution", "sort", "scatter", "select-and-scatter"),
+    *("custom-call", "fusion", "call", "map", "tuple"),
+}
+"""Operations of which an element takes more than one of an operand's. Of others that are fused it takes one at most."""
+FETCHED = 32
+"""Bytes at least that a memory gives."""
 FORMS = ("gather", "scatter", "select-and-scatter", "sort", "transpose", "copy", "convolution")
 """Operations that are asked for by name, inside of fusions too."""
 
@@ -155,20 +158,36 @@ def _moved(computations: dict[str, Computation], body: Computation, one: Instruc
         return size(one.shape) + sum(whole)
     fused = computations[inside[1]]
     names = {int(it.operands[0]): name for name, it in fused.items() if it.operation == "parameter"}
-    read = sum(
-        min(_read(fused, names[number], most), _wanted(one, fused, names[number])) for number, most in enumerate(whole)
-    )
+    needed = _needed(fused)
+    read = sum(most * needed[names[i]] // max(_elements(fused[names[i]].shape), 1) for i, most in enumerate(whole))
     updated = [fused[name] for name in _in_place(fused)]
     in_place = sum(size(it.shape) - size(fused[it.operands[1]].shape) for it in updated)
     return max(size(one.shape) - in_place, 0) + read
 
 
-def _wanted(one: Instruction, fused: Computation, name: str) -> int:
-    """Bytes of a parameter that a fusion can need: without a reduction, one element a use for each that it writes."""
-    if "kind=kLoop" not in one.rest or any(it.operation in ("reduce", "dot", "convolution") for it in fused.values()):
-        return sys.maxsize
-    uses = sum(it.operands.count(name) for it in fused.values())
-    return uses * _elements(one.shape) * size(fused[name].shape) // max(_elements(fused[name].shape), 1)
+def _needed(fused: Computation) -> Counter[str]:
+    """How many elements at most a fusion computes, or reads, of each array in it, to make all of its results."""
+    needed, in_place = Counter[str](), _in_place(fused)
+    for name, it in reversed(fused.items()):
+        most = _elements(it.shape)
+        needed[name] = most if it.root else min(needed[name], most)
+        if it.operation in ("parameter", "constant"):
+            continue
+        for number, operand in enumerate(it.operands):
+            if it.operation in OF_MANY and needed[name]:
+                needed[operand] += _elements(fused[operand].shape)
+            elif it.operation in ("slice", "dynamic-slice") and not number:
+                needed[operand] += _fetched(needed[name], it.shape, fused[operand].shape)
+            elif number or name not in in_place:
+                needed[operand] += needed[name]
+    return needed
+
+
+def _fetched(count: int, piece: str, whole: str) -> int:
+    """How many elements a memory fetches for so many of a piece: of short lines more than there are in it."""
+    wanted, there = (int(re.findall(r"\d+", shape.partition("]")[0])[-1]) for shape in (piece, whole))
+    together = FETCHED * _elements(whole) // size(whole)
+    return count * max(wanted, min(there, -(-wanted // together) * together)) // wanted
 
 
 def _elements(shape: str) -> int:
@@ -187,19 +206,3 @@ def _in_place(fused: Computation) -> set[str]:
         if fused[name].operation == "dynamic-update-slice":
             whole.add(name)
     return whole
-
-
-def _read(fused: Computation, name: str, most: int) -> int:
-    """Bytes that a fusion reads of what it calls `name`."""
-    users = [(it_is, it) for it_is, it in fused.items() if name in it.operands]
-    if not users:
-        return most
-    read = 0
-    for it_is, it in users:
-        if it.operation in PIECES and it.operands[0] == name:
-            read += size(it.shape)
-        elif it.operation in WHOLE:
-            read += _read(fused, it_is, most)
-        elif it_is not in _in_place(fused) or it.operands[0] != name:
-            read += most
-    return min(read, most)

@@ -139,6 +139,52 @@ def test_an_update_that_is_not_the_result_is_not_in_place_and_of_a_line_no_more_
     assert hlo.count(GPU).bytes == (whole + row + whole) + (row + row)
 
 
+CUT = """HloModule jit_f, is_scheduled=true
+
+%ends (param_0.1: f32[100,64], param_1.1: f32[64]) -> f32[2,64] {
+  %param_0.1 = f32[100,64]{1,0} parameter(0)
+  %param_1.1 = f32[64]{0} parameter(1)
+  %broadcast = f32[100,64]{1,0} broadcast(%param_1.1), dimensions={1}
+  %add = f32[100,64]{1,0} add(%param_0.1, %broadcast)
+  %first = f32[1,64]{1,0} slice(%add), slice={[0:1], [0:64]}
+  %last = f32[1,64]{1,0} slice(%add), slice={[99:100], [0:64]}
+  ROOT %both = f32[2,64]{1,0} concatenate(%first, %last), dimensions={0}
+}
+
+%means (param_0.2: f32[100,64]) -> f32[50,32] {
+  %param_0.2 = f32[100,64]{1,0} parameter(0)
+  %upper = f32[50,64]{1,0} slice(%param_0.2), slice={[0:100:2], [0:64]}
+  %lower = f32[50,64]{1,0} slice(%param_0.2), slice={[1:100:2], [0:64]}
+  %rows = f32[50,64]{1,0} add(%upper, %lower)
+  %left = f32[50,32]{1,0} slice(%rows), slice={[0:50], [0:64:2]}
+  %right = f32[50,32]{1,0} slice(%rows), slice={[0:50], [1:64:2]}
+  ROOT %sum = f32[50,32]{1,0} add(%left, %right)
+}
+
+%one (param_0.3: f32[100,64]) -> f32[100,1] {
+  %param_0.3 = f32[100,64]{1,0} parameter(0)
+  ROOT %channel = f32[100,1]{1,0} slice(%param_0.3), slice={[0:100], [7:8]}
+}
+
+ENTRY %main (x: f32[100,64], y: f32[64]) -> (f32[2,64], f32[50,32], f32[100,1]) {
+  %x = f32[100,64]{1,0} parameter(0)
+  %y = f32[64]{0} parameter(1)
+  %fusion = f32[2,64]{1,0} fusion(%x, %y), kind=kInput, calls=%ends
+  %fusion.1 = f32[50,32]{1,0} fusion(%x), kind=kLoop, calls=%means
+  %fusion.2 = f32[100,1]{1,0} fusion(%x), kind=kLoop, calls=%one
+  ROOT %results = (f32[2,64]{1,0}, f32[50,32]{1,0}, f32[100,1]{1,0}) tuple(%fusion, %fusion.1, %fusion.2)
+}
+"""
+
+
+def test_what_is_read_is_what_the_results_need_and_no_less_than_the_memory_gives():
+    """Two lines that are computed on their way; all of x, twice over; and of each line one number, of 32 bytes."""
+    ends = 2 * 256 + 256 + 2 * 256
+    means = 100 * 256 + 50 * 128
+    one = 100 * 32 + 100 * 4
+    assert hlo.count(CUT).bytes == ends + means + one
+
+
 def test_the_bound_is_the_longest_of_three_and_the_collectives():
     counts = hlo.Counts(1000, int(3.35e9), Counter({"all-reduce": 100}), 900_000_000)
     of = partial(ahead.bound, ahead.CHIPS["h100"], counts, 9.89e11)

@@ -6,7 +6,8 @@ is carried over time is the memory of `conv_gru`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,9 @@ from rvm_jax.model.layers import kernel_init
 from rvm_jax.model.platforms import by_platform
 from rvm_jax.model.remat import remat_block
 from rvm_jax.model.resize import halve
+
+# On GPUs, in training: up to how many steps of a GRU are one of its loop (`benchmarks/ahead.py` counts the kernels).
+MOST_AT_ONCE = 5
 
 
 class State(NamedTuple):
@@ -142,7 +146,7 @@ def _recurrence(inputs: Array, hidden: Array, gates_kernel: Array, candidate_ker
         hidden, rounded, outputs = carried
         hidden, _ = _gru_step(hidden, rounded, _frame(inputs, i), gates_kernel, candidate_kernel)
         rounded = hidden.astype(inputs.dtype)
-        return (hidden, rounded, _with_frame(outputs, rounded, i)), None
+        return (hidden, rounded, _with_frames(outputs, [rounded], i)), None
 
     rounded = hidden.astype(inputs.dtype)
     outputs = lax.empty((*inputs.shape[:-1], hidden.shape[-1]), inputs.dtype)
@@ -172,9 +176,9 @@ def _frame(x: Array, i: Array, first: int = 0) -> Array:
     return lax.dynamic_slice(x, (0, i, 0, 0, first), (batch, 1, *size, channels - first))[:, 0]
 
 
-def _with_frame(x: Array, one: Array, i: Array | int) -> Array:
-    """`[B, T, ...]` with another frame i."""
-    return lax.dynamic_update_index_in_dim(x, one, i, 1)
+def _with_frames(x: Array, frames: list[Array], start: Array | int) -> Array:
+    """`[B, T, ...]` with other frames from `start` on."""
+    return lax.dynamic_update_slice_in_dim(x, jnp.stack(frames, 1), start, 1)
 
 
 # Differentiating the scan itself would add up the kernels' gradients frame by frame, with a small convolution in each
@@ -188,17 +192,24 @@ def _recurrence_forward(
     """Keeps `[B, 1 + T, h, w, 4C]`: each step's gates, candidate and new memory, and first the memory alone."""
     (batch, steps, *size, _), dtype = inputs.shape, inputs.dtype
 
-    def step(carried: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], None]:
-        hidden, rounded, record = carried
-        hidden, (gates, candidate) = _gru_step(hidden, rounded, _frame(inputs, i), gates_kernel, candidate_kernel)
-        rounded, candidate = lax.optimization_barrier((hidden.astype(dtype), candidate))
-        record = _with_frame(record, jnp.concatenate([gates, candidate, rounded], -1), i + 1)
-        return (hidden, rounded, record), None
+    def loop(at_once: int, inputs: Array, hidden: Array, *kernels: Array) -> tuple[Array, Array]:
+        def some_steps(carried: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], None]:
+            hidden, rounded, record = carried
+            lines = []
+            for j in range(at_once):
+                frame = _frame(inputs, i * at_once + j)
+                hidden, (gates, candidate) = _gru_step(hidden, rounded, frame, *kernels)
+                rounded, candidate = lax.optimization_barrier((hidden.astype(dtype), candidate))
+                lines.append(jnp.concatenate([gates, candidate, rounded], -1))
+            return (hidden, rounded, _with_frames(record, lines, i * at_once + 1)), None
 
-    rounded = hidden.astype(dtype)
-    record = lax.empty((batch, 1 + steps, *size, 4 * hidden.shape[-1]), dtype)
-    record = _with_frame(record, jnp.concatenate([rounded] * 4, -1), 0)
-    (last, _, record), _ = lax.scan(step, (hidden, rounded, record), jnp.arange(steps))
+        rounded = hidden.astype(dtype)
+        record = lax.empty((batch, 1 + steps, *size, 4 * hidden.shape[-1]), dtype)
+        record = _with_frames(record, [jnp.concatenate([rounded] * 4, -1)], 0)
+        (last, _, record), _ = lax.scan(some_steps, (hidden, rounded, record), jnp.arange(steps // at_once))
+        return last, record
+
+    last, record = _by_steps_at_once(loop, steps, inputs, hidden, gates_kernel, candidate_kernel)
     return (_memories(record)[:, 1:], last), (record, gates_kernel, candidate_kernel)
 
 
@@ -214,24 +225,25 @@ def _recurrence_backward(
     of_outputs, of_last = cotangents
     steps = of_outputs.shape[1]
 
-    def step(carried: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
-        to_hidden, to_inputs = carried
-        exact = to_hidden.dtype
-        reset, update, candidate, _ = jnp.split(_frame(record, i + 1).astype(exact), 4, -1)
-        hidden = _frame(record, i, 3 * channels).astype(exact)
-        total = to_hidden + _frame(of_outputs, i).astype(exact)
-        to_candidate = (total * update * (1 - candidate * candidate)).astype(dtype)
-        to_gated = input_gradient(to_candidate, candidate_kernel).astype(exact)
-        to_reset = to_gated * hidden * reset * (1 - reset)
-        to_update = total * (candidate - hidden) * update * (1 - update)
-        to_gates = jnp.concatenate([to_reset, to_update], -1).astype(dtype)
-        to_gates, to_candidate = lax.optimization_barrier((to_gates, to_candidate))
-        through_gates = input_gradient(to_gates, gates_kernel).astype(exact)
-        to_hidden = total * (1 - update) + to_gated * reset + through_gates
-        return (to_hidden, _with_frame(to_inputs, jnp.concatenate([to_gates, to_candidate], -1), i)), None
+    def loop(at_once: int, record: Array, of_outputs: Array, of_last: Array, *kernels: Array) -> tuple[Array, Array]:
+        def some_steps(carried: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
+            to_hidden, to_inputs = carried
+            lines: list[Array] = []
+            for j in reversed(range(at_once)):
+                one = i * at_once + j
+                total = to_hidden + _frame(of_outputs, one).astype(to_hidden.dtype)
+                to_hidden, line = _gru_step_backward(
+                    total, _frame(record, one + 1), _frame(record, one, 3 * channels), *kernels
+                )
+                lines.insert(0, line)
+            return (to_hidden, _with_frames(to_inputs, lines, i * at_once)), None
 
-    to_inputs = lax.empty((*of_outputs.shape[:-1], 3 * channels), dtype)
-    (to_hidden, to_inputs), _ = lax.scan(step, (of_last, to_inputs), jnp.arange(steps), reverse=True)
+        to_inputs = lax.empty((*of_outputs.shape[:-1], 3 * channels), dtype)
+        chunks = jnp.arange(steps // at_once)
+        (to_hidden, to_inputs), _ = lax.scan(some_steps, (of_last, to_inputs), chunks, reverse=True)
+        return to_hidden, to_inputs
+
+    to_hidden, to_inputs = _by_steps_at_once(loop, steps, record, of_outputs, of_last, gates_kernel, candidate_kernel)
 
     def all_frames(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:])
@@ -249,6 +261,33 @@ def _recurrence_backward(
     before = _memories(record)[:, :-1]
     arrays = [all_frames(x) for x in (before, record[:, 1:, ..., :channels] * before, to_inputs)]
     return to_inputs, to_hidden, *by_platform(*arrays, cpu=apart, default=together)
+
+
+def _gru_step_backward(
+    total: Array, kept: Array, before: Array, gates_kernel: Array, candidate_kernel: Array
+) -> tuple[Array, Array]:
+    """The gradients of the memory that a step found, of that which it left, and of its inputs `[B, h, w, 3C]`.
+
+    `kept` is what the step left in the record, `before` the memory that it found, both rounded.
+    """
+    exact, dtype = total.dtype, kept.dtype
+    reset, update, candidate, _ = jnp.split(kept.astype(exact), 4, -1)
+    hidden = before.astype(exact)
+    to_candidate = (total * update * (1 - candidate * candidate)).astype(dtype)
+    to_gated = input_gradient(to_candidate, candidate_kernel).astype(exact)
+    to_reset = to_gated * hidden * reset * (1 - reset)
+    to_update = total * (candidate - hidden) * update * (1 - update)
+    to_gates = jnp.concatenate([to_reset, to_update], -1).astype(dtype)
+    to_gates, to_candidate = lax.optimization_barrier((to_gates, to_candidate))
+    through_gates = input_gradient(to_gates, gates_kernel).astype(exact)
+    to_hidden = total * (1 - update) + to_gated * reset + through_gates
+    return to_hidden, jnp.concatenate([to_gates, to_candidate], -1)
+
+
+def _by_steps_at_once(loop: Callable[..., Any], steps: int, *arrays: Array) -> Any:
+    """`loop`, which takes so many steps at once: on GPUs several, as its counter and its updates are kernels too."""
+    at_once = max(n for n in range(1, MOST_AT_ONCE + 1) if steps % n == 0)
+    return by_platform(*arrays, cuda=partial(loop, at_once), default=partial(loop, 1))
 
 
 _recurrence.defvjp(_recurrence_forward, _recurrence_backward)

@@ -12,13 +12,13 @@ _platform: ContextVar[str | None] = ContextVar("platform", default=None)
 
 @contextlib.contextmanager
 def tracing_for(platform: str) -> Iterator[None]:
-    """What this thread traces in the block is for one platform alone, as `jax.Device.platform` names it.
+    """What this thread traces in the block is for one platform alone, as `jax.Device.platform` names it, or "cuda".
 
     Then the forms of others are not traced, which takes half of the time. Not for functions that JAX keeps traced and
     may lower for another platform later.
     """
     # JAX calls all GPUs "gpu", where forms are those of "cuda": left to it.
-    token = _platform.set(platform if platform in ("cpu", "tpu") else None)
+    token = _platform.set(platform if platform in ("cpu", "cuda", "tpu") else None)
     try:
         yield
     finally:

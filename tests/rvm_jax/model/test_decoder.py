@@ -37,9 +37,10 @@ def written_out(x, hidden, weights):
     return jnp.stack(outputs, 1), hidden
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_outputs_and_gradients(platform):
-    case = random_case(steps=3)
+@pytest.mark.parametrize(("platform", "steps"), [("cpu", 3), ("tpu", 3), ("cuda", 6)])
+def test_outputs_and_gradients(platform, steps):
+    """A GPU takes three of its six steps at once."""
+    case = random_case(steps)
     expected, expected_pullback = jax.vjp(written_out, *case)
     with tracing_for(platform):
         given, pullback = jax.vjp(conv_gru, *case)

@@ -130,10 +130,15 @@ def test_transposes_for_the_recurrence():
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_swish"])
-def test_activations(name):
+def test_activations_and_their_gradients(name):
     x = np.linspace(-5, 5, 101)
-    expected = {"relu": F.relu, "hard_swish": F.hardswish}[name](torch.tensor(x))
-    np.testing.assert_allclose(layers.ACTIVATIONS[name](jnp.asarray(x)), expected, atol=1e-15)
+    x_torch = torch.tensor(x).requires_grad_()
+    expected = {"relu": F.relu, "hard_swish": F.hardswish}[name](x_torch)
+    given, pullback = jax.vjp(layers.ACTIVATIONS[name], jnp.asarray(x))
+    np.testing.assert_allclose(given, expected.detach(), atol=1e-15)
+    cotangent = normal(0, 101)
+    expected.backward(torch.tensor(cotangent))
+    np.testing.assert_allclose(pullback(jnp.asarray(cotangent))[0], x_torch.grad, atol=1e-15)
 
 
 def test_hard_sigmoid():
