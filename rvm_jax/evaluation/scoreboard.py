@@ -219,16 +219,18 @@ def write(
 
 
 def over_time(results: Results, dataset: str, metric: str) -> list[Line]:
-    """The mean over the clips of a dataset, frame by frame as far as all clips go: does memory help?"""
+    """The mean over the clips of a dataset, of the frames that all of them have truth for: does memory help?"""
     lines = []
     for method, clips in results.items():
-        found = [scored.scores[metric] for scored in clips if scored.dataset == dataset and metric in scored.scores]
+        first = 1 if metric == "dtssd" else 0  # which has no frame before it
+        found = [
+            dict(list(zip(scored.numbers, scored.scores[metric], strict=True))[first:])
+            for scored in clips
+            if scored.dataset == dataset and metric in scored.scores
+        ]
         if found:
-            frames = min(map(len, found))
-            values = np.mean([scores[:frames] for scores in found], 0)
-            first = 1 if metric == "dtssd" else 0  # which has no frame before it
-            numbers = next(scored.numbers for scored in clips if scored.dataset == dataset)
-            lines.append(Line(method, np.asarray(numbers[:frames])[first:], values[first:]))
+            numbers = sorted(set.intersection(*map(set, found)))
+            lines.append(Line(method, np.asarray(numbers), np.array([np.mean([y[x] for y in found]) for x in numbers])))
     return lines
 
 

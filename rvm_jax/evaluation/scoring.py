@@ -42,7 +42,7 @@ class Frames(NamedTuple):
 
 
 def score(parts: Iterable[Frames], pool: ThreadPoolExecutor, *, high_resolution: bool = False) -> Scores:
-    """The scores of a clip that comes in parts, each but the last of the same length.
+    """The scores of a clip that comes in parts.
 
     With `high_resolution` they are those of the published HD figures: gradients of alphas that are not stretched, and
     no connectivity, which is slow.

@@ -1,6 +1,11 @@
-"""Published figures stand beside those of the same sets."""
+"""Published figures stand beside those of the same sets, and charts show the frames that all clips know."""
+
+from pathlib import Path
+
+import pytest
 
 from rvm_jax.evaluation import scoreboard
+from rvm_jax.evaluation.evaluate import Scored
 
 
 def test_published_figures_stand_beside_equal_sets():
@@ -21,3 +26,13 @@ def test_published_figures_stand_beside_equal_sets():
         assert scoreboard.published(name, (288, 512)), name
     for name in ("vmware_demo", "aim_of_mine_static", "d6467"):
         assert scoreboard.published(name, (512, 512)) == scoreboard.published(name, (288, 512)) == [], name
+
+
+@pytest.mark.parametrize("apart_is_first", [True, False])
+def test_clips_with_truth_on_some_frames_are_shown_by_their_numbers(apart_is_first):
+    apart = Scored("a", "real", [0, 2, 5], {"mad": [1.0, 3.0, 5.0]}, *[Path()] * 3)
+    whole = Scored("b", "real", range(4), {"mad": [10.0, 20.0, 30.0, 40.0], "dtssd": [0.0, 7, 8, 9]}, *[Path()] * 3)
+    results = {"ours": [apart, whole] if apart_is_first else [whole, apart]}
+    (mad,), (dtssd,) = (scoreboard.over_time(results, "real", metric) for metric in ("mad", "dtssd"))
+    assert (mad.x.tolist(), mad.y.tolist()) == ([0, 2], [5.5, 16.5])
+    assert (dtssd.x.tolist(), dtssd.y.tolist()) == ([1, 2, 3], [7, 8, 9])
