@@ -1,5 +1,6 @@
 """Memory of the process: what the C library keeps of it, how seldom cycles are looked for, how much there is."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -8,6 +9,9 @@ from pathlib import Path
 
 # glibc's names for these numbers.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+# Where Linux tells what a container may use: of control groups of version 2, and of version 1.
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def keep_freed_memory() -> None:
@@ -51,9 +55,13 @@ def resident_bytes() -> int:
         return 0
 
 
-def installed_bytes() -> int | None:
-    """How much memory the machine has; None where the system does not tell."""
+def usable_bytes() -> int | None:
+    """How much memory the machine has, or its container may use; None where the system does not tell."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (OSError, ValueError, AttributeError):
         return None
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            found.append(int(path.read_text()))
+    return min(found)

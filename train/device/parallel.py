@@ -145,13 +145,13 @@ def peak_memory() -> int | None:
 
 
 def memory_limit() -> int | None:
-    """The bytes of the smallest device of this host that a program may use, if it tells; of a CPU, all there are.
+    """The bytes of the smallest device of this host that a program may use, if it tells.
 
-    Those that are one CPU share its memory.
+    Those that are one CPU share what the machine or its container has.
     """
     if jax.default_backend() == "cpu":
-        installed = memory.installed_bytes()
-        return installed and installed // jax.local_device_count()
+        usable = memory.usable_bytes()
+        return usable and usable // jax.local_device_count()
     stats = [device.memory_stats() for device in jax.local_devices()]
     return min((one["bytes_limit"] for one in stats if one and "bytes_limit" in one), default=None)
 

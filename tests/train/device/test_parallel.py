@@ -57,7 +57,7 @@ def test_devices_that_do_not_tell_their_memory():
     assert parallel.peak_memory() is None
 
 
-@pytest.mark.parametrize(("installed", "limit"), [(800, 100), (None, None)])
-def test_devices_that_are_one_cpu_share_its_memory(monkeypatch, installed, limit):
-    monkeypatch.setattr(parallel.memory, "installed_bytes", lambda: installed)
+@pytest.mark.parametrize(("usable", "limit"), [(800, 100), (None, None)])
+def test_devices_that_are_one_cpu_share_its_memory(monkeypatch, usable, limit):
+    monkeypatch.setattr(parallel.memory, "usable_bytes", lambda: usable)
     assert parallel.memory_limit() == limit
