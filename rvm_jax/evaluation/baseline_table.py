@@ -35,7 +35,9 @@ def put_into(path: Path, text: str) -> None:
     try:
         page = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; expected a page with the lines {BEGIN} and {END}"
+        ) from error
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

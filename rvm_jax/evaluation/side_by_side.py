@@ -1,10 +1,11 @@
 """One picture of all methods: the same frames, what they look like, their true mattes, and what each method says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from rvm_jax.evaluation.evaluate import PANELS, Scored
 from rvm_jax.host.files import replacing
@@ -12,6 +13,7 @@ from rvm_jax.host.files import replacing
 SHOWN = 6
 """At most so many clips, of all datasets in turn."""
 LABEL, GAP = 18, 4
+FONT = ImageFont.load_default()
 
 
 def write(path: Path, results: Mapping[str, Sequence[Scored]]) -> None:
@@ -24,15 +26,17 @@ def sheet(results: Mapping[str, Sequence[Scored]]) -> Image.Image:
     """The picture. Below each matte stands its MAD in that frame."""
     columns = ["input", "true matte", *results]
     rows = [_panels(number, results) for number in _chosen(next(iter(results.values())))]
-    width = max(panel.width for row in rows for panel, _ in row) + GAP
+    texts = [*columns, *(label for row in rows for _, label in row)]
+    widest = max(*(panel.width for row in rows for panel, _ in row), *map(FONT.getlength, texts))
+    width = math.ceil(widest) + GAP
     whole = Image.new("RGB", (width * len(columns), LABEL + sum(row[0][0].height + LABEL for row in rows)), "white")
     draw, top = ImageDraw.Draw(whole), LABEL
     for number, name in enumerate(columns):
-        draw.text((number * width + 2, 3), name, "black")
+        draw.text((number * width + 2, 3), name, "black", FONT)
     for row in rows:
         for number, (panel, label) in enumerate(row):
             whole.paste(panel, (number * width, top))
-            draw.text((number * width + 2, top + panel.height + 2), label, "black")
+            draw.text((number * width + 2, top + panel.height + 2), label, "black", FONT)
         top += row[0][0].height + LABEL
     return whole
 

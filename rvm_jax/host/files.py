@@ -25,7 +25,7 @@ def replacing(
     takes the place of a folder.
     """
     target = Path(os.path.realpath(path))
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite)
     made = [parent for parent in target.parents if not parent.exists()]
     scratch: Path | None = None
     finished = False
@@ -61,7 +61,7 @@ def recording(path: str | os.PathLike[str], *, overwrite: bool = False, keep: Ca
     However the block ends, it is removed unless `keep` says true.
     """
     target = Path(os.path.realpath(path))
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite)
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
     _discard(target)
@@ -72,7 +72,8 @@ def recording(path: str | os.PathLike[str], *, overwrite: bool = False, keep: Ca
             _discard(target)
 
 
-def _refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
+def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise `InputError` if something is there that is not to be overwritten."""
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already: choose another name, or overwrite it with --force")
 

@@ -214,7 +214,7 @@ def write_variables(
     if suffix not in (*torch_suffixes, ".safetensors", ""):
         raise InputError(
             f"{path} ends in {ending!r}: expected {torch_suffixes[0]} or .safetensors for a file, or no ending for a "
-            "JAX folder"
+            "JAX folder" + ("; `rvm export` writes ONNX" if suffix == ".onnx" else "")
         )
     if is_url(path):
         with in_buckets.replacing(os.fspath(path), overwrite=overwrite) as copy:

@@ -65,7 +65,8 @@ class Provenance:
         """All of it for a person, a line for each dataset."""
         head = f"trained by the recipe {self.recipe}, from {self.initial}, on"
         lines = [
-            f"  {one.dataset} {one.version}: {one.licence}, commercial use: {one.commercial}, {one.link}"
+            f"  {one.dataset} {one.version}: {one.licence}, commercial use: {one.commercial}"
+            + (f", {one.link}" if one.link else "")
             + (f"\n    {one.attribution}" if one.attribution else "")
             for one in self.data
         ]

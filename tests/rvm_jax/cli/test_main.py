@@ -40,6 +40,8 @@ def test_what_the_user_has_to_mend_is_one_line_and_status_2(source, tmp_path, ca
     assert "--force" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.pth"]
     assert main(["convert", str(source), str(source), "--force"]) == 0
+    assert main(["convert", str(source), str(tmp_path / "net.onnx")]) == 2
+    assert "no ending for a JAX folder; `rvm export` writes ONNX\n" in capsys.readouterr().err
 
 
 def test_an_unwritable_place_is_told(source, capsys):

@@ -115,6 +115,8 @@ def test_the_table_takes_its_place_in_a_page(tmp_path, capsys):
     capsys.readouterr()
     assert main(["table", str(tmp_path / "row.json"), "--into", str(tmp_path / "page.md")]) == 2
     assert "page.md has no place for the table: expected the lines <!-- rvm table: begin -->" in capsys.readouterr().err
+    assert main(["table", str(tmp_path / "row.json"), "--into", str(tmp_path / "none.md")]) == 2
+    assert "none.md cannot be read: No such file or directory; expected a page with" in capsys.readouterr().err
 
 
 def test_the_table_in_the_docs_is_that_of_the_rows_there():

@@ -94,8 +94,9 @@ def test_the_picture_has_the_same_frame_by_all_methods(matte, testset, tmp_path)
     side_by_side.write(tmp_path / "methods.png", results)
     with Image.open(tmp_path / "methods.png") as image:
         sheet = np.asarray(image)
-    width, label = 48 + side_by_side.GAP, side_by_side.LABEL
+    width, label = sheet.shape[1] // 5, side_by_side.LABEL
     assert sheet.shape == (label + 2 * (32 + label), 5 * width, 3)
+    assert width > side_by_side.FONT.getlength("aim_motion/0000") > 48  # a name does not run into the next
     for row, name in enumerate(("aim_motion/0000", "aim_static/0000")):
         top = label + row * (32 + label)
         com, bgr = (stack(testset / name / kind, 3) for kind in ("com", "bgr"))

@@ -128,6 +128,8 @@ def test_an_existing_file_stays_unless_forced(deep, capsys):
     assert "net.pth exists already" in capsys.readouterr().err
     assert Path("net.pth").read_text() == "mine"
     assert main(["export", str(deep), "--to", "pth", "--force"]) == 0
+    assert main(["export", str(deep), "--to", "pth"]) == 2
+    assert "net.pth exists already" in capsys.readouterr().err
     assert read_weights("net.pth").variant.name == "tiny"
 
 

@@ -28,7 +28,7 @@ from tests.rvm_jax.conftest import random_variables
 TOLD = Provenance(
     (
         TrainingSet("synthhuman", "1.0.0", "CDLA-Permissive-2.0", "https://example.org/cdla", "yes", ""),
-        TrainingSet("drawn", "2.0.0", "own", "https://example.org", "unknown", "Drawn by Ä. Ö."),
+        TrainingSet("drawn", "2.0.0", "own", "", "unknown", "Drawn by Ä. Ö."),
     ),
     "clean",
     "random weights",
@@ -127,7 +127,7 @@ def test_show_tells_every_dataset_and_its_licence(weights, tmp_path, capsys):
     assert f"a.safetensors (rvm_tiny, sum {digest(weights.variables)}): trained by" in shown
     for text in ("recipe clean, from random weights", "synthhuman 1.0.0: CDLA-Permissive-2.0, commercial use: yes"):
         assert text in shown
-    assert "drawn 2.0.0: own, commercial use: unknown" in shown
+    assert "drawn 2.0.0: own, commercial use: unknown\n" in shown
     assert "allowed on request" in shown
     write_weights(replace(weights, provenance=None), tmp_path / "b")
     assert main(["weights", "show", str(tmp_path / "b")]) == 0
