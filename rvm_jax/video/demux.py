@@ -44,6 +44,10 @@ LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"m
 """What lets titles pass that are not UTF-8. From PyAV 19 on they always do."""
 
 
+LONGEST_GOP = 10
+"""Seconds from one key frame to the next, at most, where there is no index."""
+
+
 class Stored(NamedTuple):
     """A frame as the file has it, at its own time."""
 
@@ -71,7 +75,8 @@ def open_video(name: str, part: Part, *, keep_hdr: bool = False, camera: CameraM
     container = _container(name, camera)
     if part.start and not is_live(name):
         try:
-            container.seek(round((_start(container) + part.start) * av.time_base))
+            begin = part.start if _has_index(container) else max(Fraction(0), part.start - LONGEST_GOP)
+            container.seek(round((_start(container) + begin) * av.time_base))
         except (av.FFmpegError, OverflowError):  # then it is read from its start
             container.close()
             container = _container(name, camera)
@@ -141,6 +146,11 @@ def _plainly(error: av.FFmpegError | OSError) -> str:
     return "it cannot be decoded" if isinstance(error, av.InvalidDataError) else str(error.strerror).lower()
 
 
+def _has_index(container: av.container.InputContainer) -> bool:
+    """Whether it is entered at key frames: MPEG's streams are at any packet, and begin with the key frame after it."""
+    return container.format.name not in ("mpegts", "mpeg")
+
+
 def _start(container: av.container.InputContainer) -> Fraction:
     """When the first of its streams starts, in seconds."""
     return Fraction(container.start_time or 0, av.time_base)
@@ -200,7 +210,9 @@ def _source(
         sounds=sounds,
         deep=first.pixels.dtype == np.uint16,
         metadata=kept_metadata(container, clock.seconds(zero, clock.ticks), clock.rate),
-        spread=partial(_spread, container, stream, clock, part.start, length / clock.rate) if length else None,
+        spread=partial(_spread, container, stream, clock, part.start, length / clock.rate)
+        if length and _has_index(container)
+        else None,
     )
 
 

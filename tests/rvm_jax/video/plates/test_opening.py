@@ -155,6 +155,18 @@ def test_of_a_long_video_frames_are_read_that_are_evenly_spread(tmp_path, monkey
     assert capsys.readouterr().err == ""
 
 
+def test_a_long_video_without_an_index_is_read_whole(tmp_path, monkeypatch):
+    """MPEG-TS is entered at any packet, and what is decoded begins with the key frame after it."""
+    frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None, None], 3, -1) * np.ones((48, 64, 1), np.uint8) * 4
+    clip = videos.write(tmp_path / "clip.ts", frames, options={"crf": "0", "g": "25"})
+    monkeypatch.setattr(opening, "LONG", 20)
+    monkeypatch.setattr(opening, "MOST_BYTES", 48 * 64 * 3 * 6)
+    for start, expected in ((0, [0, 16, 32, 48]), (Fraction(36, 25), [36, 40, 44, 48, 52, 56])):
+        with source.open_source(str(clip), Part(start=Fraction(start))) as video:
+            kept = spread_frames(video, 3)
+        assert [int(pixels.mean() / 4 + 0.5) for pixels in kept] == expected
+
+
 def test_reading_stops_on_demand(tmp_path):
     frames = videos.moving(9)
     clip = videos.write(tmp_path / "clip.mkv", frames, codec="ffv1", pixels="bgr0")
