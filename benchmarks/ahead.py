@@ -8,9 +8,9 @@ No device is needed, only the compilers:
     pip install "jax[tpu]"                                           # for TPUs: libtpu, 250 MB
 
 An H100 takes a minute or two a pass, a TPU many, but for the program's text, which is there in half a minute: see
-`benchmarks/RESULTS.md`. Nothing is tuned without the device, and nothing is timed: kernels,
-bytes, collectives and memory are what the compiler made, and the bound is what they take at published rates. Where a
-pass does not fit, it is compiled with --remat as well.
+`benchmarks/RESULTS.md`. Nothing is tuned without the device, and nothing is timed: kernels, bytes, collectives and
+memory are what the compiler made, and the bound is what they take at published rates. Where a pass does not fit, it is
+compiled with --remat as well.
 """
 
 import argparse

@@ -31,7 +31,7 @@ Scores = dict[str, list[float]]
 
 
 class Frames(NamedTuple):
-    """Some consecutive frames in 0..1: what a method says, and the truth."""
+    """Some frames in 0..1, in their order: what a method says, and the truth."""
 
     alpha: np.ndarray
     """float32 [T, H, W, 1]."""

@@ -266,9 +266,10 @@ def _recurrence_backward(
 def _gru_step_backward(
     total: Array, kept: Array, before: Array, gates_kernel: Array, candidate_kernel: Array
 ) -> tuple[Array, Array]:
-    """The gradients of the memory that a step found, of that which it left, and of its inputs `[B, h, w, 3C]`.
+    """The gradients of the memory that a step found, and of its inputs `[B, h, w, 3C]`.
 
-    `kept` is what the step left in the record, `before` the memory that it found, both rounded.
+    `total` is the gradient of the memory that it left, `kept` what it left in the record, `before` the memory that it
+    found, both rounded.
     """
     exact, dtype = total.dtype, kept.dtype
     reset, update, candidate, _ = jnp.split(kept.astype(exact), 4, -1)

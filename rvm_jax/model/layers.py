@@ -138,10 +138,10 @@ def normalize(
 ) -> tuple[Array, Array, Array]:
     """Normalise `[N, H, W, C]` with its own statistics, in their dtype; also mean and biased variance, for the record.
 
-    x may hold several pixels in its channels, `[N, H, W, k·C]` for statistics `[C]`. No gradient flows through that
-    record. With `axis_name` the statistics are those of all devices. `shift` is what the
-    mean is expected to be near. The backward pass is written out because the one that differentiation finds reads x
-    several times more often (seen on a CPU: `benchmarks/train.py`), and reduces over the devices once and not twice.
+    No gradient flows through that record. x may hold several pixels in its channels, `[N, H, W, k·C]` for statistics
+    `[C]`. With `axis_name` the statistics are those of all devices. `shift` is what the mean is expected to be near.
+    The backward pass is written out because the one that differentiation finds reads x several times more often (seen
+    on a CPU: `benchmarks/train.py`), and reduces over the devices twice and not once.
     """
     return _normalize_forward(x, scale, bias, shift, epsilon, axis_name)[0]
 
