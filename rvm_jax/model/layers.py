@@ -174,14 +174,15 @@ def _normalize_backward(
     bias_gradient, scale_gradient = _two_sums(cotangent, cotangent * centred, mean.size)
     scale_gradient = scale_gradient * inverse
     size = x.size // mean.size
-    mean_g, slope = bias_gradient / size, inverse * scale_gradient / size
+    of_all = bias_gradient, scale_gradient
     if axis_name is not None and lax.axis_size(axis_name) > 1:
-        mean_g, slope = lax.pmean(jnp.stack([mean_g, slope]), axis_name)
-    # As above, one kernel.
-    mean_g, slope, scale_gradient, bias_gradient = lax.optimization_barrier(
-        (mean_g, slope, scale_gradient, bias_gradient)
+        of_all = lax.pmean(jnp.stack(of_all), axis_name)
+    mean_g, mean_gx = (total / size for total in of_all)
+    # As above, one kernel. The factor that both have joins them: GPUs would else have one of its own for mean(g).
+    offset, slope, scale_gradient, bias_gradient = lax.optimization_barrier(
+        (factor * mean_g, factor * (inverse * mean_gx), scale_gradient, bias_gradient)
     )
-    x_gradient = _per_channel(factor, x) * (cotangent - _per_channel(mean_g, x) - centred * _per_channel(slope, x))
+    x_gradient = _per_channel(factor, x) * cotangent - _per_channel(offset, x) - centred * _per_channel(slope, x)
     return x_gradient.astype(x.dtype), scale_gradient, bias_gradient, jnp.zeros_like(mean)
 
 
