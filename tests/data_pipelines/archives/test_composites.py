@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.archives import composites
 from data_pipelines.archives.composites import composite_records
 from tests.data_pipelines.building import pixels
 
@@ -24,3 +25,9 @@ def test_where_alpha_is_1_the_foreground_is_the_picture(tmp_path, level):
 def test_both_are_shrunk(tmp_path):
     (record,) = composite_records(*write(tmp_path, 100), short_side=15)
     assert [pixels(record[name]).shape for name in ("foreground", "alpha")] == [(15, 20, 3), (15, 20)]
+
+
+def test_colours_are_rounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(composites, "estimate_foreground", lambda image, alpha: np.full_like(image, 100.7 / 255))
+    (record,) = composite_records(*write(tmp_path, 100), short_side=30)
+    assert set(pixels(record["foreground"]).ravel()) == {101}
