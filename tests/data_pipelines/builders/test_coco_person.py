@@ -31,10 +31,13 @@ SEGMENTS = {"person": 70_000, "backpack": 300, "tie": 5, "rug-merged": 2**24 - 1
 """The number of each category's segment, which needs one, two or three bytes of the picture."""
 LICENCES = {
     1: "http://creativecommons.org/licenses/by-nc-sa/2.0/",
+    2: "http://creativecommons.org/licenses/by-nc/2.0/",
     3: "http://creativecommons.org/licenses/by-nc-nd/2.0/",
     4: "http://creativecommons.org/licenses/by/2.0/",
     5: "http://creativecommons.org/licenses/by-sa/2.0/",
+    6: "http://creativecommons.org/licenses/by-nd/2.0/",
     7: "http://flickr.com/commons/usage/",
+    8: "http://www.usa.gov/copyright.shtml",
 }
 LICENCE_OF = {11: 1, 12: 4, 13: 4, 14: 4, 21: 7, 22: 7}
 """Of each picture, that of the person 11 not being free."""
@@ -167,6 +170,11 @@ def test_the_free_ones(coco):
         licences.read(folder / "data" / name / "1.0.0") for name in ("coco_person/free", "coco_person")
     )
     assert (licence.commercial, all_of_them.commercial) == ("yes", "no")
+
+
+def test_three_licences_of_eight_are_free():
+    free = {number for number, url in LICENCES.items() if any(part in url for part in archive.FREE_LICENCES)}
+    assert free == {4, 7, 8}
 
 
 def test_licences_that_are_not_told(coco, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from data_pipelines.archives import composites_with_truth
 from data_pipelines.records import licences
 from rvm_jax.cli.main import main
 from rvm_jax.evaluation import layout
@@ -145,3 +146,12 @@ def test_what_is_wrong_is_named_and_leaves_nothing_that_looks_whole(tmp_path, ca
 def test_a_test_set_is_not_prepared(tmp_path, capsys):
     assert run("prepare", "p3m_500", "--manual", tmp_path, "--data-dir", tmp_path) == 2
     assert "p3m_500 is a test set, not to be trained on: `rvm data testset p3m_500`" in capsys.readouterr().err
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for kind in ("com", "pha"):
+        (tmp_path / kind).mkdir()
+        for number in (1, 2, 10):
+            (tmp_path / kind / f"{number}.png").touch()
+    frames = composites_with_truth.frames_in(tmp_path / "com", tmp_path / "pha", [])
+    assert [tuple(path.stem for path in pair) for pair in frames] == [("1", "1"), ("2", "2"), ("10", "10")]

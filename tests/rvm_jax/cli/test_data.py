@@ -180,6 +180,14 @@ def test_parts_that_are_there_are_shares_to_all(tmp_path, capsys, monkeypatch):
     assert list(check.with_shares(["synthhuman"], manual, tmp_path)) == ["synthhuman"]
 
 
+@pytest.mark.parametrize("there", [0, 60])
+def test_all_parts_or_none_are_the_whole(there, tmp_path):
+    (tmp_path / "synthhuman").mkdir()
+    for number in range(there):
+        (tmp_path / "synthhuman" / f"SynthHuman_{number:04d}.zip").touch()
+    assert catalog.shares("synthhuman", tmp_path) == ["synthhuman"]
+
+
 def test_a_bad_picture_is_one_line_and_leaves_nothing_that_looks_whole(backgrounds, tmp_path, capsys):
     data = tmp_path / "data"
     whole = (backgrounds / "backgrounds" / "1.png").read_bytes()

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +45,17 @@ def test_a_network_sees_all_frames_and_is_scored_where_truth_is(matte, testset, 
         if name == "dtssd":
             expected[0] = 0  # as of every first frame
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6, err_msg=name)
-    assert len(list((tmp_path / "saved" / "ours" / "real" / "0000" / "pha").iterdir())) == FRAMES
+    saved = tmp_path / "saved" / "ours" / "real" / "0000" / "pha"
+    assert len(list(saved.iterdir())) == FRAMES
+    (saved / "0003.png").unlink()  # which has no truth
+    run(one, testset, tmp_path / "b", save_predictions=tmp_path / "saved")
+    assert len(list(saved.iterdir())) == FRAMES
+
+
+@pytest.mark.parametrize(("known", "gaps"), [([2, 3], False), ([4], False), ([2, 4], True), ([0, 1, 4], True)])
+def test_one_frame_without_truth_is_a_gap(known, gaps):
+    com, pha = ({f"{number}": Path(f"{number}.png") for number in numbers} for numbers in (range(5), known))
+    assert layout.EvaluationClip("real", "0000", com, pha, {}).has_gaps == gaps
 
 
 def test_predictions_are_wanted_where_truth_is_and_allowed_where_frames_are(testset, tmp_path):

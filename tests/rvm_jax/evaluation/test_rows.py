@@ -75,6 +75,19 @@ def test_a_row_tells_what_was_trained_and_what_it_scores(network, testset, tmp_p
     assert "| row | people | 1.0.0 | [CC0-1.0](https://example.org) | yes | abcdef01 |" in told
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([6.0, 7.0], (6.5, pytest.approx(0.5**0.5))),
+        ([6.0], (6.0, None)),
+        ([None, 6.0, float("nan")], (6.0, None)),
+        ([None, float("nan")], None),
+    ],
+)
+def test_the_deviation_is_that_of_a_sample_of_what_is_known(values, expected):
+    assert rows.mean_and_deviation(values) == expected
+
+
 def test_published_figures_stand_beside_those_of_the_same_size():
     scores = rows.SetScores("vm", "512×288", 2, False, {}, {"mad": [5.0], "mse": [1.0]})
     record = rows.RunRecord("ours", "0" * 64)

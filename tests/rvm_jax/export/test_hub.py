@@ -49,7 +49,7 @@ def row(weights) -> ResultRow:
     scores = SetScores(
         "drawn_static", "64×48", 2, True, {"precision": "float32"}, {"mad": [6.0, 7.0], "mse": [1.5, 1.5]}
     )
-    runs = (RunRecord("net", digest(read_weights(weights).variables)), RunRecord("other", "0" * 64))
+    runs = (RunRecord("other", "0" * 64), RunRecord("net", digest(read_weights(weights).variables)))
     return ResultRow("net", "tiny", runs, None, "clean", None, (scores,), {"date": "2026-11-27", "rvm-jax": "0.1.0"})
 
 
@@ -135,6 +135,8 @@ def test_the_card_tells_of_a_start_that_is_not_known_to_be_free(weights):
     told = hub.card("net", replace(read_weights(weights), provenance=begun), None, None)
     assert "What encoder_start was trained on is not known, or not free for commercial use." in told
     assert "| free | 1.0.0 | CC0-1.0 | yes | – |" in told
+    free = replace(begun, unfree_allowed=False)
+    assert "What encoder_start" not in hub.card("net", replace(read_weights(weights), provenance=free), None, None)
 
 
 def test_show_tells_what_a_folder_of_the_hub_was_trained_on(folder, cached, capsys):

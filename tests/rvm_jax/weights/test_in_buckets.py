@@ -209,3 +209,10 @@ def test_what_cannot_be_reached_is_not_called_missing(bucket, monkeypatch):
 )
 def test_weights_are_called_what_their_urls_end_in(location, name):
     assert weights_name(location) == name
+
+
+def test_weights_are_called_what_their_paths_end_in(tmp_path, monkeypatch):
+    (tmp_path / "lr0.1").mkdir()
+    (tmp_path / "lr0.2").touch()
+    monkeypatch.chdir(tmp_path / "lr0.1")
+    assert [weights_name(path) for path in (tmp_path / "lr0.1", tmp_path / "lr0.2", ".")] == ["lr0.1", "lr0", "lr0.1"]

@@ -55,6 +55,10 @@ def test_every_kind_of_weights_hands_it_on(weights, tmp_path):
     assert provenance.read(tmp_path / "g.pth") is read_weights(tmp_path / "g.pth").provenance is None
 
 
+def test_what_is_unknown_is_not_free():
+    assert TOLD.unfree == ["drawn"]
+
+
 def test_equal_weights_give_equal_files(weights, tmp_path):
     for name in ("a.safetensors", "b.safetensors"):
         write_weights(weights, tmp_path / name)
@@ -103,6 +107,8 @@ def test_a_run_tells_it_once_for_all_checkpoints(weights, tmp_path):
     provenance.write_to_folder(TOLD, run)
     for path in (run, run / "checkpoints" / "100", run / "checkpoints" / "100" / "variables"):
         assert read_weights(path).provenance == TOLD
+    write_weights(replace(weights, provenance=None), run / "checkpoints" / "200")  # with no folder in between
+    assert read_weights(run / "checkpoints" / "200").provenance == TOLD
     write_weights(replace(weights, provenance=None), run / "released")  # kept there, trained elsewhere
     assert read_weights(run / "released").provenance is None
     provenance.write_to_folder(TOLD, tmp_path)  # beside other weights, it does not speak of them

@@ -70,6 +70,17 @@ def test_good_mattes_are_fine(look):
     assert (few.what, few.text.startswith("there are 0 backgrounds in all")) == ("note", True)
 
 
+def test_some_hard_edges_make_no_masks(look):
+    half = matting(alpha=lambda a: np.where(np.arange(a.shape[1]) < a.shape[1] // 2, a > 0.5, a))
+    assert [found.what for found in look("matting", half)] == ["fine", "note"]
+
+
+@pytest.mark.parametrize(("count", "notes"), [(999, 1), (1000, 0)])
+def test_few_backgrounds_are_told(count, notes, look):
+    told = [found.text for found in look("background", stills([{}] * count))]
+    assert len([text for text in told if text.startswith(f"there are {count} backgrounds in all")]) == notes
+
+
 def test_frames_without_people_are_told(look):
     told = [found.text for found in look("matting", matting(alpha=lambda a: 0 * a))]
     assert told[0] == "set: 6 of 6 frames show nobody"
@@ -80,13 +91,16 @@ def test_masks_have_to_mark_somebody(mask, what, look):
     assert look("segmentation", segmentation(mask))[0].what == what
 
 
-@pytest.mark.parametrize(("with_people", "what"), [(0, "fine"), (2, "note"), (3, "fault")])
-def test_people_in_backgrounds(with_people, what, look, monkeypatch):
-    shares = np.where(np.arange(40) < with_people, 0.2, 0.001)
+@pytest.mark.parametrize(
+    ("count", "with_people", "what"),
+    [(40, 0, "fine"), (40, 2, "note"), (40, 3, "fault"), (10, 2, "note"), (64, 3, "note"), (64, 4, "fault")],
+)
+def test_people_in_backgrounds(count, with_people, what, look, monkeypatch):
+    shares = np.where(np.arange(count) < with_people, 0.2, 0.001)
     monkeypatch.setattr(data.people, "seen", lambda network, pictures: shares[: len(pictures)])
-    clips = stills([{"image": encode_jpeg(Image.new("RGB", (32, 24)))}] * 40)
+    clips = stills([{"image": encode_jpeg(Image.new("RGB", (32, 24)))}] * count)
     found = look("background", clips, network="a network")[0]
     assert found.what == what
-    assert found.text.startswith(f"set: people in {with_people} of 40 backgrounds")
-    assert ("0, 1, 2" in found.text) == (with_people == 3)
+    assert found.text.startswith(f"set: people in {with_people} of {count} backgrounds")
+    assert ("0, 1, 2" in found.text) == (with_people >= 3)
     assert look("background", clips)[0].text == "set: not searched for people, which --people WEIGHTS does"

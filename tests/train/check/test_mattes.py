@@ -81,3 +81,15 @@ def test_alphas_of_videos_are_told():
     assert mattes.in_video_range(levels(lambda a: (16 + 219 * a) / 255))
     assert not mattes.in_video_range(levels(CURVES[0]))
     assert not mattes.in_video_range(levels(lambda a: 0.5 * a))
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({16: 45, 128: 10, 235: 45}, True),
+        ({0: 2, 16: 48, 235: 48, 255: 2}, False),  # one in 25 is beyond
+        ({16: 20, 128: 60, 235: 20}, False),  # most are neither black nor white
+    ],
+)
+def test_the_range_of_videos_holds_nearly_all_and_ends_with_most(counts, told):
+    assert mattes.in_video_range(np.array([counts.get(level, 0) for level in range(256)])) == told
