@@ -118,6 +118,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
 
+    from rvm_jax.host.memory import keep_freed_memory
+
+    keep_freed_memory()  # as `rvm matte` does, and as early: without effect once JAX has threads
+
     import jax
     import onnxruntime
 
