@@ -10,12 +10,10 @@ import sys
 from dataclasses import replace
 
 from rvm_jax.host.quiet_import import quiet_import
-from rvm_jax.model.variants import VARIANTS
 from tests.train import runs
 from train.recipe import published
 
 LOW = runs.RECIPE.stages[0]
-VARIANTS["tiny"] = runs.SMALL
 SKIPPED = replace(LOW, iterations=0, epochs=0)
 published.RECIPES["demo"] = replace(runs.RECIPE, stages=(replace(LOW, iterations=8), SKIPPED, SKIPPED, SKIPPED))
 
