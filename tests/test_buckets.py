@@ -11,25 +11,26 @@ import rvm_jax
 from data_pipelines.tools import upload
 from rvm_jax.cli.main import main
 from rvm_jax.host import bucket_lock, buckets
-from rvm_jax.model.variants import VARIANTS
 from tests import fake_bucket
 from tests.data_pipelines import conftest
 from tests.killed_bucket import Killed, at_change, raise_killed
 from tests.rvm_jax.conftest import write_tiny
+from tests.train import conftest as training
 from tests.train import runs
 from train import loop
 
 bucket = fake_bucket.bucket
 prepared = conftest.prepared
+small_network = training.small_network
 FIRST, *OTHERS = runs.RECIPE.stages
 SHORT = replace(runs.RECIPE, stages=(replace(FIRST, iterations=3), *(replace(stage, iterations=0) for stage in OTHERS)))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
 def test_from_prepared_data_to_a_network_in_a_bucket(bucket, prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(bucket_lock, "MOMENT", 0)
-    monkeypatch.setitem(VARIANTS, "tiny", runs.SMALL)
     for role in conftest.TINY:
         upload.upload(f"synthetic/tiny_{role}", prepared, f"{bucket}/data", overwrite=False)
     start, run = f"{bucket}/start", f"{bucket}/run"

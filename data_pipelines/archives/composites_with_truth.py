@@ -31,19 +31,15 @@ def frames_in(composites: Path, alphas: Path, errors: list[str]) -> Frames:
 
 def encode(frames: Frames) -> Iterator[Record]:
     """The records of a clip: `com`, whose bytes stay as they are, and `pha`, which is gray PNG whatever it was."""
-    expected: tuple[int, int] | None = None
-
-    def check(path: Path, size: tuple[int, int]) -> None:
-        if size != expected:
-            raise InputError(f"{path} has {sized(size)} where {sized(expected or size)} are expected: get it again")
-
+    sizes = None
     for composite, alpha in frames:
-        picture = decode.read_picture(composite)
-        expected = expected or picture.size
-        check(composite, picture.size)
+        pictures = {composite: decode.read_picture(composite)}
         record = {"com": composite.read_bytes()}
         if alpha is not None:
-            gray = decode.read_alpha(alpha)
-            check(alpha, gray.size)
-            record["pha"] = decode.encode_png(gray)
+            pictures[alpha] = decode.read_alpha(alpha)
+            record["pha"] = decode.encode_png(pictures[alpha])
+        sizes = sizes or pictures[composite].size
+        for path, picture in pictures.items():
+            if picture.size != sizes:
+                raise InputError(f"{path} has {sized(picture.size)} where {sized(sizes)} are expected: get it again")
         yield record

@@ -65,7 +65,7 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
 
     def find(self, manual: Path) -> Found:
         """The clips of every split, and what is wrong with the manual folder: what `archive.py` beside it says."""
-        return catalog.find(f"{self.name}/{self.config_name}", manual, self._shared_data_dir)
+        return catalog.find(self._catalog_name, manual, self._shared_data_dir)
 
     def download_and_prepare(self, **options: Any) -> None:
         """Build the dataset, unless it is there already; see TFDS for the options."""
@@ -99,13 +99,18 @@ class ClipBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[ca
         return self.builder_config.name if self.builder_config else ""
 
     @property
+    def _catalog_name(self) -> str:
+        """What `catalog` calls the dataset, without its version."""
+        return "/".join(filter(None, (self.name, self.config_name)))
+
+    @property
     def _shared_data_dir(self) -> Path:
         """The data_dir of all datasets: without the name, config and version (or temporary folder) of this one."""
         return Path(self.data_dir).parents[2 if self.config_name else 1]
 
     def _licence(self, version: Path) -> Licence:
         """The owner's; of what is the user's own, what the user wrote beside the dataset that this one replaces."""
-        owners = catalog.licence("/".join(filter(None, (self.name, self.config_name))))
+        owners = catalog.licence(self._catalog_name)
         return owners if owners.link else licences.read(version) or owners
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:

@@ -288,6 +288,8 @@ def _gru_step_backward(
 def _by_steps_at_once(loop: Callable[..., Any], steps: int, *arrays: Array) -> Any:
     """`loop`, which takes so many steps at once: on GPUs several, as its counter and its updates are kernels too."""
     at_once = max(n for n in range(1, MOST_AT_ONCE + 1) if steps % n == 0)
+    if at_once == 1:  # nothing to trace twice
+        return loop(1, *arrays)
     return by_platform(*arrays, cuda=partial(loop, at_once), default=partial(loop, 1))
 
 

@@ -8,7 +8,7 @@ from tests.train import runs
 
 @pytest.fixture(scope="module")
 def small_network():
-    """ "tiny" is `runs.SMALL`, as it is in processes of the tests."""
+    """Has `runs.SMALL` for "tiny", as `runs.train` has in processes of their own."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(VARIANTS, "tiny", runs.SMALL)
         yield

@@ -89,7 +89,7 @@ def train(
         process_count=count,
         accumulation=recipe.batch // 8,
     )
-    with in_float64(stops_after), patch.dict(VARIANTS, {"tiny": runs.SMALL} if length == "short" else {}):
+    with in_float64(stops_after):
         try:
             loop.train(recipe, options)
         except Stopped as stopped:
@@ -98,5 +98,7 @@ def train(
 
 if __name__ == "__main__":
     length, out, data_dir, stops_after, *others = sys.argv[1:]
+    if length == "short":
+        VARIANTS["tiny"] = runs.SMALL
     given = (others[0], int(others[1]), int(others[2])) if others else None
     train(length, Path(out), Path(data_dir), int(stops_after), given)

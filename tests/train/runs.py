@@ -12,7 +12,7 @@ from train.recipe.recipe import Rates, Recipe, Stage, Validation
 
 ENCODER = MobileNetV3(4, (InvertedResidual(3, 6, 4, False, "relu", stride=2),) * 3, 6, (0, 1, 2, 4))
 SMALL = Variant("tiny", ENCODER, aspp=4, decoder=(4, 4, 4, 4))
-"""What "tiny" is in tests of training, and in their processes: most of their time is tracing and compiling."""
+"""What "tiny" is in most runs of tests: most of their time is tracing and compiling."""
 
 RATES = Rates(encoder=1e-3, aspp=1e-3, decoder=1e-3, project_mat=1e-3, project_seg=1e-3)
 LOW = Stage(("synthetic/tiny_matting_clips",), epochs=1, frames=2, rates=RATES, size=64, iterations=3)
