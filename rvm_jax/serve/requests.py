@@ -169,6 +169,12 @@ def make_preview(matte: Matte | BaselineMatte, request: Request, folder: Path) -
     """The matte of the first frame."""
     background = backgrounds.CHECKERED if request.background == backgrounds.TRANSPARENT else request.background
     lossless, alpha = folder / "view.png", folder / "alpha.png"
+    done = 0
+
+    def progress(count: int, _: int | None) -> None:
+        nonlocal done
+        done = count
+
     matte_video(
         request.source.path,
         lossless,
@@ -181,7 +187,8 @@ def make_preview(matte: Matte | BaselineMatte, request: Request, folder: Path) -
         start=request.start,
         end=request.end,
         chunk=1,
-        stop=lambda: True,
+        progress=progress,
+        stop=lambda: done,
     )
     with Image.open(lossless) as picture:
         shown = write_jpeg(folder, np.asarray(picture.convert("RGB")))

@@ -137,8 +137,8 @@ def matte_video(
       camera_format: how it is to send them, such as mjpeg.
       force: overwrite what exists.
       progress: called with how many frames are done and how many to expect, None if that is not known.
-      stop: asked after every chunk, and while a live source gives nothing; if it says true, what was matted so far is
-        written.
+      stop: asked after every chunk, for every frame that a clean plate is made of, and while a live source gives
+        nothing; if it says true, what was matted so far is written.
       look: called with what became of every chunk, uint8 or uint16 [T, H, W, C] of each kind that is written (see
         `CHANNELS`).
     """
