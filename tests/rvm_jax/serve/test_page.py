@@ -358,6 +358,7 @@ def test_who_has_a_password_logs_in_and_out(opened, service, tmp_path):
 
 def test_all_is_done_by_the_keyboard(opened, clip):
     page = opened()
+    page.on("filechooser", lambda chooser: None)  # from now on, and not by the time that a key is pressed
 
     def tab_to(what: str) -> None:
         for _ in range(60):
