@@ -129,6 +129,10 @@ def table(
     from rvm_jax.evaluation import baseline_table
     from rvm_jax.evaluation.rows import read
 
+    for path in rows:
+        alike = [str(other) for other in rows if other.stem == path.stem]
+        if len(alike) > 1:
+            raise InputError(f"two rows would be called {path.stem} ({', '.join(alike)}): leave one out, or rename it")
     text = baseline_table.draw([read(path) for path in rows])
     if into is None:
         print(text, end="")

@@ -1,5 +1,6 @@
 """The table of baselines: rows of anybody's runs beside the published figures, as Markdown between two marks."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -87,9 +88,9 @@ def _data(given: Sequence[ResultRow]) -> Iterator[list[str]]:
     yield ["", "dataset", "version", "licence", "commercial use", "fingerprint"]
     for row in given:
         for one in row.data or ():
-            licence = scoreboard.linked(one["licence"], one.get("link", ""))
-            told = [one["dataset"], one["version"] or UNKNOWN, licence, one["commercial"]]
-            yield [row.name, *told, one.get("fingerprint", "")[:SHORT] or UNKNOWN]
+            licence = scoreboard.linked(one.licence, one.link)
+            told = [one.dataset, one.version or UNKNOWN, licence, one.commercial]
+            yield [row.name, *told, one.fingerprint[:SHORT] or UNKNOWN]
 
 
 def _testsets(given: Sequence[ResultRow]) -> dict[str, list[tuple[str, SetScores]]]:
@@ -109,8 +110,8 @@ def _testsets(given: Sequence[ResultRow]) -> dict[str, list[tuple[str, SetScores
 def _scores(scored: Sequence[tuple[str, SetScores]]) -> Iterator[list[str]]:
     one = scored[0][1]
     beside = []
-    if "×" in one.size:
-        width, height = map(int, one.size.split("×"))
+    if size := re.fullmatch(r"(\d+)×(\d+)", one.size):
+        width, height = map(int, size.groups())
         alike = {"high_resolution": bool(one.settings.get("high_resolution")), "other_composites": one.made_here}
         beside = scoreboard.published(one.dataset, (height, width), **alike)
     lines: list[tuple[str, Mapping[str, Sequence[float]]]] = [(name, each.scores) for name, each in scored]

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from types import UnionType
+from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -23,7 +24,9 @@ from rvm_jax.evaluation.methods import AnyMatte
 from rvm_jax.evaluation.scoring import METRICS
 from rvm_jax.host.files import replacing
 from rvm_jax.weights.names import digest
-from rvm_jax.weights.provenance import Provenance
+from rvm_jax.weights.provenance import Provenance, TrainingSet
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,13 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class PreparedSet(TrainingSet):
+    """A dataset that was trained on, and the `fingerprint` of what was prepared of it, where that is known."""
+
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
 class SetScores:
     """What was scored on one test set, and how.
 
@@ -86,8 +96,7 @@ class ResultRow:
         name: What the table calls it.
         network: In a few words, with its parameters.
         runs: The runs that it is the mean of.
-        data: What they were trained on: `dataset`, `version`, `licence`, `link`, `commercial`, `attribution` and, where
-            it is known, the `fingerprint` of what was prepared; None where the weights do not tell.
+        data: What they were trained on; None where the weights do not tell.
         recipe_name: As the weights tell it; None where they do not.
         recipe: Without its seed, as the run's `recipe.json` has it; None where there is none.
         testsets: What they score.
@@ -97,7 +106,7 @@ class ResultRow:
     name: str
     network: str
     runs: tuple[RunRecord, ...]
-    data: tuple[Mapping[str, str], ...] | None
+    data: tuple[PreparedSet, ...] | None
     recipe_name: str | None
     recipe: Mapping[str, Any] | None
     testsets: tuple[SetScores, ...]
@@ -179,31 +188,31 @@ def _record(name: str, matte: AnyMatte, run: RunFacts | None) -> RunRecord:
     return RunRecord(name, digest(jax.device_get(matte.variables)), **(run.facts if run else {}))
 
 
-def _data(told: Provenance | None, run: RunFacts | None) -> tuple[Mapping[str, str], ...] | None:
+def _data(told: Provenance | None, run: RunFacts | None) -> tuple[PreparedSet, ...] | None:
     """The datasets that weights tell, or else those of the recipe, whose licences are then unknown."""
     fingerprints = run.fingerprints if run else {}
     if told is None:
-        unknown = {"version": "", "licence": "unknown", "link": "", "commercial": "unknown", "attribution": ""}
-        found = [{"dataset": dataset, **unknown} for dataset in fingerprints]
+        found = [TrainingSet(dataset, "", "unknown", "", "unknown", "") for dataset in fingerprints]
     else:
-        found = [asdict(one) for one in told.data]
-    return tuple({**one, "fingerprint": fingerprints.get(one["dataset"], "")} for one in found) or None
+        found = list(told.data)
+    return tuple(PreparedSet(**asdict(one), fingerprint=fingerprints.get(one.dataset, "")) for one in found) or None
 
 
 def read(path: Path) -> ResultRow:
-    """The row in a file."""
+    """The row in a file, called after it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        runs = tuple(_typed(RunRecord, run) for run in found["runs"])
+        testsets = tuple(_typed(SetScores, testset) for testset in found["testsets"])
+        data = None if found["data"] is None else tuple(_typed(PreparedSet, one) for one in found["data"])
+        row = _typed(ResultRow, {**found, "name": path.stem, "runs": runs, "testsets": testsets, "data": data})
+        if not runs or any(len(values) != len(runs) for one in testsets for values in one.scores.values()):
+            raise ValueError("it has not one value of each score for each run")
+        return row
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; give a file that `rvm evaluate --row` wrote"
         ) from error
-    try:
-        found = json.loads(text)
-        runs = tuple(RunRecord(**run) for run in found["runs"])
-        testsets = tuple(SetScores(**testset) for testset in found["testsets"])
-        data = None if found["data"] is None else tuple(found["data"])
-        return ResultRow(**{**found, "runs": runs, "testsets": testsets, "data": data})
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is no row ({error}): give a file that `rvm evaluate --row` wrote") from error
 
@@ -242,3 +251,25 @@ def _together(old: ResultRow, new: ResultRow) -> ResultRow:
     again = set(map(key, new.testsets))
     kept = [one for one in old.testsets if key(one) not in again]
     return replace(new, testsets=(*kept, *new.testsets))
+
+
+def _typed(kind: type[Kind], found: Mapping[str, Any]) -> Kind:
+    """The dataclass of what JSON gives; raises `TypeError` if a field is missing, unknown or of another type."""
+    made = kind(**found)
+    for name, expected in get_type_hints(kind).items():
+        if not _is(getattr(made, name), expected):
+            raise TypeError(f"its {name} is {getattr(made, name)!r}")
+    return made
+
+
+def _is(value: Any, expected: Any) -> bool:
+    """Whether a value is of a type, through unions, mappings and sequences."""
+    origin, inner = get_origin(expected), get_args(expected)
+    if origin is UnionType:
+        return any(_is(value, one) for one in inner)
+    if origin is None:
+        return expected is Any or isinstance(value, (int, float) if expected is float else expected)
+    if isinstance(value, str) or not isinstance(value, origin):
+        return False
+    parts, part = (value.values(), inner[1]) if isinstance(value, Mapping) else (value, inner[0])
+    return all(_is(one, part) for one in parts)

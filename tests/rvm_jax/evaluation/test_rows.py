@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rvm_jax.cli.main import main
-from rvm_jax.evaluation import baseline_table, rows
+from rvm_jax.evaluation import baseline_table, rows, scoreboard
 from rvm_jax.weights import provenance
 from rvm_jax.weights.files import read_weights, write_weights
 from rvm_jax.weights.names import digest
@@ -52,7 +52,7 @@ def test_a_row_tells_what_was_trained_and_what_it_scores(network, testset, tmp_p
     assert (run.stage, run.iterations, run.hardware, run.hours) == ("2 of 2", 3, "8 × TPU", 1.5)
     assert (run.frames_per_second, run.precision, run.commit) == (20.0, "bfloat16", "0123456789abcdef-dirty")
     assert run.wandb == "https://wandb.example/run"
-    assert row.data == ({**TOLD.data[0].__dict__, "fingerprint": "abcdef0123456789"},)
+    assert row.data == (rows.PreparedSet(*TOLD.data[0].__dict__.values(), fingerprint="abcdef0123456789"),)
     assert (row.recipe_name, row.recipe) == ("clean", {"variant": "tiny", "precision": "bfloat16"})
     means = json.loads((out / "results.json").read_text())["means"]
     assert [one.dataset for one in row.testsets] == ["aim_motion", "aim_static", "aim"]
@@ -180,6 +180,67 @@ def test_a_row_that_is_not_there_is_told_in_words(tmp_path, capsys):
         f"rvm: {tmp_path}/none.json cannot be read: No such file or directory; "
         "give a file that `rvm evaluate --row` wrote\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "told"),
+    [
+        (("runs",), [], "it has not one value of each score for each run"),
+        (("runs", 0, "hours"), "long", "its hours is 'long'"),
+        (("runs", 0, "surprise"), 1, "unexpected keyword argument 'surprise'"),
+        (("data", 0), {"dataset": "people"}, "missing 5 required positional arguments: 'version', 'licence', "),
+        (("testsets", 0, "clips"), "two", "its clips is 'two'"),
+        (("testsets", 0, "scores"), ["mad"], "its scores is ['mad']"),
+        (("testsets", 0, "scores", "mad"), "555", "its scores is {'mad': '555'}"),
+        (("testsets", 0, "scores", "mad"), [None], "its scores is {'mad': [None]}"),
+        (("testsets", 0, "scores", "mad"), [1.0, 2.0], "it has not one value of each score for each run"),
+        (("network",), None, "its network is None"),
+    ],
+    ids=lambda value: "_".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_row_that_somebody_wrote_wrongly_is_told_in_a_line(tmp_path, capsys, keys, value, told):
+    scores = rows.SetScores("vm", "64×48", 2, False, {}, {"mad": [5]})
+    data = (rows.PreparedSet(*TOLD.data[0].__dict__.values()),)
+    row = rows.ResultRow("x", "a network", (rows.RunRecord("x", "0" * 64),), data, None, None, (scores,), {})
+    path = tmp_path / "mine.json"
+    assert rows.write(row, path) == rows.read(path) == replace(row, name="mine")
+    found = json.loads(path.read_text())
+    part = found
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path.write_text(json.dumps(found))
+    assert main(["table", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rvm: {path} is no row (")
+    assert told in error
+    assert error.endswith("): give a file that `rvm evaluate --row` wrote\n")
+    assert error.count("\n") == 1
+
+
+def test_a_row_is_called_as_its_file_and_the_table_takes_no_name_twice(tmp_path, capsys):
+    row = rows.ResultRow("x", "a network", (rows.RunRecord("x", "0" * 64),), None, None, None, (), {})
+    rows.write(row, tmp_path / "old.json")
+    renamed, other = tmp_path / "new.json", tmp_path / "elsewhere" / "new.json"
+    (tmp_path / "old.json").rename(renamed)
+    rows.write(row, other)
+    assert main(["table", str(renamed)]) == 0
+    assert "| new | a network |" in capsys.readouterr().out
+    assert main(["table", str(renamed), str(other)]) == 2
+    assert capsys.readouterr().err == (
+        f"rvm: two rows would be called new ({renamed}, {other}): leave one out, or rename it\n"
+    )
+
+
+def test_a_file_that_is_no_text_is_no_row(tmp_path, capsys):
+    (tmp_path / "row.json").write_bytes(b"\xff\xfe{}")
+    assert main(["table", str(tmp_path / "row.json")]) == 2
+    assert capsys.readouterr().err.startswith(f"rvm: {tmp_path}/row.json is no row ('utf-8' codec")
+
+
+def test_what_is_in_a_cell_does_not_end_it():
+    (_, _, line) = scoreboard.markdown([["a", "b"], ["me | you", "two\nlines"]]).splitlines()
+    assert line == "| me \\| you | two lines |"
 
 
 def test_the_sum_is_that_of_the_numbers_and_not_of_the_file(network, tmp_path):
