@@ -55,11 +55,18 @@ class MattingNetwork(nn.Module):
 
         Ready to matte: in `eval` mode, on the CPU. `owner/name@REVISION` is one that does not change any more.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = hub_folders.folder(name)
         network = cls(*hub_folders.config(folder))
-        network.load_state_dict(load_file(folder / hub_folders.WEIGHTS))
+        path = folder / hub_folders.WEIGHTS
+        try:
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:  # of other names and shapes
+            raise InputError(
+                f"{path} is damaged, or it is not the network that {hub_folders.CONFIG} tells: get both again"
+            ) from error
         return network.eval()
 
     def forward(

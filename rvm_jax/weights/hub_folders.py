@@ -50,7 +50,7 @@ def config(path: Path) -> tuple[str, Refiner]:
 
 def _fetched(name: str) -> Path:
     repository, _, revision = name.removeprefix(SCHEME).strip("/").partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository) or Path(name).exists():
         raise InputError(f"{name} is neither a folder nor a name on the Hugging Face Hub: expected hf://owner/name")
     try:
         import huggingface_hub

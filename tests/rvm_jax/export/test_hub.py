@@ -1,6 +1,8 @@
 """Folders for the Hugging Face Hub: read by the Hub's own classes, offline, in JAX and in PyTorch."""
 
 import json
+import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +188,24 @@ def test_what_the_hub_does_not_have_is_named(name, message, cached):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_or_path_is_not_asked_of_the_hub(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for name in ("matting/model.safetensors", "./matting2", "../matting2"):
+        with pytest.raises(InputError, match=f"^{re.escape(name)} is neither a folder nor a name on the Hugging Face"):
+            MattingNetwork.from_pretrained(name)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "other network"])
+def test_weights_that_are_not_those_of_their_folder_are_told(folder, tmp_path, fault):
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    if fault == "damaged":
+        (copied / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    else:
+        (copied / "config.json").write_text('{"variant": "mobilenetv3", "refiner": "deep_guided_filter"}')
+    with pytest.raises(InputError, match=r"is not the network that config\.json tells: get both again"):
+        MattingNetwork.from_pretrained(copied)
+
+
 def test_without_the_hubs_package_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"^hf://a/b needs the Hub's package: pip install 'rvm-jax\[hub\]'$"):
@@ -193,7 +213,7 @@ def test_without_the_hubs_package_it_is_told(monkeypatch):
 
 
 def test_a_folder_of_other_weights_or_things_is_refused(folder, weights, row, tmp_path, capsys):
-    other = replace(row, runs=(RunRecord("other", "0" * 64),))
+    other = replace(row, runs=(row.runs[0], RunRecord("another", "1" * 64)))
     rows.write(other, tmp_path / "row.json")
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "config.json").write_text('{"model_type": "somebody else\'s"}')
