@@ -51,9 +51,9 @@ def changes(folder: Path) -> list[str]:
         return []
     then, now = ({**one, **one["versions"]} for one in (before[0], provenance()))
     differing = [
-        f"{name.replace('_', ' ')}: {then[name] or 'none'} before, {now[name] or 'none'} now"
+        f"{name.replace('_', ' ')}: {then[name] or 'none'} before, {now.get(name) or 'none'} now"
         for name in ROUNDING
-        if name in then and then[name] != now[name]
+        if name in then and then[name] != now.get(name)
     ]
     return [f"it goes on with other rounding, not bit for bit ({'; '.join(differing)})"] if differing else []
 
