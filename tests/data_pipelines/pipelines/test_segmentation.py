@@ -95,6 +95,26 @@ def test_a_still_that_is_seen_as_a_clip_moves_with_its_mask():
     assert segmentation.STILLS.move_stills == 0
 
 
+def test_a_clip_is_moved_first_then_placed_then_mirrored(monkeypatch):
+    """A quarter to the right, then a quarter turn clockwise about the centre: the other way round it is elsewhere."""
+
+    def dot(number):
+        picture = np.zeros((64, 64), np.uint8)
+        picture[26:30, 22:26] = 255  # around x 24, y 28
+        return picture
+
+    dots = stamped.clips([2], {"image": lambda n: np.dstack([dot(n)] * 3), "mask": dot})
+    at = random_draws.Position(1, "s", tf.constant(0, tf.int64))
+    plan = segmentation.plan(at, windows.windows(dots, 1), 2, segmentation.NONE)
+    plan |= {"height": 64, "width": 64, "placed": np.array([90.0, 0, 0, 1, 0])}
+    shifted = np.array([[0, 0.25, 0, 1, 0]] * 2)
+    monkeypatch.setattr(segmentation_pixels.easing, "along", lambda moves, frames: shifted)
+    for flip, x in ((False, 36), (True, 28)):
+        _, masks = segmentation_pixels.render(tf.nest.map_structure(np.asarray, plan | {"flip": flip}), dots)
+        for mask in masks[..., 0]:
+            assert (np.argwhere(mask).mean(0) + 0.5).tolist() == [40, x]
+
+
 def test_any_frame_may_be_the_first_and_the_next_follow():
     numbered = stamped.clips([5, 9], {"image": stamped.flat(16, 16), "mask": stamped.flat(16, 16, None, 100)})
     endless = segmentation.batches(
