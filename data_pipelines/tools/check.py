@@ -1,10 +1,12 @@
 """The check of archives: what is there of every dataset, before anything is built."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data_pipelines.archives import parts
 from data_pipelines.builders import catalog
 from data_pipelines.builders.background_images import archive as background_images
 from data_pipelines.builders.footage import archive as footage
@@ -52,6 +54,17 @@ def with_shares(names: Sequence[str], manual: Path, data_dir: Location) -> Itera
     """What `all` means: of datasets that come in parts and are not prepared, the shares that are there."""
     for name in names:
         yield from [name] if prepared_folder(name, data_dir) is not None else catalog.shares(name, manual)
+
+
+def with_same_parts(name: str, data_dir: Path) -> list[str]:
+    """What is prepared of the same parts as a share, or the whole, of a dataset, which is not prepared itself."""
+    dataset, _, config = name.partition("/")
+    if dataset not in parts.COUNTS or prepared_folder(name, data_dir) is not None:
+        return []
+    own = {*parts.chosen(dataset, config)}
+    folders = [path.name for path in sorted((data_dir / dataset).glob("*")) if re.fullmatch(r"[\d-]+", path.name)]
+    there = [share for share in ("", *folders) if prepared_folder(f"{dataset}/{share}", data_dir) is not None]
+    return [f"{dataset}/{share}".rstrip("/") for share in there if not own.isdisjoint(parts.chosen(dataset, share))]
 
 
 def _look(name: str, manual: Path, data_dir: Location) -> Checked:

@@ -158,12 +158,8 @@ def _read(
         alpha = _stacked(pool, layout.read_alpha, [pha[name] for name in names])
         foreground = _stacked(pool, layout.read_color, [fgr[name] for name in names]) if fgr else None
         for kind, found in (("pha", alpha), ("fgr", foreground)):
-            if found is not None and found.shape[1:3] != size:
-                sizes = [f"{width}×{height}" for height, width in (found.shape[1:3], size)]
-                raise InputError(
-                    f"{one.predictions}/{clip.label}/{kind} has {sizes[0]} pixels, the truth {sizes[1]}: "
-                    "expected predictions in the size of the test set"
-                )
+            if found is not None:
+                _check_size(f"{one.predictions}/{clip.label}/{kind}", found, size)
         foreground = None if foreground is None else foreground.astype(np.float32) / 255
         yield Frames(alpha, truth, foreground, colors), com
 
@@ -179,7 +175,7 @@ def _infer(
     size = layout.size(clip)
     for names in _parts(clip.frames, size):
         com = _composites(clip, names, size, pool)
-        background = _backgrounds(clip, names, com, pool) if matte.needs else None
+        background = _backgrounds(clip, names, size, pool) if matte.needs else None
         if one.remembers:
             length = max(length, len(com))  # the last part is filled up, so that it needs no program of its own
             behind = None if background is None else filled(background, length)
@@ -220,12 +216,12 @@ def _predict(
     return _Predicted(foreground, np.asarray(found.alpha)[0], found.state)
 
 
-def _backgrounds(clip: EvaluationClip, names: Sequence[str], com: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+def _backgrounds(
+    clip: EvaluationClip, names: Sequence[str], size: tuple[int, int], pool: ThreadPoolExecutor
+) -> np.ndarray:
     """Those of some frames, uint8 `[T, H, W, 3]`."""
     found = _stacked(pool, layout.read_color, [layout.background(clip, name) for name in names])
-    if found.shape != com.shape:
-        sizes = [f"{x.shape[2]}×{x.shape[1]}" for x in (found, com)]
-        raise InputError(f"{clip.label} has bgr of {sizes[0]} and com of {sizes[1]} pixels: expected one size")
+    _check_size(f"{clip.label}/bgr", found, size)
     return found
 
 
@@ -237,7 +233,7 @@ def _composites(
         alpha = _stacked(pool, layout.read_alpha, [clip.pha[name] for name in names])
         return (alpha.repeat(3, -1) * 255).astype(np.uint8)
     com = _stacked(pool, layout.read_color, [clip.com[name] for name in names])
-    _check_size(clip, "com", com, size)
+    _check_size(f"{clip.label}/com", com, size)
     return com
 
 
@@ -246,19 +242,19 @@ def _truth(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """True alpha and foreground of some frames, in 0..1."""
     alpha = _stacked(pool, layout.read_alpha, [clip.pha[name] for name in names])
-    _check_size(clip, "pha", alpha, size)
+    _check_size(f"{clip.label}/pha", alpha, size)
     if not clip.fgr:
         return alpha, None
     colors = _stacked(pool, layout.read_color, [clip.fgr[name] for name in names])
-    _check_size(clip, "fgr", colors, size)
+    _check_size(f"{clip.label}/fgr", colors, size)
     return alpha, colors.astype(np.float32) / 255
 
 
-def _check_size(clip: EvaluationClip, kind: str, found: np.ndarray, size: tuple[int, int]) -> None:
-    """Raise `InputError` unless pictures have the (height, width) of the clip's first true alpha."""
+def _check_size(where: str, found: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise `InputError` unless pictures have the (height, width) of their clip's first true alpha."""
     if found.shape[1:3] != size:
         sizes = [f"{width}×{height}" for height, width in (found.shape[1:3], size)]
-        raise InputError(f"{clip.label} has {kind} of {sizes[0]} and pha of {sizes[1]} pixels: get both again")
+        raise InputError(f"{where} has {sizes[0]} pixels, the truth {sizes[1]}: expected one size in a clip")
 
 
 def _stacked(pool: ThreadPoolExecutor, read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> np.ndarray:

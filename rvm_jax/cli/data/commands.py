@@ -157,8 +157,12 @@ def prepare(
         chosen = catalog.named(list(names))
         if "all" in names:
             chosen, faulty = _those_there(chosen, manual, data, force)
+        from data_pipelines.tools import check as checking
         from data_pipelines.tools import prepare
 
+        for one in chosen:
+            for other in checking.with_same_parts(one, data):
+                print(f"{one} is made beside {other}, which has parts of it: train on one of them", flush=True)
         steps = {one: partial(prepare.prepare, one, manual, data, overwrite=force, beam=beam) for one in chosen}
     from data_pipelines.tools import upload
 

@@ -66,8 +66,8 @@ def export_baseline(
     made = report.begin(path, to, precision, described, "drawn", FORMATS[to], contents.provenance)
     sizes = [size] if size else _sizes(network)
     with (
-        replacing(report.report_path(path), overwrite=overwrite) as report_draft,
         replacing(path, overwrite=overwrite) as new,
+        replacing(report.report_path(path), overwrite=overwrite) as report_draft,
     ):
         draft = new.with_name(path.name)
         with jax.default_device(report.cpu()):

@@ -176,6 +176,17 @@ def test_parts_that_are_there_are_shares_to_all(tmp_path, capsys, monkeypatch):
     assert "\nsynthhuman/0-1: ready (train 3, validation 1 " in capsys.readouterr().out
     assert run("check", "synthhuman", *folders) == 2
     assert "synthhuman lacks 57 of 60 zip files" in capsys.readouterr().out
+    for share in ("0", "2-3", "5-7"):
+        (tmp_path / "data" / "synthhuman" / share / "1.0.0" / "record").mkdir(parents=True)
+    assert run("prepare", "all", *folders) == 0
+    beside = [
+        f"{line} train on one of them"
+        for line in (
+            "synthhuman/0-1 is made beside synthhuman/0, which has parts of it:",
+            "synthhuman/3 is made beside synthhuman/2-3, which has parts of it:",
+        )
+    ]
+    assert capsys.readouterr().out.splitlines()[-4:] == [*beside, "made synthhuman/0-1", "made synthhuman/3"]
     monkeypatch.setattr(check, "prepared_folder", lambda name, _: tmp_path if name == "synthhuman" else None)
     assert list(check.with_shares(["synthhuman"], manual, tmp_path)) == ["synthhuman"]
 

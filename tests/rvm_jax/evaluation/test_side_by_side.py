@@ -62,7 +62,7 @@ def test_a_network_that_wants_backgrounds_is_given_those_of_its_frames(testset, 
         np.testing.assert_allclose(found, np.abs(com - bgr)[..., :1], atol=0.6 / 255)
     (only,) = (testset / "aim_static" / "0000" / "bgr").iterdir()
     Image.new("RGB", (24, 16), "gray").save(only)
-    with pytest.raises(InputError, match=r"^aim_static/0000 has bgr of 24×16 and com of 48×32 pixels: expected one"):
+    with pytest.raises(InputError, match=r"^aim_static/0000/bgr has 24×16 pixels, the truth 48×32: expected one"):
         run(BGMV2, testset, tmp_path / "out")
     (testset / "aim_motion" / "0000" / "bgr" / "0003.png").unlink()
     with pytest.raises(InputError, match=r"aim_motion/0000/bgr has 10 frames and the clip aim_motion/0000 11"):
