@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -104,7 +104,9 @@ def training_programs(it: Iteration) -> Programs:
     on_device = jax.device_put(batches(it))
     rates = {group: jnp.float32(RATE) for group in optimizer.GROUPS}
     train = jax.jit(partial(step.train_pass, network), donate_argnums=0)
-    matting, segmentation = (train.lower(state(), batch, rates).compile() for batch in on_device)
+    lowered = [train.lower(state(), batch, rates) for batch in on_device]
+    with ThreadPoolExecutor(len(lowered)) as pool:  # as `rvm train` compiles: several at a time
+        matting, segmentation = pool.map(lambda program: program.compile(), lowered)
     return Programs((matting, segmentation), on_device, rates, state)
 
 

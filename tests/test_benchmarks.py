@@ -209,6 +209,18 @@ def test_a_part_that_hangs_costs_no_other(tmp_path, monkeypatch):
     assert accelerator.run_part("reference", tmp_path, True, 60) == "failed"
 
 
+@pytest.mark.parametrize(("options", "seconds"), [([], 45), (["--small"], 180)])
+def test_a_part_that_is_only_tried_has_longer(tmp_path, monkeypatch, options, seconds):
+    """Processors compile for longer, and two of the parts were stopped on a busy one."""
+    given = []
+    monkeypatch.setattr(accelerator, "run_part", lambda part, out, small, seconds: given.append(seconds) or "done")
+    monkeypatch.setattr(accelerator, "versions", lambda: "none")
+    monkeypatch.setattr(sys, "argv", ["accelerator.py", str(tmp_path), "--parts", "reference", *options])
+    with pytest.raises(SystemExit) as ended:
+        accelerator.main()
+    assert (given, ended.value.code) == ([seconds], 0)
+
+
 def test_kernels_are_those_of_the_device():
     named = [
         {"name": "process_name", "pid": 1, "args": {"name": "/host:CPU"}},
