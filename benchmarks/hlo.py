@@ -186,7 +186,7 @@ def _needed(fused: Computation) -> Counter[str]:
 def _fetched(count: int, piece: str, whole: str) -> int:
     """How many elements a memory fetches for so many of a piece: of short lines more than there are in it."""
     wanted, there = (int(re.findall(r"\d+", shape.partition("]")[0])[-1]) for shape in (piece, whole))
-    together = FETCHED * _elements(whole) // size(whole)
+    together = FETCHED * _elements(whole) // size(whole, on_chip=True)
     return count * max(wanted, min(there, -(-wanted // together) * together)) // wanted
 
 

@@ -185,6 +185,11 @@ def test_what_is_read_is_what_the_results_need_and_no_less_than_the_memory_gives
     assert hlo.count(CUT).bytes == ends + means + one
 
 
+def test_of_an_array_on_the_chip_no_line_is_read_from_memory():
+    written = 2 * 256 + 50 * 128 + 100 * 4
+    assert hlo.count(CUT.replace("f32[100,64]{1,0}", "f32[100,64]{1,0:S(1)}")).bytes == written + 256
+
+
 def test_the_bound_is_the_longest_of_three_and_the_collectives():
     counts = hlo.Counts(1000, int(3.35e9), Counter({"all-reduce": 100}), 900_000_000)
     of = partial(ahead.bound, ahead.CHIPS["h100"], counts, 9.89e11)
