@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax.traverse_util import flatten_dict
 
+from rvm_jax.export.torch_network import MattingNetwork as TorchNetwork
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.names import entries, to_state_dict, to_variables
@@ -35,6 +37,34 @@ def apply(network, variables, frames, state, ratio, segmentation):
     return network.apply(variables, frames, state, ratio, segmentation=segmentation)
 
 
+def float32_noise(case, expected):
+    """How far PyTorch in float32 is from float64 at most: what is stored, or more on this processor.
+
+    Random weights amplify rounding, of single numbers most, so each order of summation has a maximum of its own: with
+    and without oneDNN, PyTorch was 7 and 2 times the stored noise away on a processor with AVX2 alone.
+    """
+    network = TorchNetwork(case["variant"], case["refiner"])
+    weights = {name: torch.tensor(array) for name, array in reference_weights(case["variant"]).items()}
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    frames = torch.tensor(np.float32(video(case["seed"], *case["shape"]))).movedim(-1, 2)
+    noise = [case["float32_noise"]]
+    for one_dnn in (False, True):
+        torch.backends.mkldnn.enabled = one_dnn
+        state, parts = [None] * 4, []
+        with torch.no_grad():
+            for chunk in frames.split(list(case["chunks"]), 1):
+                *found, r1, r2, r3, r4 = network.eval()(
+                    chunk, *state, case["downsample_ratio"], case["segmentation_pass"]
+                )
+                state = [r1, r2, r3, r4]
+                parts.append(found)
+        given = dict(zip(("r1", "r2", "r3", "r4"), state, strict=True))
+        names = ("seg",) if case["segmentation_pass"] else ("fgr", "pha")
+        given |= {name: torch.cat(each, 1) for name, each in zip(names, zip(*parts, strict=True), strict=True)}
+        noise += [float(np.abs(x.movedim(-3, -1).numpy() - expected[name]).max()) for name, x in given.items()]
+    return max(noise)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("case", FORWARD_CASES, ids=lambda case: case["name"])
 def test_forward(case, dtype):
@@ -42,7 +72,7 @@ def test_forward(case, dtype):
     variables = cast(to_variables(reference_weights(case["variant"]), table), dtype)
     network = MattingNetwork(case["variant"], case["refiner"])
     frames = cast(video(case["seed"], *case["shape"]), dtype)
-    expected = np.load(FOLDER / f"forward_{case['name']}.npz")
+    expected = dict(np.load(FOLDER / f"forward_{case['name']}.npz"))
 
     state, start, outputs = None, 0, []
     for length in case["chunks"]:
@@ -57,8 +87,8 @@ def test_forward(case, dtype):
     else:
         given["fgr"] = np.concatenate([part.foreground for part in outputs], 1)
         given["pha"] = np.concatenate([part.alpha for part in outputs], 1)
-    assert given.keys() == set(expected.files)
-    tolerance = 1e-6 if dtype == "float64" else 3 * case["float32_noise"]
+    assert given.keys() == expected.keys()
+    tolerance = 1e-6 if dtype == "float64" else 3 * float32_noise(case, expected)
     for name, array in given.items():
         assert array.dtype == dtype
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=tolerance, err_msg=name)
@@ -79,9 +109,9 @@ def test_train_mode(path: Path):
         return network.apply(variables, frames, None, 0.5, train=True, mutable=["batch_stats"])
 
     result, updated = train_pass(variables, frames)
-    expected = np.load(path)
+    expected = dict(np.load(path))
     given = {"fgr": result.foreground, "pha": result.alpha, **to_state_dict({**variables, **updated}, table)}
-    for name in expected.files:
+    for name in expected:
         np.testing.assert_allclose(given[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
     counts = [name for name in weights if name.endswith("num_batches_tracked")]
     assert all(given[name] == weights[name] + 1 for name in counts)

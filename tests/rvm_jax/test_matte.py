@@ -199,7 +199,8 @@ def test_bytes_are_the_same_frames(lively):
         on_device = call(jnp.asarray(frames), None, 0.5)
         for one, two, three in zip(*map(jax.tree.leaves, (given, expected, on_device)), strict=True):
             assert one.dtype == jnp.float32
-            np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+            # Divided by 255 in two programs: the last bit of a frame can differ, and the network makes more of it.
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(one, three)
 
 
