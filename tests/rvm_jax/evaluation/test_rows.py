@@ -4,10 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from rvm_jax.cli.main import main
+from rvm_jax.errors import InputError
 from rvm_jax.evaluation import baseline_table, rows, scoreboard
 from rvm_jax.weights import provenance
 from rvm_jax.weights.files import read_weights, write_weights
@@ -230,6 +233,25 @@ def test_a_row_is_called_as_its_file_and_the_table_takes_no_name_twice(tmp_path,
     assert capsys.readouterr().err == (
         f"rvm: two rows would be called new ({renamed}, {other}): leave one out, or rename it\n"
     )
+
+
+def test_scores_of_other_settings_stay_in_the_file_and_those_of_the_same_go(tmp_path):
+    def scored(ratio: float, mad: float) -> rows.ResultRow:
+        testset = rows.SetScores("aim", "64×48", 2, True, {"downsample_ratio": ratio}, {"mad": [mad]})
+        return rows.ResultRow("x", "a network", (rows.RunRecord("x", "0" * 64),), None, None, None, (testset,), {})
+
+    path = tmp_path / "row.json"
+    for ratio, mad in ((1.0, 6.0), (0.25, 9.0), (1.0, 7.0)):
+        rows.write(scored(ratio, mad), path)
+    assert [one.scores["mad"] for one in rows.read(path).testsets] == [[9.0], [7.0]]
+
+
+def test_runs_of_one_recipe_that_are_other_networks_have_no_row_together():
+    of_recipe = SimpleNamespace(recipe={"variant": "tiny"}, fingerprints={}, facts={})
+    mattes = {"a": SimpleNamespace(name="tiny", variables={"params": np.zeros(3)}, provenance=None)}
+    mattes["b"] = SimpleNamespace(name="tiny", variables={"params": np.zeros(4)}, provenance=None)
+    with pytest.raises(InputError, match="a and b are not: write a row of each"):
+        rows.of_networks(mattes, dict.fromkeys(mattes, of_recipe))
 
 
 def test_a_file_that_is_no_text_is_no_row(tmp_path, capsys):

@@ -117,6 +117,10 @@ def test_the_card_is_read_by_the_hubs_own_class(folder):
     assert "| net | 6.50 ± 0.71 | 1.50 ± 0.00 |" in card.text
 
 
+def test_a_licence_that_nobody_gave_is_unknown(weights):
+    assert 'license: "unknown"' in hub.card("net", read_weights(weights), None, None)
+
+
 def test_results_are_read_by_the_hubs_own_class(folder):
     (path,) = (folder / ".eval_results").iterdir()
     entries = huggingface_hub.parse_eval_result_entries(yaml.safe_load(path.read_text()))
@@ -193,6 +197,26 @@ def test_a_file_or_path_is_not_asked_of_the_hub(folder, monkeypatch):
     for name in ("matting/model.safetensors", "./matting2", "../matting2"):
         with pytest.raises(InputError, match=f"^{re.escape(name)} is neither a folder nor a name on the Hugging Face"):
             MattingNetwork.from_pretrained(name)
+
+
+def test_the_revision_that_is_named_is_asked_for(folder, monkeypatch):
+    asked = []
+
+    def fetch(repository, *, revision, allow_patterns):
+        asked.append((repository, revision))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    for name in (f"hf://{NAME}@v2", NAME):
+        MattingNetwork.from_pretrained(name)
+    assert asked == [(NAME, "v2"), (NAME, None)]
+
+
+def test_a_config_of_a_refiner_that_is_not_known_is_told(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    (copied / "config.json").write_text('{"variant": "tiny", "refiner": "magic"}')
+    with pytest.raises(InputError, match="tells no variant and refiner that are known here"):
+        MattingNetwork.from_pretrained(copied)
 
 
 @pytest.mark.parametrize("fault", ["damaged", "other network"])

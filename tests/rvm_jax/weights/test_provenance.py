@@ -1,6 +1,7 @@
 """Provenance: every kind of weight file tells what was trained on, and who reads the file keeps it."""
 
 import hashlib
+import struct
 import warnings
 import zipfile
 from dataclasses import replace
@@ -83,6 +84,22 @@ def test_pytorch_passes_over_the_record(weights, tmp_path):
         assert archive.testzip() is None
         (record,) = (entry for entry in archive.infolist() if entry.filename.endswith(f"/extra/{provenance.FILE}"))
         assert record.date_time == (1980, 1, 1, 0, 0, 0)  # the same whenever it is written
+
+
+def test_another_record_of_the_name_is_not_it(weights, tmp_path):
+    write_weights(replace(weights, provenance=None), tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth", "a") as archive:
+        archive.writestr(f"net/{provenance.FILE}", TOLD.to_json())
+    assert provenance.read(tmp_path / "net.pth") is None
+
+
+def test_tensors_of_a_safetensors_file_begin_at_whole_words(weights, tmp_path):
+    """As the format asks: readers map them. The names of recipes have lengths of all kinds."""
+    for length in range(8):
+        path = tmp_path / f"{length}.safetensors"
+        write_weights(replace(weights, provenance=replace(TOLD, recipe="x" * length)), path)
+        (header,) = struct.unpack("<Q", path.read_bytes()[:8])
+        assert header % 8 == 0
 
 
 def test_exports_tell_it(weights, tmp_path):
