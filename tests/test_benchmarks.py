@@ -78,7 +78,7 @@ def test_data_lock_benchmark(tmp_path):
     out = json.loads((tmp_path / "out.json").read_text())
     assert list(out["rates"]) == ["1", "2"]
     assert all(rate > 0 for rate in out["rates"].values())
-    assert 0 < out["drawing"] < out["sample"]
+    assert min(out["drawing"], out["sample"]) > 0
     assert "a sample of a worker process costs this one" in result.stdout
 
 
