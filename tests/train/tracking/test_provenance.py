@@ -19,17 +19,10 @@ def checkout(tmp_path):
 
 
 def git(folder, *words):
-    who = [
-        "-c",
-        "user.name=me",
-        "-c",
-        "user.email=me@example.org",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "tag.gpgsign=false",
-    ]
-    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    settings = "user.name=me", "user.email=me@example.org", "commit.gpgsign=false", "tag.gpgsign=false"
+    options = [word for setting in settings for word in ("-c", setting)]
+    command = ["git", *options, *words]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_the_revision_is_the_whole_commit_and_whether_its_files_were_changed(checkout):
