@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where this is set, each process of the tests compiles all of TensorFlow anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # Options for pip, such as an index that holds PyTorch without CUDA: the tests need no GPU.
 PIP_FLAGS ?=
 # Test processes; each wants some 5 GB.
@@ -26,10 +28,10 @@ test-slow: install
 
 # The fast tests of each room on another Python, with the libraries it brings, such as a newer JAX; without PyTorch.
 NEWEST ?= python3
-FAST := tests/test_house.py tests/rvm_jax/host tests/rvm_jax/model/test_decoder.py tests/rvm_jax/model/test_network.py \
-	tests/rvm_jax/video tests/rvm_jax/evaluation/test_metrics.py tests/data_pipelines/sampling \
-	tests/data_pipelines/augment tests/data_pipelines/records tests/data_pipelines/pipelines tests/train/recipe \
-	tests/train/device/test_step.py tests/train/run
+FAST := tests/test_house.py tests/rvm_jax/host tests/rvm_jax/model/test_decoder.py tests/rvm_jax/video \
+	tests/rvm_jax/evaluation/test_metrics.py tests/data_pipelines/sampling tests/data_pipelines/augment \
+	tests/data_pipelines/records $(addprefix tests/data_pipelines/pipelines/test_, matting.py segmentation.py workers.py) \
+	tests/train/recipe tests/train/device/test_step.py $(addprefix tests/train/run/test_, checkpoint.py initial_state.py)
 
 test-newest: $(VENV)-newest/installed
 	$(VENV)-newest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(FAST)

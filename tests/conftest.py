@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from tests.compiling import QUICKLY
+
 # Tracing programs makes millions of objects, and no garbage: as in the commands.
 gc.set_threshold(100_000, 20, 20)
 PLATFORM = os.environ.get("RVM_TEST_PLATFORM") or "cpu"
@@ -15,8 +17,7 @@ if PLATFORM == "cpu":
     os.environ["XLA_FLAGS"] = " ".join(
         [
             "--xla_force_host_platform_device_count=8",
-            # Most of a test's time is compiling. `tests/reference` compiles as users do.
-            "--xla_backend_optimization_level=0",
+            QUICKLY,
             # On a busy machine, eight devices on two cores can be far apart; XLA would end the process after 40
             # seconds.
             "--xla_cpu_collective_call_terminate_timeout_seconds=600",
@@ -30,6 +31,8 @@ os.environ.setdefault("NPROC", "16")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from rvm_jax.model.platforms import tracing_for  # noqa: E402
+
 if PLATFORM == "cpu":
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
@@ -37,6 +40,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+_traced_for = "every"
 
 
 def pytest_configure():
@@ -49,6 +55,19 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
+
+
+@pytest.fixture(autouse=True)
+def _one_platform(request):
+    """The forms of other platforms are traced for tests with a `platform`, or marked so: it takes twice the time."""
+    global _traced_for
+    every = "platform" in request.fixturenames or request.node.get_closest_marker("platforms")
+    platform = "every" if every else PLATFORM
+    if platform != _traced_for:
+        jax.clear_caches()  # of loops, say, which JAX keeps as they were traced
+        _traced_for = platform
+    with tracing_for(platform):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

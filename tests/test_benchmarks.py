@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import accelerator
+from tests.compiling import QUICKLY
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import write_tiny
 
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 @pytest.fixture(autouse=True)
 def _quickly_compiled(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY)
 
 
 @pytest.mark.slow

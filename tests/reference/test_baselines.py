@@ -7,7 +7,7 @@ the default. Weights and inputs are rebuilt from seeds by `baseline_recipe.py`.
 
 import json
 import os
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from rvm_jax.baselines.names import Baseline, entries
 from rvm_jax.baselines.u2net import U2Net
 from rvm_jax.model.platforms import tracing_for
 from rvm_jax.weights.names import to_state_dict, to_variables
-from tests.reference import FOLDER, cast, optimized
+from tests.reference import FOLDER, cast, compiled
 from tests.reference.baseline_recipe import image, state_dict
 
 BASELINES = FOLDER if (FOLDER / "baseline_cases.json").exists() else FOLDER / "baselines"
@@ -101,8 +101,7 @@ def taps(network: Baseline, inner: Any) -> dict[str, Any]:
     return {**dict(zip(("x1", "x2", "x3", "x4"), features, strict=True)), **inner_outputs}
 
 
-@partial(optimized, static_argnums=0)
-def apply(network, variables, inputs):
+def outputs_of(network, variables, inputs):
     options = {"side_outputs": True} if isinstance(network, MODNet) else {}
     output, inner = network.apply(variables, *inputs, **options, capture_intermediates=True, mutable=["intermediates"])
     given = {**named_outputs(network, output), **taps(network, inner["intermediates"])}
@@ -110,6 +109,9 @@ def apply(network, variables, inputs):
         height, width = output.alpha.shape[1:3]
         given["err_quarter"] = resize(output.coarse_error, (height // 4, width // 4))
     return given
+
+
+APPLY = compiled(outputs_of, static_argnums=0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def apply(network, variables, inputs):
 def test_forward(case, dtype):
     network = network_of(case["variant"], **case["options"])
     variables = cast(variables_of(case["variant"], network), dtype)
-    given = apply(network, variables, cast(inputs_of(case), dtype))
+    given = APPLY[dtype](network, variables, cast(inputs_of(case), dtype))
     expected = dict(np.load(BASELINES / f"forward_{case['name']}.npz"))
     assert set(expected) == {*case["outputs"], *case["taps"]}
     noise = {**dict.fromkeys(case["outputs"], case["float32_noise"]), **case.get("tap_float32_noise", {})}

@@ -5,7 +5,7 @@ default. Weights and inputs are rebuilt from seeds by `recipe.py`.
 """
 
 import json
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from rvm_jax.export.torch_network import MattingNetwork as TorchNetwork
 from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.weights.names import entries, to_state_dict, to_variables
-from tests.reference import FOLDER, cast, optimized
+from tests.reference import FOLDER, cast, compiled
 from tests.reference.recipe import state_dict, video
 
 FORWARD_CASES = json.loads((FOLDER / "forward_cases.json").read_text())
@@ -32,9 +32,11 @@ def reference_weights(variant: str) -> dict[str, np.ndarray]:
     return state_dict(json.loads((FOLDER / f"{variant}.keys.json").read_text()))
 
 
-@partial(optimized, static_argnums=(0, 4, 5))
-def apply(network, variables, frames, state, ratio, segmentation):
+def outputs_of(network, variables, frames, state, ratio, segmentation):
     return network.apply(variables, frames, state, ratio, segmentation=segmentation)
+
+
+APPLY = compiled(outputs_of, static_argnums=(0, 4, 5))
 
 
 def float32_noise(case, expected):
@@ -77,7 +79,7 @@ def test_forward(case, dtype):
     state, start, outputs = None, 0, []
     for length in case["chunks"]:
         chunk = frames[:, start : start + length]
-        result = apply(network, variables, chunk, state, case["downsample_ratio"], case["segmentation_pass"])
+        result = APPLY[dtype](network, variables, chunk, state, case["downsample_ratio"], case["segmentation_pass"])
         start, state = start + length, result.state
         outputs.append(result)
 
@@ -104,7 +106,7 @@ def test_train_mode(path: Path):
     network = MattingNetwork(variant)
     frames = cast(video(11, 2, 2, 64, 64, 3), "float64")
 
-    @optimized
+    @jax.jit
     def train_pass(variables, frames):
         return network.apply(variables, frames, None, 0.5, train=True, mutable=["batch_stats"])
 

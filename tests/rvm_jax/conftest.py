@@ -1,5 +1,6 @@
 """What several tests of the network share: small networks and random weights and frames for them."""
 
+import functools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,14 @@ from rvm_jax.weights.files import Weights, write_weights
 TINY_RESNET = Variant("tiny_resnet", ResNet(4, (8, 12, 16, 24), (1, 2, 1, 2)), aspp=16, decoder=(12, 8, 8, 8))
 
 
+@functools.cache
+def _shapes(network: MattingNetwork, table: Variant) -> Any:
+    """`table` is what the variant's name stands for: some tests let "tiny" stand for a smaller one."""
+    return jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
+
+
 def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
     """Weights that make every path matter (no zero bias, no unit variance) and leave most alphas between 0 and 1."""
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32))
 
     def fill(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -38,7 +44,7 @@ def random_variables(network: MattingNetwork, dtype: Any = jnp.float64) -> Any:
             return jnp.asarray([0, 0, 0, 0.5], dtype)
         return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), dtype)
 
-    return jax.tree_util.tree_map_with_path(fill, shapes)
+    return jax.tree_util.tree_map_with_path(fill, _shapes(network, variant_table(network.variant)))
 
 
 def random_frames(*shape: int, seed: int = 0, dtype: Any = jnp.float64) -> jax.Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.records import clips
+from tests.compiling import QUICKLY
 from tests.data_pipelines import conftest
 from tests.train.test_processes import ROOT
 
@@ -28,7 +29,7 @@ def begin(out, data_dir, faults, options=((), ())):
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=1 {QUICKLY}",
         "NPROC": "16",
     }
     shared = ["--out", out, "--data-dir", data_dir, "--wandb", "disabled", "--save-every", 2, "--coordinator", address]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from rvm_jax.model.network import MattingNetwork
+from tests.compiling import QUICKLY
 from tests.data_pipelines import conftest
 from tests.train import runs
 from train.run.checkpoint import Checkpoints
@@ -34,7 +35,7 @@ def begin(worker, devices, *arguments):
         "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICKLY} "
         "--xla_cpu_collective_call_terminate_timeout_seconds=600",
         "NPROC": "16",
     }

@@ -16,6 +16,7 @@ from rvm_jax.cli import matte
 from rvm_jax.cli.main import main
 from rvm_jax.errors import InputError
 from rvm_jax.video.streaming import preview
+from tests.compiling import QUICKLY
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import write_tiny
 
@@ -193,7 +194,7 @@ def test_what_is_no_time(text):
 def run(*arguments: str, before: str = "pass") -> "subprocess.Popen[str]":
     """The command in a process of its own, which does something before."""
     program = f"import sys, resource; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, "XLA_FLAGS": QUICKLY}
     return subprocess.Popen(
         [sys.executable, "-c", program, "matte", *arguments],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
@@ -269,7 +270,7 @@ def test_matting_needs_neither_torch_nor_tensorflow(network, clips, tmp_path):
         f"rvm_jax.matte_video({clips[0]!r}, {str(tmp_path / 'out.mp4')!r}, weights={network!r})\n"
         "print([m for m in ('torch', 'tensorflow', 'cv2', 'wandb', 'optax') if m in sys.modules])"
     )
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, "XLA_FLAGS": QUICKLY}
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert result.stdout.splitlines()[-1] == "[]", result.stderr
     with av.open(str(tmp_path / "out.mp4")) as container:

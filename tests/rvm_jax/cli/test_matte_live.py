@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from rvm_jax.cli.main import main
+from tests.compiling import QUICKLY
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import write_tiny
 
@@ -29,7 +30,7 @@ def network(tmp_path_factory) -> str:
 def run(*arguments: str, before: str = "pass", **streams: Any) -> "subprocess.Popen[bytes]":
     """The command in a process of its own, which does something before."""
     program = f"import sys, resource; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, "XLA_FLAGS": QUICKLY}
     return subprocess.Popen(
         [sys.executable, "-c", program, "matte", *arguments], env=environment, stderr=subprocess.PIPE, **streams
     )

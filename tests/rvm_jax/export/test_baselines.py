@@ -41,7 +41,7 @@ def saved(name):
         ("u2netp", "onnx", ["--size", "96x64", "--precision", "float16"]),
         ("modnet", "torchscript", ["--size", "96x64"]),
         ("bgmv2_mobilenetv2", "torchscript", ["--size", "128x96", "--downsample-ratio", "0.5"]),
-        ("bgmv2_mobilenetv2", "stablehlo", ["--size", "64x48"]),
+        pytest.param("bgmv2_mobilenetv2", "stablehlo", ["--size", "64x48"], marks=pytest.mark.platforms),
     ],
 )
 def test_an_export_is_compared_with_jax(capsys, name, to, options):

@@ -191,6 +191,7 @@ def test_onnx_for_one_size(source, setting, precision):
     check_file_for_one_size(source, "onnx", setting, precision)
 
 
+@pytest.mark.platforms
 @pytest.mark.parametrize("setting", SETTINGS[:2], ids=name_of)
 def test_stablehlo(source, setting):
     check_file_for_one_size(source, "stablehlo", setting)
@@ -276,6 +277,7 @@ def test_torchscript_needs_none_of_our_code(deep):
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.platforms
 def test_stablehlo_needs_jax_alone(deep):
     export(deep, "net.stablehlo", "stablehlo", size=(37, 65), downsample_ratio=0.625)
     frames = noise((37, 65))

@@ -139,6 +139,7 @@ def test_bfloat16_runs_its_convolutions_in_bfloat16():
     assert all("bf16" in line for line in convolutions)
 
 
+@pytest.mark.platforms
 def test_a_cpu_gets_no_depthwise_convolution_and_a_gpu_no_scatter(tiny):
     """Up to fifty times slower on a CPU. A scatter adds in any order: on a GPU, other bits each time."""
     network, variables = tiny

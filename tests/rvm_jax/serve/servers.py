@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rvm_jax.serve.uploads import Limits
+from tests.compiling import QUICKLY
 
 COUNT = 12
 """How many frames the clip has."""
@@ -53,7 +54,7 @@ def started(network: Path, temporary: Path, *options: str) -> Server:
         [sys.executable, "-c", PROGRAM, "serve", "--weights", str(network), "--port", str(port), *options],
         text=True,
         stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary), "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={**os.environ, "TMPDIR": str(temporary), "XLA_FLAGS": QUICKLY},
     )
     assert process.stdout is not None
     line = process.stdout.readline()

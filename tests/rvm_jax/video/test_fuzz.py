@@ -16,6 +16,7 @@ from rvm_jax.model.network import MattingNetwork
 from rvm_jax.model.variants import VARIANTS
 from rvm_jax.video.writing import picture_encoding
 from rvm_jax.weights.files import Weights, write_weights
+from tests.compiling import QUICKLY
 from tests.rvm_jax import videos
 from tests.rvm_jax.conftest import random_variables
 
@@ -87,7 +88,7 @@ def test_damaged_files_are_matted_or_told(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.rvm_jax.video.fuzz_worker", str(tmp_path / "damaged"), str(tmp_path / "tiny")],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={**os.environ, "XLA_FLAGS": QUICKLY},
         capture_output=True,
         text=True,
     )
