@@ -229,7 +229,10 @@ def write(row: ResultRow, path: Path) -> ResultRow:
 
 
 def check_same(row: ResultRow, path: Path) -> None:
-    """Raise `InputError` if a file is there already, and is the row of other weights."""
+    """Raise `InputError` if a file is there already, and is the row of other weights, or if there can be none."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise InputError(f"cannot write {path}: {folder} is a file, not a folder")
     if path.exists() and [run.sum for run in read(path).runs] != [run.sum for run in row.runs]:
         raise InputError(f"{path} is the row of other weights: give another name, or delete it")
 

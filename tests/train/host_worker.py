@@ -4,12 +4,12 @@ FAULT is one of FAULTS.
 """
 
 import os
-import resource
 import signal
 import sys
 from dataclasses import replace
 
 from rvm_jax.host.quiet_import import quiet_import
+from tests.full_disk import fill
 from tests.train import runs
 from train.recipe import published
 
@@ -42,7 +42,7 @@ def bug(run):
 def full_disk(run):
     """Files cannot grow beyond a few bytes from now on, whoever writes them."""
     run.checkpoints.wait()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+    fill(20_000)
 
 
 FAULTS = {

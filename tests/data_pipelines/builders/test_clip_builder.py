@@ -8,7 +8,6 @@ import fcntl
 import itertools
 import os
 import random
-import resource
 import signal
 import threading
 import time
@@ -26,6 +25,7 @@ from rvm_jax.errors import InputError
 from tests.data_pipelines import fake_archives
 from tests.data_pipelines.builders.footage import assert_whole, builder, contents, left, moving, start, wait_for
 from tests.data_pipelines.building import build, numbers, opened
+from tests.full_disk import fill, room_again
 
 KILLS = int(os.environ.get("RVM_KILLS", "2"))
 
@@ -179,19 +179,16 @@ def size(folder: Path) -> int:
 
 def test_a_full_disk_is_named_while_the_metadata_are_written(folder, tmp_path, monkeypatch):
     run = worker_pool.run
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def then_full(*args, **options):
         run(*args, **options)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        fill(100)
 
     monkeypatch.setattr(worker_pool, "run", then_full)
     data = tmp_path / "data"
-    try:
-        with pytest.raises(InputError, match=rf"cannot prepare {data}/footage/mine/1\.0\.0.*: File too large"):
-            build(builder(folder, data))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = rf"cannot prepare {data}/footage/mine/1\.0\.0.*: File too large"
+    with room_again(), pytest.raises(InputError, match=message):
+        build(builder(folder, data))
     assert left(data) == [".clips-1.0.0"]
     finished = contents(data)
     build(builder(folder, data))

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rvm_jax.host import progress
 from tests.data_pipelines import workers
 from tests.data_pipelines.building import pixels
 from tests.data_pipelines.fake_archives import digest, number_in
+from tests.full_disk import fill, room_again
 
 
 @pytest.fixture
@@ -204,13 +204,11 @@ def test_a_missing_source_is_named(tmp_path):
 
 def test_a_full_disk_is_named(tmp_path):
     """The limit on the size of a file is inherited by the workers; Python turns its signal into an error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(InputError, match=rf"cannot write {tmp_path}.*train-.*array_record: .*File too large"):
+    message = rf"cannot write {tmp_path}.*train-.*array_record: .*File too large"
+    with room_again():
+        fill(20_000)
+        with pytest.raises(InputError, match=message):
             prepare(tmp_path, {"train": [clip("a", workers.encode, range(40))]}, 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

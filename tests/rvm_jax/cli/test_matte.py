@@ -193,7 +193,7 @@ def test_what_is_no_time(text):
 
 def run(*arguments: str, before: str = "pass") -> "subprocess.Popen[str]":
     """The command in a process of its own, which does something before."""
-    program = f"import sys, resource; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    program = f"import sys; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "XLA_FLAGS": QUICKLY}
     return subprocess.Popen(
         [sys.executable, "-c", program, "matte", *arguments],
@@ -223,7 +223,7 @@ def test_ctrl_c_closes_the_file(network, tmp_path):
 def test_a_full_disk_leaves_nothing(network, tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), np.uint8)
     clip = videos.write(tmp_path / "clip.mkv", noise, codec="ffv1", pixels="bgr0")
-    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))"
+    full = "from tests.full_disk import fill; fill(10_000)"
     options = ["--weights", network, "--background", str(clip), "--chunk", "2"]
     with run(str(clip), str(tmp_path / name), *options, before=full) as process:
         _, error = process.communicate()

@@ -29,7 +29,7 @@ def network(tmp_path_factory) -> str:
 
 def run(*arguments: str, before: str = "pass", **streams: Any) -> "subprocess.Popen[bytes]":
     """The command in a process of its own, which does something before."""
-    program = f"import sys, resource; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    program = f"import sys; {before}; from rvm_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "XLA_FLAGS": QUICKLY}
     return subprocess.Popen(
         [sys.executable, "-c", program, "matte", *arguments], env=environment, stderr=subprocess.PIPE, **streams
@@ -126,7 +126,7 @@ def test_what_came_by_a_pipe_that_stalls_is_kept(network, tmp_path, end):
 def test_a_full_disk_leaves_what_was_recorded(network, tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (100, 48, 64, 3), np.uint8)
     out = tmp_path / name
-    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
+    full = "from tests.full_disk import fill; fill(300_000)"
     options = (
         ["--weights", network, "--background", "#808080", "--mbps", "8"]
         if name != "out.mov"

@@ -142,7 +142,8 @@ def test_the_table_in_the_docs_is_that_of_the_rows_there():
 
 
 @pytest.mark.parametrize(
-    "fault", ["other network", "other recipe", "same weights", "predictions", "other weights", "no row"]
+    "fault",
+    ["other network", "other recipe", "same weights", "predictions", "other weights", "no row", "below a file"],
 )
 def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, tmp_path, capsys, fault):
     path, out = tmp_path / "row.json", tmp_path / "out"
@@ -170,6 +171,9 @@ def test_what_is_no_row_is_refused_before_anything_is_scored(network, testset, t
         case "no row":
             path.write_text("{}")
             message = f"rvm: {path} is no row ('runs'): give a file that `rvm evaluate --row` wrote"
+        case "below a file":
+            path.touch()
+            path, message = path / "row.json", f"rvm: cannot write {path / 'row.json'}: {path} is a file, not a folder"
     assert main(["evaluate", str(testset), *given, "--out", str(out), "--skip-speed", "--row", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)

@@ -124,7 +124,7 @@ def test_weights_are_not_overwritten_by_what_is_made_of_them(deep, capsys):
 
 def test_an_existing_file_stays_unless_forced(deep, capsys):
     Path("net.pth").write_text("mine")
-    assert main(["export", str(deep), "--to", "pth"]) == 2
+    assert main(["export", str(deep), "--to", "pth", "--clip", "gone.mp4"]) == 2  # which is not looked for
     assert "net.pth exists already" in capsys.readouterr().err
     assert Path("net.pth").read_text() == "mine"
     assert main(["export", str(deep), "--to", "pth", "--force"]) == 0

@@ -283,10 +283,11 @@ def test_other_endings_are_refused():
 
 
 FULL = """
-import resource, sys
+import sys
 from pathlib import Path
 from rvm_jax.video import sink, source
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a disk that is full
+from tests.full_disk import fill
+fill(20_000)
 path = Path(sys.argv[2])
 try:
     with source.open_source(sys.argv[1]) as opened:

@@ -348,11 +348,12 @@ def test_a_failed_write_leaves_nothing(tiny_file, tmp_path, monkeypatch):
 def test_a_full_disk_while_a_folder_is_written(tiny_file, tmp_path):
     """Files of this process cannot grow beyond a few bytes, which TensorStore meets in its own threads."""
     program = (
-        "import resource, signal, sys; from rvm_jax.cli import main; from rvm_jax.weights import files\n"
+        "import signal, sys; from tests.full_disk import fill\n"
+        "from rvm_jax.cli import main; from rvm_jax.weights import files\n"
         "loaded = files.read_weights(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "files.read_weights = lambda path: loaded\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "fill(1000)\n"
         "sys.exit(main.main(['convert', sys.argv[1], sys.argv[2]]))"
     )
     command = [sys.executable, "-c", program, str(tiny_file), str(tmp_path / "folder")]
