@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 
 from rvm_jax.host.quiet_import import quiet_import
+from rvm_jax.model.variants import VARIANTS
 from tests.full_disk import fill
 from tests.train import runs
 from train.recipe import published
 
 LOW = runs.RECIPE.stages[0]
 SKIPPED = replace(LOW, iterations=0, epochs=0)
+VARIANTS["tiny"] = runs.SMALL
 published.RECIPES["demo"] = replace(runs.RECIPE, stages=(replace(LOW, iterations=8), SKIPPED, SKIPPED, SKIPPED))
 
 from rvm_jax.cli.main import main  # noqa: E402
