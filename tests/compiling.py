@@ -1,6 +1,6 @@
 """How tests compile: quickly, as most of their time is compiling.
 
-Those of `tests/reference` compile as users do.
+The float32 references of `tests/reference` compile as users do.
 """
 
 from importlib.metadata import version

@@ -153,5 +153,5 @@ def _row(chosen: "Sequence[Method]", networks: "Mapping[str, AnyMatte]", path: P
     row = rows.of_networks(
         networks, {name: None if is_url(source) else summarize(Path(source)) for name, source in sources.items()}
     )
-    rows.check_same(row, path)
+    rows.check_place(row, path)
     return row

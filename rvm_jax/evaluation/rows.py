@@ -220,7 +220,7 @@ def read(path: Path) -> ResultRow:
 def write(row: ResultRow, path: Path) -> ResultRow:
     """Write a row, called after its file, or add what it scores to the file of the same network; gives what it has."""
     row = replace(row, name=path.stem)
-    check_same(row, path)
+    check_place(row, path)
     if path.exists():
         row = _together(read(path), row)
     with replacing(path, overwrite=True) as partial:
@@ -228,8 +228,8 @@ def write(row: ResultRow, path: Path) -> ResultRow:
     return row
 
 
-def check_same(row: ResultRow, path: Path) -> None:
-    """Raise `InputError` if a file is there already, and is the row of other weights, or if there can be none."""
+def check_place(row: ResultRow, path: Path) -> None:
+    """Raise `InputError` if a row cannot be there: below a file, or where the row of other weights is."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise InputError(f"cannot write {path}: {folder} is a file, not a folder")

@@ -19,7 +19,7 @@ from rvm_jax.export.formats import FORMATS, ExportFormat
 from rvm_jax.export.frame_size import FrameSize
 from rvm_jax.export.report import TOLERANCES, report_path, table
 from rvm_jax.host.buckets import local_path
-from rvm_jax.host.files import refuse_existing, replacing
+from rvm_jax.host.files import replacing
 from rvm_jax.host.paths import Location, is_url
 from rvm_jax.matte import automatic_ratio, from_weights
 from rvm_jax.model.network import SMALLEST_SIDE, check_frames
@@ -70,13 +70,11 @@ def export(
         loaded = whole_network(weights_of(contents), source)
     setting = _setting(to, kind, size, downsample_ratio)
     path = _target(source, target, to, kind.endings, setting and setting.size, precision)
-    for written in (path, report_path(path)):
-        refuse_existing(written, overwrite)  # before the clip is read
     loaded = replace(loaded, variables=jax.tree.map(_as_float32, loaded.variables))
-    frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
     described = "drawn" if clip is None else str(clip)
     made = report.begin(path, to, precision, loaded.describe(), described, kind.modules, loaded.provenance)
     with replacing(path, overwrite=overwrite) as new, replacing(report_path(path), overwrite=overwrite) as report_draft:
+        frames = None if clip is None else sample_clip.read(Path(clip), FRAMES)
         draft = new.with_name(path.name)  # in a folder of its own, with the ending that belongs to it
         kind.write(loaded, draft, setting, half)
         settings = [setting] if setting else _settings(DRAWN_SIZE if frames is None else frames.shape[1:3])
